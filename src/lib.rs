@@ -1,0 +1,1 @@
+//! Isobar: a standalone Kubernetes scheduler.

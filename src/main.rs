@@ -1,0 +1,2 @@
+//! The `isobar` program.
+fn main() {}
