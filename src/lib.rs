@@ -1,1 +1,12 @@
 //! Isobar: a standalone Kubernetes scheduler.
+//!
+//! ```text
+//! API server --watch--> kubernetes --Input--> scheduler::engine --Command--> kubernetes --> API server
+//!                       (slim types,          cache, queue, class views,     (bind, status,
+//!                        facts)               plugins: pure, synchronous      events)
+//! ```
+//!
+//! The rooms in the order that data flows through them: [`model`] holds the nouns and [`scheduler`] decides; both are pure, synchronous and
+//! deterministic: no I/O, no clock, no async, no Kubernetes types.
+
+pub mod model;
