@@ -10,3 +10,4 @@
 //! deterministic: no I/O, no clock, no async, no Kubernetes types.
 
 pub mod model;
+pub mod scheduler;

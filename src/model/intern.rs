@@ -26,6 +26,8 @@ pub struct Interner {
     texts: Vec<Arc<str>>,
     symbols: FxHashMap<Arc<str>, Sym>,
     free: Vec<Sym>,
+    /// Strings from the configuration: few, and held by plugins that no sweep walks.
+    pinned: Vec<Sym>,
     /// How many strings were alive after the last sweep; the next is due when the table has doubled.
     alive_after_sweep: usize,
 }
@@ -36,7 +38,13 @@ const SWEEP_MIN_STRINGS: usize = 4096;
 impl Default for Interner {
     fn default() -> Self {
         let empty: Arc<str> = "".into();
-        Self { texts: vec![empty.clone()], symbols: [(empty, Sym::EMPTY)].into_iter().collect(), free: Vec::new(), alive_after_sweep: 0 }
+        Self {
+            texts: vec![empty.clone()],
+            symbols: [(empty, Sym::EMPTY)].into_iter().collect(),
+            free: Vec::new(),
+            pinned: Vec::new(),
+            alive_after_sweep: 0,
+        }
     }
 }
 
@@ -60,6 +68,15 @@ impl Interner {
             }
         };
         self.symbols.insert(owned, sym);
+        sym
+    }
+
+    /// As [`Self::intern`], and never swept: for names that the configuration gives to plugins.
+    pub fn pin(&mut self, text: &str) -> Sym {
+        let sym = self.intern(text);
+        if !self.pinned.contains(&sym) {
+            self.pinned.push(sym);
+        }
         sym
     }
 
@@ -92,6 +109,7 @@ impl Interner {
     pub fn sweep(&mut self, mark_all: impl FnOnce(&mut dyn FnMut(Sym))) {
         let mut alive = vec![false; self.texts.len()];
         alive[Sym::EMPTY.at()] = true;
+        self.pinned.iter().for_each(|sym| alive[sym.at()] = true);
         mark_all(&mut |sym| {
             if let Some(slot) = alive.get_mut(sym.at()) {
                 *slot = true;

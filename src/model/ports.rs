@@ -45,8 +45,6 @@ impl HostPort {
 
     /// Whether both cannot be open on one node.
     pub fn collides(&self, other: &Self) -> bool {
-        self.port == other.port
-            && self.protocol == other.protocol
-            && (self.ip.is_none() || other.ip.is_none() || self.ip == other.ip)
+        self.port == other.port && self.protocol == other.protocol && (self.ip.is_none() || other.ip.is_none() || self.ip == other.ip)
     }
 }

@@ -1,0 +1,9 @@
+//! The scheduling library: facts in, decisions out. Pure, synchronous, deterministic.
+
+pub mod change;
+pub mod framework;
+pub mod input;
+pub mod nodes;
+pub mod observe;
+pub mod plugins;
+pub mod profile;
