@@ -27,13 +27,15 @@ pub struct Problem {
     pub help: Option<String>,
     /// The line itself.
     pub snippet: String,
+    /// Applied all the same, but probably not meant.
+    pub warning: bool,
 }
 
 impl fmt::Display for Problem {
     /// Four or five lines: message, place, the line of the file, a caret, and what to do.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = if self.path.is_empty() { String::new() } else { format!("{}: ", self.path) };
-        writeln!(f, "error: {path}{}", self.message)?;
+        writeln!(f, "{}: {path}{}", if self.warning { "warning" } else { "error" }, self.message)?;
         if self.line == 0 {
             writeln!(f, "  --> {}", self.file)?;
         } else {
@@ -110,6 +112,7 @@ mod tests {
             message: "wrong".to_owned(),
             help: Some("do it right".to_owned()),
             snippet: snippet.to_owned(),
+            warning: false,
         };
         problem.to_string()
     }
