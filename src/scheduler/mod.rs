@@ -7,3 +7,4 @@ pub mod nodes;
 pub mod observe;
 pub mod plugins;
 pub mod profile;
+pub mod registry;
