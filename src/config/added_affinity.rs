@@ -58,7 +58,7 @@ fn check_expression(requirement: &written::NodeSelectorRequirement, path: &Path,
     let (key, values) = (requirement.key.as_str(), &requirement.values);
     let operator = requirement.operator.as_str();
     if !OPERATORS.contains(&operator) {
-        report.unsupported(&path.field("operator"), operator, &OPERATORS).help("name one of them");
+        report.unsupported(&path.field("operator"), operator, &OPERATORS);
         return;
     }
     for wrong in names::qualified_name(key) {
@@ -75,7 +75,9 @@ fn check_expression(requirement: &written::NodeSelectorRequirement, path: &Path,
             report.invalid(&values_path, shown, detail).help("remove the values, or write In");
         }
         "Gt" | "Lt" if values.len() != 1 => {
-            report.invalid(&values_path, shown, "for 'Gt', 'Lt' operators, exactly one value is required").help("write one number in quotes");
+            report
+                .invalid(&values_path, shown, "for 'Gt', 'Lt' operators, exactly one value is required")
+                .help("write one number in quotes");
         }
         _ => {}
     }
@@ -93,10 +95,12 @@ fn check_expression(requirement: &written::NodeSelectorRequirement, path: &Path,
 fn check_field(requirement: &written::NodeSelectorRequirement, path: &Path, report: &mut Report) {
     let operator = requirement.operator.as_str();
     if !FIELD_OPERATORS.contains(&operator) {
-        report.unsupported(&path.field("operator"), operator, &FIELD_OPERATORS).help("name one of them");
+        report.unsupported(&path.field("operator"), operator, &FIELD_OPERATORS);
     } else if requirement.values.len() != 1 {
         let shown = format!("[{}]", requirement.values.join(" "));
-        report.invalid(&path.field("values"), shown, "must have one element").help("write one node name; use several terms for several nodes");
+        report
+            .invalid(&path.field("values"), shown, "must have one element")
+            .help("write one node name; use several terms for several nodes");
     }
     if requirement.key != "metadata.name" {
         report.invalid_text(&path.field("key"), &requirement.key, "not a valid field selector key").help("the only field is metadata.name");

@@ -139,7 +139,7 @@ fn scoring_strategy(strategy: &written::ScoringStrategy, path: &Path, report: &m
         (kind, ratio) => {
             if kind.is_empty() {
                 let supported = ["LeastAllocated", "MostAllocated", "RequestedToCapacityRatio"];
-                report.unsupported(&path.field("type"), kind, &supported).help("name one of them");
+                report.unsupported(&path.field("type"), kind, &supported);
             } else if ratio.is_some() {
                 let help = format!("remove it, or write type: RequestedToCapacityRatio instead of {kind}");
                 report.forbidden(&ratio_path, "must be nil when type is not RequestedToCapacityRatio").help(help);
@@ -264,7 +264,7 @@ fn default_constraint(
     match action {
         "DoNotSchedule" | "ScheduleAnyway" => {}
         "" => report.required(&path.field("whenUnsatisfiable"), "can not be empty").help("write DoNotSchedule or ScheduleAnyway"),
-        other => report.unsupported(&path.field("whenUnsatisfiable"), other, &["DoNotSchedule", "ScheduleAnyway"]).help("name one of them"),
+        other => report.unsupported(&path.field("whenUnsatisfiable"), other, &["DoNotSchedule", "ScheduleAnyway"]),
     }
     if constraint.label_selector.is_some() {
         let detail = "constraint must not define a selector, as they deduced for each pod";

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn writes_gos_form() {
-        for (millis, text) in [(0, "0s"), (100, "100ms"), (1_500, "1.5s"), (15_000, "15s"), (1_050, "1.05s"), (600_000, "10m0s"), (3_661_000, "1h1m1s")] {
+        for (millis, text) in
+            [(0, "0s"), (100, "100ms"), (1_500, "1.5s"), (15_000, "15s"), (1_050, "1.05s"), (600_000, "10m0s"), (3_661_000, "1h1m1s")]
+        {
             assert_eq!(format(DurationMs(millis)), text);
             assert_eq!(parse(text), Some(DurationMs(millis)));
         }

@@ -34,7 +34,9 @@ fn check(extender: &wire::Extender, path: &Path, report: &mut Report) {
     if extender.url_prefix.is_empty() {
         report.required(&path.field("urlPrefix"), "").help("say where the extender is, such as http://127.0.0.1:8888/scheduler");
     } else if !extender.url_prefix.starts_with("http://") && !extender.url_prefix.starts_with("https://") {
-        report.invalid_text(&path.field("urlPrefix"), &extender.url_prefix, "must be an http or https URL").help("begin it with http:// or https://");
+        report
+            .invalid_text(&path.field("urlPrefix"), &extender.url_prefix, "must be an http or https URL")
+            .help("begin it with http:// or https://");
     }
     if !extender.prioritize_verb.is_empty() && extender.weight <= 0 {
         report.invalid(&path.field("weight"), extender.weight, "must have a positive weight applied to it").help("1 is a good start");
@@ -50,7 +52,9 @@ fn check_resource(name: &str, managed: &[&str], path: &Path, report: &mut Report
         report.invalid_text(path, name, wrong);
     }
     if wrong.is_empty() && !names::is_extended_resource(name) {
-        report.invalid_text(path, name, "is an invalid extended resource name").help("an extended resource has a domain, such as example.com/foo");
+        report
+            .invalid_text(path, name, "is an invalid extended resource name")
+            .help("an extended resource has a domain, such as example.com/foo");
     }
     if managed.contains(&name) {
         report.invalid_text(path, name, "duplicate extender managed resource name").help("a resource is managed by one extender");

@@ -64,7 +64,8 @@ struct Loader<'a> {
     incomplete: bool,
 }
 
-const SUPPORTED: &str = "Isobar reads KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1) and IsobarConfiguration (isobar.dev/v1alpha1)";
+const SUPPORTED: &str =
+    "Isobar reads KubeSchedulerConfiguration (kubescheduler.config.k8s.io/v1) and IsobarConfiguration (isobar.dev/v1alpha1)";
 
 impl Loader<'_> {
     fn read(&mut self, file: usize) {
@@ -80,7 +81,10 @@ impl Loader<'_> {
         if roots.is_empty() && faults.is_empty() {
             self.incomplete = true;
             let help = Some(format!("write a document; {SUPPORTED}"));
-            self.fault(file, Fault { at: Spot::default(), path: Path::root(), message: "the file holds no configuration".to_owned(), help });
+            self.fault(
+                file,
+                Fault { at: Spot::default(), path: Path::root(), message: "the file holds no configuration".to_owned(), help },
+            );
         }
         for fault in faults {
             self.fault(file, fault);
@@ -263,7 +267,9 @@ impl Document {
 /// The shape was checked, so this succeeds; should it not, that is said.
 fn typed<T: serde::de::DeserializeOwned>(json: &mut Map<String, Json>, report: &mut Report) -> Option<T> {
     let json = Json::Object(std::mem::take(json));
-    serde_json::from_value(json).map_err(|error| report.error(&Path::root(), format!("not of the expected form: {error}")).help(SUPPORTED)).ok()
+    serde_json::from_value(json)
+        .map_err(|error| report.error(&Path::root(), format!("not of the expected form: {error}")).help(SUPPORTED))
+        .ok()
 }
 
 type Undecodable = (Spot, String, &'static str);
@@ -296,15 +302,16 @@ fn classify(root: &Node) -> Result<&'static str, Unclassified> {
         return Err(("kind", "Object 'Kind' is missing".to_owned(), begin));
     };
     let Some(version) = version else {
-        return Err(("apiVersion", "Object 'apiVersion' is missing".to_owned(), begin));
+        let version = if kind == own::KIND { own::API_VERSION } else { wire::API_VERSION };
+        return Err(("apiVersion", "Object 'apiVersion' is missing".to_owned(), format!("add apiVersion: {version}")));
     };
     let unknown = || format!("no kind {} is registered for version {}", shortened(kind), shortened(version));
     let expected = match kind {
         wire::KIND => wire::API_VERSION,
         own::KIND => own::API_VERSION,
         _ => {
-            let help = shape::suggestion(kind, "the kinds are", [wire::KIND, own::KIND].into_iter());
-            return Err(("kind", unknown(), format!("{help} {SUPPORTED}")));
+            let meant = shape::did_you_mean(kind, [wire::KIND, own::KIND].into_iter());
+            return Err(("kind", unknown(), meant.map_or_else(|| SUPPORTED.to_owned(), |meant| format!("did you mean {meant}?"))));
         }
     };
     if version == expected {

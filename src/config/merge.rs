@@ -227,7 +227,8 @@ mod tests {
         let mut expected = vec![("NodeAffinity", 9)];
         expected.extend(DEFAULT_SCORES.iter().copied().filter(|(name, _)| *name != "NodeAffinity"));
         assert_eq!(scores(&in_front), expected);
-        let both = Plugins { score: set(&[("ImageLocality", 5)], &[]), multi_point: set(&[("ImageLocality", 8)], &[]), ..Plugins::default() };
+        let both =
+            Plugins { score: set(&[("ImageLocality", 5)], &[]), multi_point: set(&[("ImageLocality", 8)], &[]), ..Plugins::default() };
         assert_eq!(scores(&both)[0], ("ImageLocality", 5), "the point wins over multiPoint");
         let unsaid = Plugins { multi_point: set(&[("TaintToleration", 0)], &[]), ..Plugins::default() };
         assert_eq!(scores(&unsaid)[0], ("TaintToleration", 1), "named without weight is 1, not the default weight");

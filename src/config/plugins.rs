@@ -74,7 +74,9 @@ fn check_enabled(plugin: &Plugin, point: Option<ExtensionPoint>, path: &Path, re
             report.invalid(&path.field("weight"), weight, "must not be negative").help("disable the plugin's score instead");
         }
         Some(weight) if weight > 0 && point.is_some_and(|point| !point.weighted()) => {
-            report.warning(&path.field("weight"), "a weight has no effect here").help("weights count at score, placementScore and multiPoint");
+            report
+                .warning(&path.field("weight"), "a weight has no effect here")
+                .help("weights count at score, placementScore and multiPoint");
         }
         _ => {}
     }
@@ -91,7 +93,7 @@ fn check_points(profile_name: &str, points: &PluginPoints, path: &Path, report: 
     if sorts != 1 {
         let message = format!("only one queue sort plugin required for profile with scheduler name {profile_name:?}, but got {sorts}");
         let help = "disable all but one at queueSort; PrioritySort is the default";
-        report.error(&path.field(if sorts == 0 { "multiPoint" } else { "queueSort" }), message).help(help);
+        report.error(&path.field("queueSort"), message).help(help);
     }
     if points.bind.is_empty() {
         let message = format!("at least one bind plugin is needed for profile with scheduler name {profile_name:?}");
@@ -103,7 +105,9 @@ fn check_points(profile_name: &str, points: &PluginPoints, path: &Path, report: 
     }
     for (field, plugins) in [("score", &points.score), ("placementScore", &points.placement_score)] {
         if total_score(plugins).is_none() {
-            report.error(&path.field(field), "total score of Score plugins could overflow").help("use smaller weights: only their ratio counts");
+            report
+                .error(&path.field(field), "total score of Score plugins could overflow")
+                .help("use smaller weights: only their ratio counts");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::path::Path;
-use super::shape::shortened;
+use super::shape::{did_you_mean, shortened};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,9 +100,13 @@ impl Report {
     }
 
     /// Not one of a few.
-    pub fn unsupported(&mut self, path: &Path, value: &str, supported: &[&str]) -> Added<'_> {
-        let supported: Vec<_> = supported.iter().map(|one| format!("{one:?}")).collect();
-        self.error(path, format!("Unsupported value: {}: supported values: {}", shortened(value), supported.join(", ")))
+    pub fn unsupported(&mut self, path: &Path, value: &str, supported: &[&str]) {
+        let quoted: Vec<_> = supported.iter().map(|one| format!("{one:?}")).collect();
+        let added = self.error(path, format!("Unsupported value: {}: supported values: {}", shortened(value), quoted.join(", ")));
+        match did_you_mean(value, supported.iter().copied()) {
+            Some(meant) => added.help(format!("did you mean {meant:?}?")),
+            None => added.help("write one of them"),
+        }
     }
 }
 
@@ -117,7 +121,7 @@ mod tests {
         report.required(&weight, "");
         report.invalid(&weight.field("inside"), 0, "wrong").help("never");
         assert_eq!(report.findings, []);
-        report.unsupported(&Path::root().field("kind"), "x", &["a", "b"]).help("write a");
+        report.unsupported(&Path::root().field("kind"), "x", &["a", "b"]);
         assert_eq!(report.findings[0].message, "Unsupported value: \"x\": supported values: \"a\", \"b\"");
         assert!(report.is_wrong(&Path::root()));
         assert!(!report.is_wrong(&Path::root().field("other")));

@@ -125,7 +125,9 @@ fn leader_election(written: wire::LeaderElection, profiles: &[ProfileSpec], repo
             Ok(1..) => duration::parse(text).unwrap_or(default),
             _ => {
                 if elect {
-                    report.invalid_text(&path.field(field), text, "must be greater than zero").help(format!("the default is {}", duration::format(default)));
+                    report
+                        .invalid_text(&path.field(field), text, "must be greater than zero")
+                        .help(format!("the default is {}", duration::format(default)));
                 }
                 default
             }
@@ -142,7 +144,8 @@ fn leader_election(written: wire::LeaderElection, profiles: &[ProfileSpec], repo
         resource_name: or(written.resource_name, name),
         resource_namespace: or(written.resource_namespace, defaults::RESOURCE_NAMESPACE),
     };
-    if elect && !report.is_wrong(&path) {
+    let known = |field: &str| !report.is_wrong(&path.field(field));
+    if elect && known("leaseDuration") && known("renewDeadline") && known("retryPeriod") {
         check_spans(&election, &path, report);
     }
     election
@@ -183,17 +186,22 @@ fn client_connection(written: wire::ClientConnection, report: &mut Report) -> Cl
 
 fn backoff(initial: Option<i64>, max: Option<i64>, report: &mut Report) -> Backoff {
     let (initial_path, max_path) = (Path::root().field("podInitialBackoffSeconds"), Path::root().field("podMaxBackoffSeconds"));
+    // The field that is there is the one to look at.
+    let shown = if max.is_some() { &max_path } else { &initial_path };
     let (initial, max) = (initial.unwrap_or(defaults::POD_INITIAL_BACKOFF), max.unwrap_or(defaults::POD_MAX_BACKOFF));
     if initial <= 0 {
         report.invalid(&initial_path, initial, "must be greater than 0").help("the default is 1");
     }
     if max < initial {
-        let help = format!("podInitialBackoffSeconds is {initial}");
-        report.invalid(&max_path, max, "must be greater than or equal to PodInitialBackoffSeconds").help(help);
+        let help = format!("podInitialBackoffSeconds is {initial}, podMaxBackoffSeconds {max}");
+        let detail = "podMaxBackoffSeconds must be greater than or equal to PodInitialBackoffSeconds";
+        report.invalid(shown, max, detail).help(help);
     }
     for (path, seconds) in [(&initial_path, initial), (&max_path, max)] {
         if seconds > BACKOFF_SECONDS_MAX {
-            report.invalid(path, seconds, "must be at most 86400").help("a pod that waits longer than a day is forgotten rather than retried");
+            report
+                .invalid(path, seconds, "must be at most 86400")
+                .help("a pod that waits longer than a day is forgotten rather than retried");
         }
     }
     let span = |seconds: i64| DurationMs::from_secs(u64::try_from(seconds.min(BACKOFF_SECONDS_MAX)).unwrap_or(1));

@@ -39,7 +39,9 @@ fn limits(written: &own::Limits, report: &mut Report) -> Limits {
     }
     let events = written.events_per_second.unwrap_or(defaults::EVENTS_PER_SECOND);
     if events == 0 {
-        report.invalid(&path.field("eventsPerSecond"), events, "must be greater than 0").help("without events nobody learns why a pod waits");
+        report
+            .invalid(&path.field("eventsPerSecond"), events, "must be greater than 0")
+            .help("without events nobody learns why a pod waits");
     }
     let bytes = written.view_bytes_max.unwrap_or(defaults::VIEW_BYTES_MAX);
     if bytes < VIEW_BYTES_MIN {
@@ -55,7 +57,9 @@ fn serving(written: own::Serving, report: &mut Report) -> Serving {
     let path = Path::root().field("serving");
     let address = written.bind_address.unwrap_or_else(|| defaults::BIND_ADDRESS.to_owned());
     let bind_address = address.parse::<IpAddr>().unwrap_or_else(|_| {
-        report.invalid_text(&path.field("bindAddress"), &address, "must be an IP address").help("0.0.0.0 is every IPv4 interface, :: every one");
+        report
+            .invalid_text(&path.field("bindAddress"), &address, "must be an IP address")
+            .help("0.0.0.0 is every IPv4 interface, :: every one");
         IpAddr::from([0, 0, 0, 0])
     });
     let paths = written.always_allow_paths.unwrap_or_else(|| defaults::ALWAYS_ALLOW_PATHS.map(str::to_owned).to_vec());

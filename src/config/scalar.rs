@@ -16,7 +16,10 @@ pub fn resolve(text: &str) -> Json {
     }
     let digits = text.replace('_', "");
     if let Some(whole) = integer(&digits) {
-        return i64::try_from(whole).map(Json::from).or_else(|_| u64::try_from(whole).map(Json::from)).unwrap_or_else(|_| float(&digits, text));
+        return i64::try_from(whole)
+            .map(Json::from)
+            .or_else(|_| u64::try_from(whole).map(Json::from))
+            .unwrap_or_else(|_| float(&digits, text));
     }
     float(&digits, text)
 }

@@ -10,12 +10,19 @@ use crate::config::path::Path;
 use crate::config::scalar;
 use crate::config::tree::{Entry, Fault, Node, Spot, Value};
 
-/// Names that are too different are no help: at most a third of the letters may differ.
-fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+/// The known name that was probably meant. Too different a name is no help: one letter in four may differ, or the end be missing.
+pub fn did_you_mean<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer than any name there is, and the comparison takes time by the product of lengths.
+    if name.len() > 100 {
+        return None;
+    }
     let lower = name.to_lowercase();
-    let distance = |candidate: &str| strsim::damerau_levenshtein(&lower, &candidate.to_lowercase());
+    let distance = |candidate: &str| {
+        let candidate = candidate.to_lowercase();
+        if lower.len() >= 4 && candidate.starts_with(&lower) { 1 } else { strsim::damerau_levenshtein(&lower, &candidate) }
+    };
     let (distance, best) = known.map(|candidate| (distance(candidate), candidate)).min()?;
-    (distance * 3 <= name.chars().count().max(3)).then_some(best)
+    (distance <= (name.chars().count() / 4).max(1)).then_some(best)
 }
 
 /// `did you mean "x"?`, or the list of what is known.
@@ -56,7 +63,7 @@ impl Checker<'_> {
             _ => None,
         };
         let Some(json) = json else {
-            let (message, help) = mismatch(node, &types);
+            let (message, help) = mismatch(node, &types, schema["format"].as_str());
             self.fault(node.at, path, message, help);
             return None;
         };
@@ -80,9 +87,7 @@ impl Checker<'_> {
                 (Some(known), _) => known,
                 (None, Json::Object(_)) => &schema["additionalProperties"],
                 (None, Json::Bool(false)) => {
-                    let names = schema["properties"].as_object().map(Map::keys).into_iter().flatten().map(String::as_str);
-                    let help = suggestion(&entry.name, "the fields here are", names);
-                    self.fault(entry.name_at, &path, format!("unknown field \"{}\"", entry.name), Some(help));
+                    self.unknown(entry, schema, &path);
                     continue;
                 }
                 (None, _) => &Json::Bool(true),
@@ -94,13 +99,29 @@ impl Checker<'_> {
         Json::Object(fields)
     }
 
+    /// A field that does not exist. What stands there is checked as the field that was probably meant, so that its faults are found, too.
+    fn unknown(&mut self, entry: &Entry, schema: &Json, path: &Path) {
+        let names = schema["properties"].as_object().map(Map::keys).into_iter().flatten().map(String::as_str);
+        let meant = did_you_mean(&entry.name, names.clone());
+        let help = suggestion(&entry.name, "the fields here are", names);
+        self.fault(entry.name_at, path, format!("unknown field {}", shortened(&entry.name)), Some(help));
+        if let (Some(meant), Value::Map(_) | Value::List(_)) = (meant, &entry.value.value) {
+            self.value(&entry.value, &schema["properties"][meant], path);
+        }
+    }
+
     /// Entries keep their index: what is wrong is replaced by an empty one.
     fn list(&mut self, items: &[Node], schema: &Json, path: &Path) -> Json {
         let mut list = Vec::with_capacity(items.len());
         for (i, item) in items.iter().enumerate() {
             let path = path.index(i);
             if item.value == Value::Null {
-                self.fault(item.at, &path, "an empty list entry".to_owned(), Some("write a value after the dash, or remove the dash".to_owned()));
+                self.fault(
+                    item.at,
+                    &path,
+                    "an empty list entry".to_owned(),
+                    Some("write a value after the dash, or remove the dash".to_owned()),
+                );
             }
             list.push(self.value(item, schema, &path).unwrap_or_else(|| empty(resolved(self.definitions, schema))));
         }
@@ -188,7 +209,7 @@ fn empty(schema: &Json) -> Json {
     }
 }
 
-fn mismatch(node: &Node, types: &[&str]) -> (String, Option<String>) {
+fn mismatch(node: &Node, types: &[&str], format: Option<&str>) -> (String, Option<String>) {
     let expected: Vec<_> = types.iter().map(|name| type_words(name)).collect();
     let (found, quotes) = match &node.value {
         Value::Null => ("nothing".to_owned(), false),
@@ -202,6 +223,8 @@ fn mismatch(node: &Node, types: &[&str]) -> (String, Option<String>) {
         },
     };
     let help = match (types, &node.value) {
+        _ if format == Some("duration-go") => Some(DURATION_HELP.to_owned()),
+        (["integer"], Value::Plain(text)) if text.bytes().all(|b| b.is_ascii_digit()) => Some("no whole number is as large".to_owned()),
         (["string"], _) if quotes => Some("put quotes round it to make it a string".to_owned()),
         (["array"], Value::Map(_)) => Some("begin each entry with a dash".to_owned()),
         (["boolean" | "integer" | "number"], Value::Text(text)) if plain(text, types).is_some() => Some("leave the quotes away".to_owned()),
@@ -234,6 +257,8 @@ pub fn shortened(text: &str) -> String {
     }
 }
 
+const DURATION_HELP: &str = "write a number with its unit, such as 15s, 1m30s or 100ms";
+
 type Refusal = (String, Option<String>);
 
 /// Enumerations, formats and the range of the integer type.
@@ -249,7 +274,7 @@ fn constraint(json: &Json, schema: &Json) -> Result<(), Refusal> {
     match (schema["format"].as_str(), json) {
         (Some("duration-go"), Json::String(text)) => match duration::parse_signed(text) {
             Ok(_) => Ok(()),
-            Err(message) => Err((message, Some("write a number with its unit, such as 15s, 1m30s or 100ms".to_owned()))),
+            Err(message) => Err((message, Some(DURATION_HELP.to_owned()))),
         },
         (Some("byte"), Json::String(text)) if !is_base64(text) => {
             Err((format!("Invalid value: {}: illegal base64 data", shortened(text)), Some("encode the PEM text with base64".to_owned())))
@@ -292,7 +317,10 @@ mod tests {
         let (documents, mut faults) = tree::read(text);
         assert_eq!(faults, [], "not YAML");
         check(&documents[0], "KubeSchedulerConfiguration", schema(), &mut faults);
-        faults.iter().map(|f| format!("{}:{} {}: {} ({})", f.at.line, f.at.column, f.path, f.message, f.help.clone().unwrap_or_default())).collect()
+        faults
+            .iter()
+            .map(|f| format!("{}:{} {}: {} ({})", f.at.line, f.at.column, f.path, f.message, f.help.clone().unwrap_or_default()))
+            .collect()
     }
 
     #[test]
@@ -302,12 +330,21 @@ mod tests {
             ("parallelism: many", "1:14 parallelism: expected a whole number, found the word \"many\" ()"),
             ("parallelism: '3'", "1:14 parallelism: expected a whole number, found the string \"3\" (leave the quotes away)"),
             ("parallelism: 1.5", "1:14 parallelism: expected a whole number, found the number 1.5 ()"),
-            ("parallelism: 2147483648", "1:14 parallelism: Invalid value: 2147483648: expected a whole number from -2147483648 to 2147483647 ()"),
+            (
+                "parallelism: 2147483648",
+                "1:14 parallelism: Invalid value: 2147483648: expected a whole number from -2147483648 to 2147483647 ()",
+            ),
             ("profiles: {a: 1}", "1:11 profiles: expected a list, found a mapping (begin each entry with a dash)"),
-            ("profiles: [{schedulerName: 12}]", "1:28 profiles[0].schedulerName: expected a string, found the number 12 (put quotes round it to make it a string)"),
+            (
+                "profiles: [{schedulerName: 12}]",
+                "1:28 profiles[0].schedulerName: expected a string, found the number 12 (put quotes round it to make it a string)",
+            ),
             ("profiles: [3]", "1:12 profiles[0]: expected a mapping, found the number 3 ()"),
             ("profiles: [~]", "1:12 profiles[0]: an empty list entry (write a value after the dash, or remove the dash)"),
-            ("leaderElection: {leaseDuration: 15}", "1:33 leaderElection.leaseDuration: expected a string, found the number 15 (put quotes round it to make it a string)"),
+            (
+                "leaderElection: {leaseDuration: 15}",
+                "1:33 leaderElection.leaseDuration: expected a string, found the number 15 (write a number with its unit, such as 15s, 1m30s or 100ms)",
+            ),
         ] {
             assert_eq!(faults(text), [expected]);
         }
@@ -315,7 +352,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_cut_out_and_the_rest_stays() {
-        let (documents, mut faults) = tree::read("parallelism: x\nprofiles:\n- schedulerName: a\n- 3\n- schedulerName: on\n- schedulerName: 'on'\n");
+        let (documents, mut faults) =
+            tree::read("parallelism: x\nprofiles:\n- schedulerName: a\n- 3\n- schedulerName: on\n- schedulerName: 'on'\n");
         let json = check(&documents[0], "KubeSchedulerConfiguration", schema(), &mut faults);
         assert_eq!(json, json!({"profiles": [{"schedulerName": "a"}, {}, {}, {"schedulerName": "on"}]}));
         assert_eq!(faults.len(), 3);
@@ -323,7 +361,9 @@ mod tests {
 
     #[test]
     fn base64_as_go_reads_it() {
-        for (text, good) in [("", true), ("QQ==", true), ("QUI=", true), ("QUJD", true), ("QU\nJD", true), ("QQ", false), ("Q===", false), ("QU-D", false)] {
+        for (text, good) in
+            [("", true), ("QQ==", true), ("QUI=", true), ("QUJD", true), ("QU\nJD", true), ("QQ", false), ("Q===", false), ("QU-D", false)]
+        {
             assert_eq!(is_base64(text), good, "{text}");
         }
     }

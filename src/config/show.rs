@@ -160,7 +160,11 @@ fn default_preemption(args: spec::DefaultPreemptionArgs) -> written::DefaultPree
 }
 
 fn dynamic_resources(args: spec::DynamicResourcesArgs) -> written::DynamicResourcesArgs {
-    written::DynamicResourcesArgs { filter_timeout: span(args.filter_timeout), binding_timeout: span(args.binding_timeout), ..Default::default() }
+    written::DynamicResourcesArgs {
+        filter_timeout: span(args.filter_timeout),
+        binding_timeout: span(args.binding_timeout),
+        ..Default::default()
+    }
 }
 
 fn inter_pod_affinity(args: spec::InterPodAffinityArgs) -> written::InterPodAffinityArgs {
@@ -176,7 +180,8 @@ fn resources(resources: &[spec::ResourceWeight]) -> Vec<written::ResourceSpec> {
 }
 
 fn shape(points: &[spec::ShapePoint]) -> Vec<written::UtilizationShapePoint> {
-    let point = |point: &spec::ShapePoint| written::UtilizationShapePoint { utilization: point.utilization.into(), score: point.score.into() };
+    let point =
+        |point: &spec::ShapePoint| written::UtilizationShapePoint { utilization: point.utilization.into(), score: point.score.into() };
     points.iter().map(point).collect()
 }
 

@@ -144,6 +144,9 @@ fn spot(span: &Span) -> Spot {
     Spot { line: narrow(start.line()), column: narrow(start.col() + 1), width: narrow(width) }
 }
 
+/// Stands for the name of a field that is not a word; YAML text cannot hold it.
+const NO_NAME: &str = "\0";
+
 /// Reading cannot go on: a bound was hit, and said so.
 struct Stop;
 
@@ -262,6 +265,7 @@ impl Reader {
             Open::List(items) => items.push(node),
             Open::Map { entries, name } => match name.take() {
                 None => self.name(node),
+                Some((name, _)) if name == NO_NAME => {}
                 Some((name, name_at)) => match entries.iter().find(|entry| entry.name == name && name != "<<") {
                     None => entries.push(Entry { name, name_at, value: node }),
                     Some(first) => {
@@ -280,8 +284,12 @@ impl Reader {
             Value::Plain(text) | Value::Text(text) => text,
             Value::Null => "null".to_owned(),
             Value::List(_) | Value::Map(_) => {
-                self.fault(node.at, "a list or mapping cannot be the name of a field".to_owned(), Some("a name is a word before the colon"));
-                "?".to_owned()
+                self.fault(
+                    node.at,
+                    "a list or mapping cannot be the name of a field".to_owned(),
+                    Some("a name is a word before the colon"),
+                );
+                NO_NAME.to_owned()
             }
         };
         if let Some(Frame { content: Open::Map { name, .. }, .. }) = self.stack.last_mut() {

@@ -188,13 +188,7 @@ pub static IN_TREE: &[PluginInfo] = &[
         false,
         "topology spread constraints of the pod, or default ones",
     ),
-    plugin(
-        "InterPodAffinity",
-        &[P::PreFilter, P::Filter, P::PreScore, P::Score],
-        2,
-        false,
-        "affinity and anti-affinity between pods",
-    ),
+    plugin("InterPodAffinity", &[P::PreFilter, P::Filter, P::PreScore, P::Score], 2, false, "affinity and anti-affinity between pods"),
     plugin(
         "DynamicResources",
         &[P::PreEnqueue, P::PreFilter, P::Filter, P::PostFilter, P::Score, P::Reserve, P::PreBind, P::PodGroupPostFilter],
@@ -219,10 +213,7 @@ pub static IN_TREE: &[PluginInfo] = &[
     plugin("ImageLocality", &[P::Score], 1, true, "prefers nodes that have the pod's images"),
     plugin("DefaultBinder", &[P::Bind], 0, true, "posts the binding to the API server"),
     plugin("NodeDeclaredFeatures", &[P::PreFilter, P::Filter], 0, false, "node features that the pod's specification needs"),
-    gated(
-        "GenericWorkload",
-        plugin("GangScheduling", &[P::PreEnqueue, P::Permit], 0, false, "all pods of a group or none"),
-    ),
+    gated("GenericWorkload", plugin("GangScheduling", &[P::PreEnqueue, P::Permit], 0, false, "all pods of a group or none")),
     gated(
         "TopologyAwareWorkloadScheduling",
         plugin("TopologyPlacementGenerator", &[P::PlacementGenerate], 0, false, "one placement for each value of a topology key"),
@@ -297,11 +288,8 @@ mod tests {
 
     #[test]
     fn the_default_list_is_upstreams() {
-        let default: Vec<_> = IN_TREE
-            .iter()
-            .filter(|info| info.by_default == ByDefault::Enabled)
-            .map(|info| (info.name, info.default_weight))
-            .collect();
+        let default: Vec<_> =
+            IN_TREE.iter().filter(|info| info.by_default == ByDefault::Enabled).map(|info| (info.name, info.default_weight)).collect();
         assert_eq!(
             default,
             [
@@ -332,24 +320,12 @@ mod tests {
     #[test]
     fn a_taken_name_is_refused() {
         let mut registry = Registry::in_tree();
-        let mine = PluginInfo {
-            name: "Mine",
-            points: &[P::Score],
-            default_weight: 1,
-            by_default: ByDefault::OutOfTree,
-            doc: "mine",
-            built: true,
-        };
+        let mine =
+            PluginInfo { name: "Mine", points: &[P::Score], default_weight: 1, by_default: ByDefault::OutOfTree, doc: "mine", built: true };
         assert_eq!(registry.register(mine), Ok(()));
         assert_eq!(registry.register(mine), Err(RegisterError::AlreadyExists("Mine")));
-        assert_eq!(
-            registry.register(PluginInfo { name: "NodePorts", ..mine }),
-            Err(RegisterError::AlreadyExists("NodePorts"))
-        );
-        assert_eq!(
-            registry.register(PluginInfo { name: "Idle", points: &[], ..mine }),
-            Err(RegisterError::NoPoints("Idle"))
-        );
+        assert_eq!(registry.register(PluginInfo { name: "NodePorts", ..mine }), Err(RegisterError::AlreadyExists("NodePorts")));
+        assert_eq!(registry.register(PluginInfo { name: "Idle", points: &[], ..mine }), Err(RegisterError::NoPoints("Idle")));
         assert_eq!(registry.find("Mine").map(|info| info.by_default), Some(ByDefault::OutOfTree));
     }
 }
