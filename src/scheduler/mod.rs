@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod change;
 pub mod engine;
+pub mod explain;
 pub mod framework;
 pub mod input;
 pub mod nodes;
