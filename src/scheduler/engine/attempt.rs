@@ -12,7 +12,7 @@ use crate::{
         profiles::PluginIx,
         queue::{QueuedPod, Rejectors},
         select,
-        view::Outlook,
+        view::{Outlook, failure_message},
     },
 };
 
@@ -86,19 +86,7 @@ impl Engine {
                     return Decision::Unschedulable { message, rejectors };
                 }
                 let hand = PodInHand { key: &pod.key, uid: &pod.uid, class, gates: &pod.gates };
-                let refusals: Vec<Option<Refusal>> =
-                    diagnosis.refusals.iter().map(|refused| refused.as_ref().map(|(_, refusal)| refusal.clone())).collect();
-                let mut said: Vec<String> = Vec::new();
-                for plugin in profile.post_filter.clone() {
-                    if let Some(plugin) = profile.plugins[plugin].post_filter() {
-                        let made = plugin.make_room(hand, &refusals, &cache.nodes);
-                        said.extend((!made.message.is_empty()).then_some(made.message));
-                    }
-                }
-                let message: Arc<str> = match (cache.nodes.present(), said.is_empty()) {
-                    (0, _) | (_, true) => diagnosis.text.clone(),
-                    _ => format!("{} {}", diagnosis.text, said.join(", ")).into(),
-                };
+                let message: Arc<str> = failure_message(&diagnosis, &diagnosis.refusals_by_node(), profile, hand, &cache.nodes).into();
                 view.keep_message(&cache.nodes, message.clone());
                 Decision::Unschedulable { message, rejectors }
             }

@@ -17,6 +17,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     cache::Cache,
     input::{Command, Input, PodRef},
+    nodes::Nodes,
     observe::{Gauges, Observer},
     profile::ProfileSpec,
     profiles::{OutOfTree, ProfileError, Profiles},
@@ -195,6 +196,11 @@ impl Engine {
     /// The queue, to read.
     pub fn queue(&self) -> &Queue {
         &self.queue
+    }
+
+    /// What `explain` works on: it interns the strings of the pod it is asked about.
+    pub(super) fn parts_to_explain(&mut self) -> (&mut Nodes, &mut Profiles) {
+        (&mut self.cache.nodes, &mut self.profiles)
     }
 
     /// Recomputes every derived state and compares: an empty list when all is well.

@@ -6,7 +6,7 @@ use super::{ClassView, Verdict};
 use crate::{
     model::ids::NodeIx,
     scheduler::{
-        framework::{Reason, Refusal},
+        framework::{PodInHand, Reason, Refusal},
         nodes::Nodes,
         profiles::{PluginIx, Profile},
         queue::Rejectors,
@@ -24,6 +24,13 @@ pub struct Diagnosis {
     pub pre_filter: Option<(PluginIx, Refusal)>,
     /// First refusing plugin and its reasons, by node index; `None` for absent and feasible nodes.
     pub refusals: Vec<Option<(PluginIx, Refusal)>>,
+}
+
+impl Diagnosis {
+    /// The refusals without the plugins, as PostFilter plugins get them.
+    pub fn refusals_by_node(&self) -> Vec<Option<Refusal>> {
+        self.refusals.iter().map(|refused| refused.as_ref().map(|(_, refusal)| refusal.clone())).collect()
+    }
 }
 
 /// Upstream's error when there is no node at all.
@@ -70,6 +77,28 @@ impl ClassView {
         by.sort_unstable();
         Some((*plugins.first()?, Refusal::unresolvable(format!("node(s) didn't satisfy plugin(s) [{}]", by.join(" ")))))
     }
+}
+
+/// The whole message of a pod that no node takes: the reasons, then what PostFilter plugins say.
+pub fn failure_message(
+    diagnosis: &Diagnosis,
+    refusals: &[Option<Refusal>],
+    profile: &mut Profile,
+    pod: PodInHand<'_>,
+    nodes: &Nodes,
+) -> String {
+    let mut said: Vec<String> = Vec::new();
+    for at in 0..profile.post_filter.len() {
+        let plugin = profile.post_filter[at];
+        if let Some(plugin) = profile.plugins[plugin].post_filter() {
+            said.push(plugin.make_room(pod, refusals, nodes).message);
+        }
+    }
+    said.retain(|text| !text.is_empty());
+    if said.is_empty() || nodes.present() == 0 {
+        return diagnosis.text.to_string();
+    }
+    format!("{} {}", diagnosis.text, said.join(", "))
 }
 
 /// Upstream's `FitError` text: reasons with their counts, sorted as strings.

@@ -12,7 +12,7 @@ mod store;
 use std::sync::Arc;
 
 use best::BestIndex;
-pub use diagnosis::{Diagnosis, NO_NODES, message};
+pub use diagnosis::{Diagnosis, NO_NODES, failure_message, message};
 use fixedbitset::FixedBitSet;
 pub use lane::Lane;
 pub use store::Views;
