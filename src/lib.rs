@@ -6,8 +6,11 @@
 //!                        facts)               plugins: pure, synchronous      events)
 //! ```
 //!
-//! The rooms in the order that data flows through them: [`model`] holds the nouns and [`scheduler`] decides; both are pure, synchronous and
+//! The rooms in the order that data flows through them: [`model`] holds the nouns, [`config`] reads what people want and [`scheduler`] decides; all are pure, synchronous and
 //! deterministic: no I/O, no clock, no async, no Kubernetes types.
 
+#[cfg(feature = "live")]
+pub mod cli;
+pub mod config;
 pub mod model;
 pub mod scheduler;
