@@ -55,7 +55,10 @@ pub fn node(number: usize) -> NodeFacts {
             label("topology.kubernetes.io/zone", format!("zone-{}", number % 3)),
             label("node.isobar.dev/size", cores.to_string()),
         ],
-        taints: gpu.then(|| TaintFacts { key: "nvidia.com/gpu".into(), value: "".into(), effect: Effect::NoSchedule }).into_iter().collect(),
+        taints: gpu
+            .then(|| TaintFacts { key: "nvidia.com/gpu".into(), value: "".into(), effect: Effect::NoSchedule })
+            .into_iter()
+            .collect(),
         allocatable: resources(&allocatable),
         ..NodeFacts::default()
     }
@@ -91,7 +94,8 @@ pub fn pod(number: usize, class: usize) -> PodFacts {
 
 /// A leading engine that knows `nodes` nodes and nothing else.
 pub fn engine(nodes: usize, settings: EngineSettings) -> Engine {
-    let mut engine = Engine::new(vec![default_profile()], OutOfTree::default(), settings, Box::new(Silent)).expect("the default profile builds");
+    let mut engine =
+        Engine::new(vec![default_profile()], OutOfTree::default(), settings, Box::new(Silent)).expect("the default profile builds");
     let mut out = Vec::new();
     for number in 0..nodes {
         engine.handle(Timestamp(0), Input::Node(Box::new(node(number))), &mut out);
@@ -113,7 +117,8 @@ pub fn drain(engine: &mut Engine, pods: impl Iterator<Item = PodFacts>) -> usize
     let mut bound = 0;
     while engine.wants_schedule() {
         engine.handle(Timestamp(0), Input::Schedule { attempts_max: 64 }, &mut out);
-        let orders: Vec<_> = out.drain(..).filter_map(|command| if let Command::Bind(order) = command { Some(order) } else { None }).collect();
+        let orders: Vec<_> =
+            out.drain(..).filter_map(|command| if let Command::Bind(order) = command { Some(order) } else { None }).collect();
         for order in orders {
             bound += 1;
             engine.handle(Timestamp(0), Input::Bound(order.pod.uid), &mut out);
