@@ -1,1 +1,3 @@
 //! Tests that need only Rust.
+
+mod engine_worlds;
