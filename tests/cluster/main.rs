@@ -4,4 +4,8 @@
 mod harness;
 
 mod control_plane;
+mod describe_parity;
+mod failover;
+mod manifests;
 mod placement;
+mod requeue;

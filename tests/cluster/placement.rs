@@ -13,7 +13,8 @@ use crate::harness::{
     workload::{Kind, Workload, node_name},
 };
 
-fn sized(name: &str, default: usize) -> Result<usize> {
+/// A size that the environment may set.
+pub fn sized(name: &str, default: usize) -> Result<usize> {
     Ok(std::env::var(name).map_or(Ok(default), |text| text.parse())?)
 }
 

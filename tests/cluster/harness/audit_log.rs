@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
@@ -41,12 +42,11 @@ pub struct Request {
     response_status: ResponseStatus,
     #[serde(default, rename = "requestObject")]
     body: Option<Body>,
-    /// RFC 3339 with microseconds in UTC, so text order is time order.
     #[serde(rename = "requestReceivedTimestamp")]
-    pub received: String,
+    pub received: Timestamp,
     /// When it had been answered.
     #[serde(rename = "stageTimestamp")]
-    pub answered: String,
+    pub answered: Timestamp,
 }
 
 #[derive(Clone, Debug, Deserialize)]

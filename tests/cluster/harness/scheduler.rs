@@ -65,6 +65,14 @@ impl LeaseTimings {
         Self { duration: Duration::from_secs(3), renew_deadline: Duration::from_secs(2), retry_period: Duration::from_millis(400) }
     }
 
+    /// `quick`, unless `ISOBAR_LEASE_MS` gives `duration,renew-deadline,retry-period` in milliseconds.
+    pub fn from_environment() -> Result<Self> {
+        let Ok(text) = std::env::var("ISOBAR_LEASE_MS") else { return Ok(Self::quick()) };
+        let parts: Vec<_> = text.split(',').map(|part| part.trim().parse().map(Duration::from_millis)).collect::<Result<_, _>>()?;
+        let [duration, renew_deadline, retry_period] = parts[..] else { bail!("ISOBAR_LEASE_MS wants three numbers, not {text:?}") };
+        Ok(Self { duration, renew_deadline, retry_period })
+    }
+
     /// The longest that client-go's rules allow between the leader's last renewal and the next one's first: its last renewal may be heard of one
     /// retry late, and each retry is stretched by up to 1.2 retry periods.
     pub fn takeover_bound(&self) -> Duration {
