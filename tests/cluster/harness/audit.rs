@@ -50,7 +50,8 @@ pub async fn audit(client: &Client) -> Result<Audit> {
     judge(&nodes, &pods)
 }
 
-async fn list_all<K>(api: &Api<K>) -> Result<Vec<K>>
+/// Every object, page by page.
+pub async fn list_all<K>(api: &Api<K>) -> Result<Vec<K>>
 where
     K: kube::Resource + Clone + fmt::Debug + serde::de::DeserializeOwned,
 {

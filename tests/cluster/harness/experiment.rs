@@ -117,8 +117,8 @@ pub async fn run(kind: scheduler::Kind, workload: &Workload, mode: Mode) -> Resu
         }
     };
     let drained = watch.wait_for(workload.pods, PATIENCE).await;
-    let end = settled_usage(&scheduler).await?;
     drained.with_context(|| format!("{} log:\n{}", kind.name(), scheduler.process.log_tail()))?;
+    let end = settled_usage(&scheduler).await?;
     scheduler.process.kill()?;
 
     let seen = watch.seen().await;

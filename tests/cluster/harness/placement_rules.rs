@@ -177,3 +177,96 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         Some(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pod(spec: &Value) -> Result<Pod> {
+        Ok(serde_json::from_value(json!({ "metadata": { "name": "p" }, "spec": spec }))?)
+    }
+
+    #[test]
+    fn what_a_pod_takes() -> Result<()> {
+        let takes = |cpu: &str| json!({ "name": "c", "resources": { "requests": { "cpu": cpu } } });
+        let sidecar = |cpu: &str| json!({ "name": "s", "restartPolicy": "Always", "resources": { "requests": { "cpu": cpu } } });
+        let cases = [
+            ("two containers", json!({ "containers": [takes("1"), takes("2")] }), "3"),
+            ("a small init container", json!({ "containers": [takes("2")], "initContainers": [takes("1")] }), "2"),
+            ("a large init container", json!({ "containers": [takes("1")], "initContainers": [takes("1"), takes("4")] }), "4"),
+            ("a sidecar runs beside", json!({ "containers": [takes("1")], "initContainers": [sidecar("2")] }), "3"),
+            ("init after sidecar", json!({ "containers": [takes("1")], "initContainers": [sidecar("2"), takes("3")] }), "5"),
+            ("init before sidecar", json!({ "containers": [takes("1")], "initContainers": [takes("3"), sidecar("2")] }), "3"),
+            ("overhead", json!({ "containers": [takes("1")], "overhead": { "cpu": "250m" } }), "1250m"),
+            ("pod level", json!({ "containers": [takes("1")], "resources": { "requests": { "cpu": "4" } } }), "4"),
+        ];
+        for (case, spec, cpu) in cases {
+            let taken = demand(&pod(&spec)?)?;
+            assert_eq!(taken.get("cpu"), Some(&nanos(cpu)?), "{case}");
+            assert_eq!(taken.get("pods"), Some(&nanos("1")?), "{case}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_node_refuses() -> Result<()> {
+        let node: Node = serde_json::from_value(json!({
+            "metadata": { "name": "n", "labels": { "zone": "a", "generation": "7" } },
+            "spec": { "taints": [{ "key": "k", "value": "v", "effect": "NoSchedule" }, { "key": "soft", "effect": "PreferNoSchedule" }] },
+        }))?;
+        let requires = |key: &str, operator: &str, values: &[&str]| {
+            let terms = json!([{ "matchExpressions": [{ "key": key, "operator": operator, "values": values }] }]);
+            json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": terms } } })
+        };
+        let accepted = [
+            requires("zone", "In", &["b", "a"]),
+            requires("zone", "NotIn", &["b"]),
+            requires("rack", "NotIn", &["b"]),
+            requires("zone", "Exists", &[]),
+            requires("rack", "DoesNotExist", &[]),
+            requires("generation", "Gt", &["6"]),
+            requires("generation", "Lt", &["8"]),
+        ];
+        let refused = [
+            requires("zone", "In", &["b"]),
+            requires("rack", "In", &["b"]),
+            requires("zone", "NotIn", &["a"]),
+            requires("rack", "Exists", &[]),
+            requires("zone", "DoesNotExist", &[]),
+            requires("generation", "Gt", &["7"]),
+            requires("generation", "Lt", &["7"]),
+            requires("zone", "Gt", &["1"]),
+            json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": { "nodeSelectorTerms": [{}] } } }),
+        ];
+        let everything = json!([{ "operator": "Exists" }]);
+        for (affinity, expected) in accepted.iter().map(|case| (case, 0)).chain(refused.iter().map(|case| (case, 1))) {
+            let pod = pod(&json!({ "containers": [], "tolerations": everything, "affinity": affinity }))?;
+            assert_eq!(broken_rules(&node, &pod).len(), expected, "{affinity}");
+        }
+        for (toleration, tolerated) in [
+            (json!({ "key": "k", "operator": "Exists" }), true),
+            (json!({ "key": "k", "value": "v" }), true),
+            (json!({ "key": "k", "value": "v", "effect": "NoSchedule" }), true),
+            (json!({ "key": "k", "value": "v", "effect": "NoExecute" }), false),
+            (json!({ "key": "k", "value": "w" }), false),
+            (json!({ "key": "other", "operator": "Exists" }), false),
+            (json!({ "value": "v" }), false),
+        ] {
+            let pod = pod(&json!({ "containers": [], "tolerations": [toleration] }))?;
+            assert_eq!(broken_rules(&node, &pod).is_empty(), tolerated, "{toleration}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn which_ports_meet() {
+        let port = |protocol: &str, address: &str, port| (protocol.to_owned(), address.to_owned(), port);
+        let any = port("TCP", ANY_ADDRESS, 80);
+        assert!(ports_conflict(&any, &port("TCP", "10.0.0.1", 80)));
+        assert!(!ports_conflict(&any, &port("UDP", ANY_ADDRESS, 80)));
+        assert!(!ports_conflict(&any, &port("TCP", ANY_ADDRESS, 81)));
+        assert!(!ports_conflict(&port("TCP", "10.0.0.1", 80), &port("TCP", "10.0.0.2", 80)));
+    }
+}
