@@ -1,1 +1,4 @@
 //! Isobar: a standalone Kubernetes scheduler.
+
+#[cfg(feature = "live")]
+pub mod sim;
