@@ -9,5 +9,7 @@
 //! The rooms in the order that data flows through them: [`model`] holds the nouns and [`scheduler`] decides; both are pure, synchronous and
 //! deterministic: no I/O, no clock, no async, no Kubernetes types.
 
+#[cfg(feature = "live")]
+pub mod kubernetes;
 pub mod model;
 pub mod scheduler;
