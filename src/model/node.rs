@@ -64,6 +64,11 @@ impl NodeFacts {
     }
 }
 
+/// FNV-1a: named and simple, so that a rank keeps its meaning across releases.
+fn stable_hash(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// A node in the cache. The hot fields stand first: filters and scores of a whole cluster stream through them.
 #[derive(Clone, Debug)]
 pub struct NodeRecord {
@@ -89,6 +94,8 @@ pub struct NodeRecord {
     pub name: Sym,
     /// `metadata.uid`.
     pub uid: Sym,
+    /// Hash of the UID, the same in every run: what a stable random rank is made of.
+    pub uid_hash: u64,
     /// Taints in the object's order.
     pub taints: Box<[Taint]>,
     /// Labels.
@@ -124,6 +131,7 @@ impl NodeRecord {
             cluster,
             name,
             uid: Sym::EMPTY,
+            uid_hash: 0,
             taints: Box::default(),
             labels: Labels::default(),
             images: Box::default(),
@@ -141,6 +149,7 @@ impl NodeRecord {
         self.present = true;
         self.unschedulable = facts.unschedulable;
         self.uid = table.intern(&facts.uid);
+        self.uid_hash = stable_hash(if facts.uid.is_empty() { &facts.name } else { &facts.uid });
         self.allocatable = ResourceVec::from_list(&facts.allocatable, |name| table.intern(name));
         self.pods_max = facts.allocatable.get("pods").map_or(0, |pods| u32::try_from(pods.units().max(0)).unwrap_or(u32::MAX));
         self.labels = Labels::intern(&facts.labels, table);

@@ -32,6 +32,8 @@ pub struct Nodes {
     log: VecDeque<NodeIx>,
     /// Grows when a node appears, goes, or moves to another index: what sizes and orders depend on.
     membership: u64,
+    /// The highest cluster id seen.
+    clusters_max: u16,
     /// The strings of all records.
     pub symbols: Interner,
 }
@@ -90,6 +92,11 @@ impl Nodes {
     /// Finds a node by symbol, present or a shell.
     pub fn find_sym(&self, cluster: ClusterId, name: Sym) -> Option<NodeIx> {
         self.index.get(&(cluster, name)).copied()
+    }
+
+    /// The nodes of that name, at most one per cluster.
+    pub fn named(&self, name: Sym) -> impl Iterator<Item = NodeIx> + '_ {
+        (0..=self.clusters_max).filter_map(move |cluster| self.find_sym(ClusterId(cluster), name))
     }
 
     /// What is known of an image.
@@ -198,6 +205,7 @@ impl Nodes {
             return ix;
         }
         let shell = NodeRecord::shell(cluster, name);
+        self.clusters_max = self.clusters_max.max(cluster.0);
         let ix = if let Some(ix) = self.free.pop() {
             self.records[ix.at()] = shell;
             ix
@@ -253,6 +261,29 @@ impl Nodes {
                 }
             }
         }
+    }
+}
+
+impl Nodes {
+    /// Recounts what is derived from the records. Empty when all is well.
+    pub fn consistency_check(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        if self.present != self.iter().count() {
+            faults.push("the count of present nodes is wrong".into());
+        }
+        if self.soft_tainted != self.iter().filter(|(_, node)| node.has_soft_taint()).count() {
+            faults.push("the count of softly tainted nodes is wrong".into());
+        }
+        for (&image, state) in &self.images {
+            let holders = self.iter().filter(|(_, node)| node.images.binary_search(&image).is_ok()).count();
+            if holders != state.nodes as usize {
+                faults.push(format!("image {} is counted on {} nodes and is on {holders}", self.symbols.text(image), state.nodes));
+            }
+        }
+        if self.index.len() + self.free.len() != self.records.len() {
+            faults.push("the index of node names does not cover the slots in use".into());
+        }
+        faults
     }
 }
 
