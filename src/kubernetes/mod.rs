@@ -7,4 +7,14 @@
 //! lease  -> Leading, deadline -/                      \--> events  (dropped before a bind is delayed)
 //! ```
 
+pub mod api;
+pub mod backoff;
+pub mod client;
+pub mod clock;
+pub mod counts;
+pub mod limiter;
+mod lines;
+#[cfg(test)]
+mod script;
+pub mod watch;
 pub mod wire;
