@@ -12,6 +12,8 @@
 #[cfg(feature = "live")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "live")]
+pub mod kubernetes;
 pub mod model;
 pub mod scheduler;
 #[cfg(feature = "live")]
