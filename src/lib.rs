@@ -12,5 +12,7 @@
 #[cfg(feature = "live")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "live")]
+pub mod metrics;
 pub mod model;
 pub mod scheduler;
