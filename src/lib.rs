@@ -13,6 +13,12 @@
 pub mod cli;
 pub mod config;
 #[cfg(feature = "live")]
+pub mod http;
+#[cfg(feature = "live")]
+pub mod kubernetes;
+#[cfg(feature = "live")]
 pub mod metrics;
 pub mod model;
 pub mod scheduler;
+#[cfg(feature = "live")]
+pub mod telemetry;

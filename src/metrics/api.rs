@@ -102,7 +102,7 @@ struct Inner {
 
 /// Series whose labels are known only at run time. One short lock a request is nothing beside the request.
 struct Requests {
-    requests: Family<Counter, 3>,
+    answers: Family<Counter, 3>,
     durations: Family<Histogram, 2>,
     limiter: Family<Histogram, 2>,
 }
@@ -127,7 +127,7 @@ impl ApiMetrics {
     /// Takes the handles.
     pub fn new(metrics: &Metrics) -> Self {
         let requests = Requests {
-            requests: Family::new(metrics, &REST_CLIENT_REQUESTS),
+            answers: Family::new(metrics, &REST_CLIENT_REQUESTS),
             durations: Family::new(metrics, &REST_CLIENT_REQUEST_DURATION),
             limiter: Family::new(metrics, &REST_CLIENT_RATE_LIMITER_DURATION),
         };
@@ -145,7 +145,7 @@ impl ApiMetrics {
     pub fn request(&self, host: &str, method: &str, code: Option<u16>, took: Duration) {
         let mut requests = self.0.requests.lock().unwrap_or_else(PoisonError::into_inner);
         let digits = code.map(|code| code.to_string());
-        requests.requests.get([digits.as_deref().unwrap_or("<error>"), method, host]).increment(1);
+        requests.answers.get([digits.as_deref().unwrap_or("<error>"), method, host]).increment(1);
         requests.durations.get([method, host]).record(took.as_secs_f64());
     }
 

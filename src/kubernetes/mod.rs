@@ -1,0 +1,4 @@
+//! All talk to API servers.
+
+pub mod permissions;
+pub mod review;
