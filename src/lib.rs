@@ -13,8 +13,14 @@
 pub mod cli;
 pub mod config;
 #[cfg(feature = "live")]
+pub mod http;
+#[cfg(feature = "live")]
 pub mod kubernetes;
+#[cfg(feature = "live")]
+pub mod metrics;
 pub mod model;
 pub mod scheduler;
 #[cfg(feature = "live")]
 pub mod sim;
+#[cfg(feature = "live")]
+pub mod telemetry;

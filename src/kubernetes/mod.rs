@@ -14,6 +14,8 @@ pub mod clock;
 pub mod counts;
 pub mod limiter;
 mod lines;
+pub mod permissions;
+pub mod review;
 #[cfg(test)]
 mod script;
 pub mod watch;
