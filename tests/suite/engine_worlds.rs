@@ -52,14 +52,18 @@ fn node(number: u64, cordoned: bool) -> NodeFacts {
         name: format!("n{number}").into(),
         uid: format!("node-uid-{number}").into(),
         unschedulable: cordoned,
-        allocatable: [("cpu", 2), ("memory", 4 << 30), ("pods", 5)].map(|(name, amount)| (name.into(), Quantity::from_units(amount))).into_iter().collect(),
+        allocatable: [("cpu", 2), ("memory", 4 << 30), ("pods", 5)]
+            .map(|(name, amount)| (name.into(), Quantity::from_units(amount)))
+            .into_iter()
+            .collect(),
         ..NodeFacts::default()
     }
 }
 
 fn pod(number: u64, cpu_milli: i64, gated: bool) -> PodFacts {
     let spec = [("cpu".into(), Quantity::from_milli(cpu_milli))].into_iter().collect();
-    let requests = PodRequests { containers: vec![ContainerRequests { spec, ..ContainerRequests::default() }], ..PodRequests::default() }.sums();
+    let requests =
+        PodRequests { containers: vec![ContainerRequests { spec, ..ContainerRequests::default() }], ..PodRequests::default() }.sums();
     PodFacts {
         key: PodKey::new("default", &format!("p{number}")),
         uid: PodUid::from(&*format!("pod-uid-{number:06}")),
@@ -190,7 +194,11 @@ impl World {
                 *self.bindings.entry(uid.clone()).or_default() += 1;
                 self.pod_events.push_back(Input::Pod(Box::new(pod.clone())));
                 // The answer may be lost even though the effect took place, and the look that follows too.
-                if fate == 2 { Input::BindFailed(uid.clone(), BindFailure::Failed("500 after the effect".into())) } else { Input::Bound(uid.clone()) }
+                if fate == 2 {
+                    Input::BindFailed(uid.clone(), BindFailure::Failed("500 after the effect".into()))
+                } else {
+                    Input::Bound(uid.clone())
+                }
             }
         };
         self.answers.push(answer);
