@@ -65,7 +65,8 @@ impl Model {
 
     /// Takes out those of a kind, the smallest rank first, arrival deciding among equals.
     fn take<R: Ord>(&mut self, rank: impl Fn(&Where) -> Option<R>) -> Vec<u8> {
-        let mut taken: Vec<(R, usize)> = self.listed.iter().enumerate().filter_map(|(at, listed)| Some((rank(&listed.place)?, at))).collect();
+        let mut taken: Vec<(R, usize)> =
+            self.listed.iter().enumerate().filter_map(|(at, listed)| Some((rank(&listed.place)?, at))).collect();
         taken.sort();
         let numbers: Vec<u8> = taken.iter().map(|(_, at)| self.listed[*at].number).collect();
         self.listed.retain(|listed| !numbers.contains(&listed.number));
@@ -187,7 +188,11 @@ impl Pair {
             }
             Step::Backoff { pod, error } => {
                 let failures = self.model.failures.entry(pod).or_default();
-                if error { failures.1 += 1 } else { *failures = (failures.0 + 1, 0) }
+                if error {
+                    failures.1 += 1
+                } else {
+                    *failures = (failures.0 + 1, 0)
+                }
                 self.queue.push_backoff(self.record(pod, 0));
                 let until = (self.now + self.model.wait_seconds(pod) * 1000) / 1000 * 1000;
                 self.model.put(pod, Where::Backoff { until, error });
@@ -224,7 +229,9 @@ impl Pair {
                 self.model.listed.retain(|listed| listed.number != pod);
             }
             Step::Group { class, rejectors } => {
-                let wanted = self.model.take(|place| matches!(place, Where::Unschedulable { group, .. } if *group == (class, rejectors)).then_some(()));
+                let wanted = self
+                    .model
+                    .take(|place| matches!(place, Where::Unschedulable { group, .. } if *group == (class, rejectors)).then_some(()));
                 let taken = self.queue.take_group((ProfileIx(0), ClassIx(class), Rejectors(rejectors)));
                 prop_assert_eq!(numbers(&taken), wanted, "a group is taken in order of arrival");
             }
