@@ -2,3 +2,4 @@
 #![allow(clippy::expect_used)] // a test says what it expects by failing
 
 mod config_files;
+mod engine_worlds;
