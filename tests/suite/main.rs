@@ -2,5 +2,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test says what it expects by failing
 
 mod api_script;
+mod config_files;
 mod engine_worlds;
 mod sim_api;
