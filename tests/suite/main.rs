@@ -3,4 +3,8 @@
 
 mod api_script;
 mod engine_worlds;
+mod http_server;
+mod manifests;
+mod metrics_page;
 mod sim_api;
+mod tools;
