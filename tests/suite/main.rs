@@ -4,4 +4,8 @@
 mod api_script;
 mod config_files;
 mod engine_worlds;
+mod http_server;
+mod manifests;
+mod metrics_page;
 mod sim_api;
+mod tools;
