@@ -9,11 +9,14 @@
 
 pub mod api;
 pub mod backoff;
+pub mod bind;
 pub mod client;
 pub mod clock;
 pub mod counts;
+pub mod leadership;
 pub mod limiter;
 mod lines;
+pub mod patch;
 #[cfg(test)]
 mod script;
 pub mod watch;
