@@ -78,6 +78,11 @@ impl Script {
         self.asked.lock().unwrap().clone()
     }
 
+    /// How often anything was asked so far.
+    pub fn count(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
     /// Method and path of everything asked so far, without the query.
     pub fn trace(&self) -> Vec<String> {
         self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path.split('?').next().unwrap())).collect()
