@@ -6,10 +6,23 @@
 //!                        facts)               plugins: pure, synchronous      events)
 //! ```
 //!
-//! The rooms in the order that data flows through them: [`model`] holds the nouns and [`scheduler`] decides; both are pure, synchronous and
-//! deterministic: no I/O, no clock, no async, no Kubernetes types.
+//! The rooms in the order that data flows through them: [`model`] holds the nouns, [`config`] reads what people want and [`scheduler`] decides;
+//! all are pure, synchronous and deterministic: no I/O, no clock, no async, no Kubernetes types. Everything that talks stands around them.
 
 #[cfg(feature = "live")]
+pub mod cli;
+pub mod config;
+#[cfg(feature = "live")]
+pub mod driver;
+#[cfg(feature = "live")]
+pub mod http;
+#[cfg(feature = "live")]
 pub mod kubernetes;
+#[cfg(feature = "live")]
+pub mod metrics;
 pub mod model;
 pub mod scheduler;
+#[cfg(feature = "live")]
+pub mod sim;
+#[cfg(feature = "live")]
+pub mod telemetry;

@@ -16,12 +16,12 @@ use tokio::{
 
 use super::{
     api::{Answer, Api, Call, CallError, JSON, MERGE},
-    counts::Counts,
     leadership::Permission,
     patch::ConditionDesk,
     wire::read_object,
 };
 use crate::{
+    metrics::CallType,
     model::{
         ids::{ClusterId, PodKey, PodUid},
         pod::PodFacts,
@@ -65,7 +65,7 @@ pub struct Binder {
     api: Api,
     permission: Permission,
     conditions: ConditionDesk,
-    counts: Counts,
+    timeout: Duration,
 }
 
 #[derive(Serialize)]
@@ -93,8 +93,13 @@ struct BindingTarget<'a> {
 
 impl Binder {
     /// Writes through `api` as long as `permission` is granted; conditions that wait on the desk are withdrawn before the binding of their pod.
-    pub fn new(api: Api, permission: Permission, conditions: ConditionDesk, counts: Counts) -> Self {
-        Self { api, permission, conditions, counts }
+    pub fn new(api: Api, permission: Permission, conditions: ConditionDesk) -> Self {
+        Self { api, permission, conditions, timeout: BIND_TIMEOUT }
+    }
+
+    /// Another time-out for one binding.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// Works until no orders can come any more and the last outcome is told. The engine bounds how many orders wait.
@@ -103,6 +108,7 @@ impl Binder {
         let mut under_way = JoinSet::new();
         let mut open = true;
         while open || !under_way.is_empty() {
+            binder.api.metrics().binds_in_flight(under_way.len());
             tokio::select! {
                 biased;
                 Some(done) = under_way.join_next(), if !under_way.is_empty() => {
@@ -130,28 +136,15 @@ impl Binder {
         let started = Instant::now();
         match work {
             BindWork::Bind(order) => {
+                self.api.metrics().call_began(CallType::PodBinding);
                 self.conditions.withdraw(&order.pod.uid).await;
                 let outcome = self.bind(&order).await;
-                self.counts.bind_seconds.record(started.elapsed().as_secs_f64());
-                self.told(order.pod.uid, outcome, Input::Bound)
+                self.api.metrics().call_ended(CallType::PodBinding, outcome.is_ok(), started.elapsed());
+                told(order.pod.uid, outcome, Input::Bound)
             }
             BindWork::PreBind(pod, work) => {
                 let outcome = self.prepare(&work).await;
-                self.told(pod.uid, outcome, Input::PreBound)
-            }
-        }
-    }
-
-    fn told(&self, uid: PodUid, outcome: Result<(), BindFailure>, done: fn(PodUid) -> Input) -> Input {
-        match outcome {
-            Ok(()) => {
-                self.counts.binds_done.increment(1);
-                done(uid)
-            }
-            Err(failure) => {
-                if failure == BindFailure::NotSent { &self.counts.binds_not_sent } else { &self.counts.binds_failed }.increment(1);
-                tracing::debug!(pod = %uid, ?failure, "not bound");
-                Input::BindFailed(uid, failure)
+                told(pod.uid, outcome, Input::PreBound)
             }
         }
     }
@@ -160,7 +153,7 @@ impl Binder {
         if order.node.cluster != ClusterId::HOME {
             return Err(BindFailure::Failed(format!("cluster {} is not connected", order.node.cluster.0)));
         }
-        let deadline = Instant::now() + BIND_TIMEOUT;
+        let deadline = Instant::now() + self.timeout;
         let body = binding_body(order)?;
         let mut answer = self.post(order, body.clone(), deadline).await?;
         if let Ok(Answer { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = &answer {
@@ -198,7 +191,7 @@ impl Binder {
 
     /// What became of a binding, by what the pod says.
     async fn read_back(&self, order: &BindOrder, why: String) -> Result<(), BindFailure> {
-        self.counts.binds_unclear.increment(1);
+        tracing::info!(pod = %order.pod.key, "reading back whether it is bound: {why}");
         let give_up = Instant::now() + READ_BACK_MAX;
         let mut wait = READ_BACK_WAIT;
         loop {
@@ -256,6 +249,16 @@ impl Binder {
             wait *= 2;
         }
         Ok(())
+    }
+}
+
+fn told(uid: PodUid, outcome: Result<(), BindFailure>, done: fn(PodUid) -> Input) -> Input {
+    match outcome {
+        Ok(()) => done(uid),
+        Err(failure) => {
+            tracing::debug!(pod = %uid, ?failure, "not bound");
+            Input::BindFailed(uid, failure)
+        }
     }
 }
 

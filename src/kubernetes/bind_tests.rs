@@ -34,7 +34,7 @@ fn late(reply: Reply) -> Reply {
 async fn carry_out(script: Vec<Reply>, leadership: Leadership) -> (Result<(), BindFailure>, Arc<Script>) {
     let (server, api) = Script::new(script);
     let (_keep, leads) = watch::channel(leadership);
-    let binder = Binder::new(api, Permission::new(leads), ConditionDesk::default(), Counts::new());
+    let binder = Binder::new(api, Permission::new(leads), ConditionDesk::default());
     let outcome = match binder.carry_out(BindWork::Bind(Box::new(order()))).await {
         Input::Bound(_) => Ok(()),
         Input::BindFailed(_, failure) => Err(failure),
@@ -108,7 +108,7 @@ async fn nothing_is_sent_without_the_lease() {
 async fn work_before_the_binding_is_done_in_order_and_retried() {
     let (server, api) = Script::new(vec![status(200), status(503), status(200), status(422)]);
     let (_keep, leads) = watch::channel(Leadership::Unlimited);
-    let binder = Binder::new(api, Permission::new(leads), ConditionDesk::default(), Counts::new());
+    let binder = Binder::new(api, Permission::new(leads), ConditionDesk::default());
     let patches = ["/a", "/b", "/c"].map(|path| (path.to_owned(), r#"{"x":1}"#.to_owned())).to_vec();
     let outcome = binder.carry_out(BindWork::PreBind(order().pod, PreBindWork { plugin: "Volumes", patches })).await;
     assert!(matches!(outcome, Input::BindFailed(_, BindFailure::Failed(why)) if why == "Volumes: the API server answered 422: scripted"));
@@ -121,7 +121,7 @@ async fn all_orders_are_answered_with_bounded_concurrency() {
     const ORDERS: usize = 200;
     let (_, api) = Script::new(vec![Reply::After(Duration::from_secs(1), Box::new(status(201))); ORDERS]);
     let (_keep, leads) = watch::channel(Leadership::Unlimited);
-    let binder = Binder::new(api, Permission::new(leads), ConditionDesk::default(), Counts::new());
+    let binder = Binder::new(api, Permission::new(leads), ConditionDesk::default());
     let (orders, receiver) = mpsc::unbounded_channel();
     let (inputs, mut outcomes) = mpsc::channel(1);
     for _ in 0..ORDERS {

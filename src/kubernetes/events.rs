@@ -16,18 +16,20 @@ use tokio::{
 use super::{
     api::{Api, Call, JSON, STRATEGIC_MERGE},
     clock::{Clock, micro_time},
-    counts::Counts,
     limiter::TokenBucket,
     series::{Series, SeriesTable, Write},
 };
-use crate::scheduler::input::{EventOrder, PodRef};
+use crate::{
+    metrics::{ApiMetrics, EventDrop},
+    scheduler::input::{EventOrder, PodRef},
+};
 
 /// Events that may wait. Some 400 bytes each.
 const WAITING_MAX: usize = 4096;
 /// Events a second in the long run: twice kube-scheduler's default, and a small share of what an API server takes.
-const PER_SECOND: f64 = 100.0;
-/// Events at once beyond that rate, for a Deployment that is scaled up.
-const BURST: f64 = 500.0;
+pub const PER_SECOND: f64 = 100.0;
+/// Events at once, as seconds of that rate: for a Deployment that is scaled up.
+const BURST_SECONDS: f64 = 5.0;
 /// Requests at once: two leave the API server to the bindings.
 const IN_FLIGHT_MAX: usize = 2;
 /// How long one event may take.
@@ -47,14 +49,14 @@ const INSTANCE_BYTES_MAX: usize = 128;
 #[derive(Clone)]
 pub struct EventDesk {
     sender: mpsc::Sender<Box<EventOrder>>,
-    dropped: metrics::Counter,
+    metrics: ApiMetrics,
 }
 
 impl EventDesk {
     /// Leaves an event, or drops and counts it when too many wait.
     pub fn put(&self, order: Box<EventOrder>) {
         if self.sender.try_send(order).is_err() {
-            self.dropped.increment(1);
+            self.metrics.event_dropped(EventDrop::Full);
         }
     }
 }
@@ -71,16 +73,15 @@ pub struct EventWriter {
 struct Sender {
     api: Api,
     clock: Clock,
-    counts: Counts,
     hostname: Arc<str>,
 }
 
 /// A desk and the writer that empties it.
-pub fn event_desk(api: Api, clock: Clock, counts: Counts, hostname: &str) -> (EventDesk, EventWriter) {
+pub fn event_desk(api: Api, clock: Clock, hostname: &str, per_second: f64) -> (EventDesk, EventWriter) {
     let (sender, orders) = mpsc::channel(WAITING_MAX);
-    let desk = EventDesk { sender, dropped: counts.events_dropped.clone() };
-    let sender = Sender { api, clock, counts, hostname: hostname.into() };
-    (desk, EventWriter { orders, table: SeriesTable::default(), bucket: TokenBucket::new(PER_SECOND, BURST), sender })
+    let desk = EventDesk { sender, metrics: api.metrics().clone() };
+    let sender = Sender { api, clock, hostname: hostname.into() };
+    (desk, EventWriter { orders, table: SeriesTable::default(), bucket: TokenBucket::new(per_second, per_second * BURST_SECONDS), sender })
 }
 
 impl EventWriter {
@@ -125,7 +126,10 @@ impl Sender {
             },
             Write::Nothing => return,
         };
-        if written.is_ok() { &self.counts.events_written } else { &self.counts.events_dropped }.increment(1);
+        match written {
+            Ok(()) => self.api.metrics().event_sent(),
+            Err(_) => self.api.metrics().event_dropped(EventDrop::Failed),
+        }
     }
 
     async fn create(&self, order: &EventOrder, name: &str, series: Option<&Series>) -> Result<(), StatusCode> {

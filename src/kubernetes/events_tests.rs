@@ -18,7 +18,7 @@ fn order(uid: &str, reason: &'static str, note: &str) -> Box<EventOrder> {
 
 fn start(script: Vec<Reply>) -> (Arc<Script>, EventDesk) {
     let (server, api) = Script::new(script);
-    let (desk, writer) = event_desk(api, Clock::simulated(Timestamp(1_000_000_000_000)), Counts::new(), "host-1");
+    let (desk, writer) = event_desk(api, Clock::simulated(Timestamp(1_000_000_000_000)), "host-1", PER_SECOND);
     tokio::spawn(writer.run());
     (server, desk)
 }

@@ -12,7 +12,6 @@ pub mod backoff;
 pub mod bind;
 pub mod client;
 pub mod clock;
-pub mod counts;
 pub mod election;
 pub mod events;
 pub mod leadership;
@@ -20,6 +19,8 @@ pub mod lease;
 pub mod limiter;
 mod lines;
 pub mod patch;
+pub mod permissions;
+pub mod review;
 #[cfg(test)]
 mod script;
 pub mod series;

@@ -14,16 +14,19 @@ use std::{
 use http::{Method, StatusCode};
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 use serde_json::{Value, json};
-use tokio::{sync::Notify, task::JoinSet, time::sleep};
+use tokio::{
+    sync::Notify,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{
     api::{Answer, Api, Call, STRATEGIC_MERGE},
     bind::pod_path,
     clock::{Clock, whole_second_time},
-    counts::Counts,
     leadership::Permission,
 };
-use crate::{model::ids::PodUid, scheduler::input::ConditionOrder};
+use crate::{metrics::CallType, model::ids::PodUid, scheduler::input::ConditionOrder};
 
 /// Patches at once: people's reading never takes a worthwhile share of the API server from binding.
 const IN_FLIGHT_MAX: usize = 8;
@@ -156,13 +159,12 @@ pub struct Patcher {
     permission: Permission,
     desk: ConditionDesk,
     clock: Clock,
-    counts: Counts,
 }
 
 impl Patcher {
     /// Writes through `api` as long as `permission` is granted.
-    pub fn new(api: Api, permission: Permission, desk: ConditionDesk, clock: Clock, counts: Counts) -> Self {
-        Self { api, permission, desk, clock, counts }
+    pub fn new(api: Api, permission: Permission, desk: ConditionDesk, clock: Clock) -> Self {
+        Self { api, permission, desk, clock }
     }
 
     /// Works for ever.
@@ -173,9 +175,10 @@ impl Patcher {
                 let Some((order, known)) = self.desk.take() else { break };
                 let patcher = self.clone();
                 under_way.spawn(async move {
+                    let (started, metrics) = (Instant::now(), patcher.api.metrics());
+                    metrics.call_began(CallType::PodStatusPatch);
                     let written = patcher.write(&order, known).await;
-                    let counter = if written { &patcher.counts.conditions_written } else { &patcher.counts.conditions_dropped };
-                    counter.increment(1);
+                    metrics.call_ended(CallType::PodStatusPatch, written, started.elapsed());
                     patcher.desk.done(&order, written);
                 });
             }

@@ -76,6 +76,12 @@ pub trait Observer: Send {
     fn hint(&mut self, plugin: &str, event: &'static str, queue: bool) {}
     /// A class view was brought up to date: how many nodes were evaluated, and whether from scratch.
     fn view(&mut self, nodes_evaluated: usize, from_scratch: bool) {}
+    /// A placed pod that Permit plugins held is let go (`allowed`), refused (`rejected`) or waited too long (`timeout`).
+    fn permit_wait(&mut self, result: &'static str, nanos: u64) {}
+    /// A bound pod's last attempt was begun by the periodic flush, not by an event that a hint took up.
+    fn scheduled_after_flush(&mut self) {}
+    /// A search for victims ended: how many pods are to be evicted, `None` when no node would do.
+    fn preemption(&mut self, victims: Option<usize>) {}
     /// Something that cannot happen did, and was refused safely. A bug: please report it with the log.
     fn impossible(&mut self, what: &'static str) {}
 }

@@ -124,6 +124,7 @@ impl Engine {
             self.drop_queued(uid);
             if let Some(flight) = self.flights.remove(uid) {
                 // The answer to its binding will find nobody.
+                self.unreserve(&flight.pod, flight.node);
                 self.release_class(flight.pod.class);
             }
         }

@@ -372,3 +372,6 @@ impl ClassView {
         self.totals.len() * 8 + self.feasible.len() / 4 + best + self.lanes.iter().map(Lane::bytes).sum::<usize>() + 512
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! An in-memory Kubernetes API server. In: HTTP requests. Out: the answers, objects and watch streams that kube-apiserver 1.37 would give
+//! for the resources Isobar and kubectl use.
+//!
+//! A test double and a demo, never a store for real use. `tests/suite/api_script.rs` holds one script of API calls whose transcript has to be the
+//! same on this server and on the real one.
+
+mod access;
+mod clock;
+mod create;
+mod defaults;
+mod delete;
+mod discovery;
+mod encode;
+mod events;
+mod openapi;
+mod patch;
+mod pods;
+mod qos;
+mod read;
+mod request;
+pub mod resources;
+mod routes;
+mod selectors;
+mod status;
+pub mod store;
+mod strategic;
+mod tables;
+mod update;
+mod validate;
+mod watch;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use axum::Router;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::Duration;
+
+pub use access::{AccessPolicy, AllowAll, Attributes, Identity};
+pub use status::{ApiError, FieldError};
+
+use clock::{Ids, SimClock};
+use resources::{Registry, ResourceType};
+use store::{Key, Store};
+
+/// How the server behaves where kube-apiserver has flags or fixed numbers.
+#[derive(Clone, Debug)]
+pub struct ApiServerOptions {
+    /// Seed of uids and generated names.
+    pub seed: u64,
+    /// The clock's start.
+    pub epoch: Timestamp,
+    /// Between two bookmarks of a watch that allows them. Upstream: about a minute.
+    pub bookmark_interval: Duration,
+    /// Least length of a watch without `timeoutSeconds`; the actual one is up to twice that. Upstream: 30 minutes.
+    pub watch_timeout_min: Duration,
+    /// Changes remembered for each table; a watch from before gets 410.
+    pub history_max: usize,
+    /// Largest request body. Upstream: 3 MiB.
+    pub body_bytes_max: usize,
+}
+
+/// What upstream refuses bodies beyond.
+const BODY_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Ten thousand pods bound and started are 30,000 changes; a watcher that lags a quarter of that is better off with a new list.
+const HISTORY_MAX: usize = 8192;
+
+impl Default for ApiServerOptions {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            epoch: Timestamp::UNIX_EPOCH,
+            bookmark_interval: Duration::from_secs(60),
+            watch_timeout_min: Duration::from_secs(1800),
+            history_max: HISTORY_MAX,
+            body_bytes_max: BODY_BYTES_MAX,
+        }
+    }
+}
+
+/// The server's state. Cheap to share; [`ApiServer::router`] serves it.
+pub struct ApiServer {
+    pub(crate) store: Store,
+    registry: RwLock<Registry>,
+    clock: SimClock,
+    ids: Ids,
+    options: ApiServerOptions,
+    access: Box<dyn AccessPolicy>,
+    /// Cluster IPs given out so far.
+    services: std::sync::atomic::AtomicU32,
+}
+
+impl std::fmt::Debug for ApiServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiServer").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl ApiServer {
+    /// A server with the built-in types, the standing namespaces and the system priority classes.
+    pub fn new(options: ApiServerOptions, access: Box<dyn AccessPolicy>) -> Arc<Self> {
+        let registry = Registry::built_in();
+        let store = Store::new(options.history_max);
+        store.grow(registry.table_count());
+        let server = Arc::new(Self {
+            store,
+            clock: SimClock::starting_at(options.epoch),
+            ids: Ids::new(options.seed),
+            registry: RwLock::new(registry),
+            options,
+            access,
+            services: std::sync::atomic::AtomicU32::new(1),
+        });
+        server.bootstrap();
+        server
+    }
+
+    /// The HTTP side.
+    pub fn router(self: &Arc<Self>) -> Router {
+        routes::router(self.clone())
+    }
+
+    /// The objects.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Serves one more type, as a CustomResourceDefinition would.
+    pub fn register(&self, resource: ResourceType) {
+        let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
+        registry.add(resource);
+        self.store.grow(registry.table_count());
+    }
+
+    /// A served type.
+    pub fn resource(&self, group: &str, version: &str, plural: &str) -> Option<Arc<ResourceType>> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner).find(group, version, plural)
+    }
+
+    /// All served types, in the order of discovery.
+    pub fn resources(&self) -> Vec<Arc<ResourceType>> {
+        self.registry.read().unwrap_or_else(PoisonError::into_inner).types().to_vec()
+    }
+
+    /// Every object of a type, for audits beside the API.
+    pub fn objects(&self, group: &str, plural: &str) -> Vec<Value> {
+        let resources = self.resources();
+        let Some(resource) = resources.iter().find(|row| row.group == group && row.plural == plural) else { return Vec::new() };
+        let snapshot = self.store.snapshot(resource.table, "", None);
+        snapshot.map(|snapshot| snapshot.objects.iter().map(|stored| stored.value()).collect()).unwrap_or_default()
+    }
+
+    /// One object, for audits beside the API.
+    pub fn object(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
+        let resources = self.resources();
+        let resource = resources.iter().find(|row| row.group == group && row.plural == plural)?;
+        self.store.get(resource.table, &Key::new(namespace, name)).map(|stored| stored.value())
+    }
+
+    fn bootstrap(&self) {
+        for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
+            let namespace = json!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": name}});
+            self.bootstrap_object("", "v1", "namespaces", namespace);
+        }
+        for (name, value) in [("system-cluster-critical", 2_000_000_000), ("system-node-critical", 2_000_001_000)] {
+            let class = json!({"kind": "PriorityClass", "apiVersion": "scheduling.k8s.io/v1", "metadata": {"name": name}, "value": value});
+            self.bootstrap_object("scheduling.k8s.io", "v1", "priorityclasses", class);
+        }
+    }
+
+    fn bootstrap_object(&self, group: &str, version: &str, plural: &str, object: Value) {
+        let Some(resource) = self.resource(group, version, plural) else { return };
+        let created = self.create_object(&resource, "", object, false);
+        debug_assert!(created.is_ok(), "a standing object was refused: {created:?}");
+    }
+}
+
+/// Which flags of `dryRun` are legal; anything else is refused.
+fn is_dry_run(query: &request::Query) -> Result<bool, ApiError> {
+    let given: BTreeSet<&str> = query.text("dryRun").split(',').filter(|word| !word.is_empty()).collect();
+    match given.iter().next() {
+        None => Ok(false),
+        Some(&"All") if given.len() == 1 => Ok(true),
+        Some(other) => {
+            let error = FieldError::not_supported("dryRun", &json!([other]), &["All"]);
+            Err(ApiError::invalid("CreateOptions", "meta.k8s.io", "", &[error]))
+        }
+    }
+}

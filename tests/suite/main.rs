@@ -1,0 +1,6 @@
+//! Tests that need only Rust, in one binary, as each test binary links the whole library.
+#![allow(clippy::expect_used, clippy::unwrap_used)] // a test says what it expects by failing
+
+mod api_script;
+mod engine_worlds;
+mod sim_api;
