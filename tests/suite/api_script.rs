@@ -12,10 +12,14 @@ use kube::client::Body;
 use serde_json::{Map, Value, json};
 use tokio::sync::mpsc;
 
-/// A watch is quiet when nothing came for so long. Real servers answer within milliseconds; paused clocks skip it.
-const QUIET: Duration = Duration::from_millis(400);
+/// A watch is quiet when nothing came for so long. Real servers answer within milliseconds, and paused clocks skip it.
+pub const QUIET: Duration = Duration::from_millis(400);
+/// Between two questions whether something has come about.
+const AWAIT_PAUSE: Duration = Duration::from_millis(400);
 /// Longest wait for the end of a watch that ends by itself.
 const END_WAIT: Duration = Duration::from_secs(20);
+/// Asks this often for what a controller has to bring about.
+const AWAIT_TRIES: usize = 50;
 
 pub const JSON: &str = "application/json";
 pub const MERGE: &str = "application/merge-patch+json";
@@ -27,6 +31,8 @@ pub const APPLY: &str = "application/apply-patch+yaml";
 pub enum Action {
     /// One request.
     Call { method: Method, path: String, content_type: &'static str, body: String },
+    /// Asks until the answer is 200.
+    Await { path: String },
     /// Opens a watch under a name.
     Open { watch: &'static str, path: String },
     /// Reads a watch until it is quiet.
@@ -45,9 +51,16 @@ pub struct Step {
     pub save: Vec<(&'static str, &'static str)>,
     /// The message's wording is Go's (parser positions, diffs) and not compared.
     pub free_wording: bool,
+    /// Only the status code is compared: the answer is the work of controllers.
+    pub unrecorded: bool,
 }
 
 impl Step {
+    fn unrecorded(mut self) -> Self {
+        self.unrecorded = true;
+        self
+    }
+
     fn saving(mut self, variable: &'static str, pointer: &'static str) -> Self {
         self.save.push((variable, pointer));
         self
@@ -60,7 +73,7 @@ impl Step {
 }
 
 fn step(name: &'static str, action: Action) -> Step {
-    Step { name, action, save: Vec::new(), free_wording: false }
+    Step { name, action, save: Vec::new(), free_wording: false, unrecorded: false }
 }
 
 fn call(name: &'static str, method: Method, path: &str, content_type: &'static str, body: impl ToString) -> Step {
@@ -109,6 +122,7 @@ const NODES: &str = "/api/v1/nodes";
 const LEASES: &str = "/apis/coordination.k8s.io/v1/namespaces/api-script/leases";
 const CONFIG_MAPS: &str = "/api/v1/namespaces/api-script/configmaps";
 const EVENTS: &str = "/apis/events.k8s.io/v1/namespaces/api-script/events";
+const CUSTOM: &str = "/apis/script.isobar.dev/v1/namespaces/api-script/storms";
 const CORE_EVENTS: &str = "/api/v1/namespaces/api-script/events";
 
 fn at(collection: &str, name: &str) -> String {
@@ -156,6 +170,7 @@ pub fn script() -> Vec<Step> {
     steps.extend(finalizing());
     steps.extend(listing());
     steps.extend(watching());
+    steps.extend(custom_types());
     steps.extend(ending_watches());
     steps.extend(other_types());
     steps.extend(clean_up());
@@ -170,8 +185,16 @@ fn set_up() -> Vec<Step> {
     };
     vec![
         post("create a pod in a namespace that is not there", PODS, pod("early")),
-        post("create the namespace", "/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "api-script"}})),
-        post("create the namespace again", "/api/v1/namespaces", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "api-script"}})),
+        post(
+            "create the namespace",
+            "/api/v1/namespaces",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "api-script"}}),
+        ),
+        post(
+            "create the namespace again",
+            "/api/v1/namespaces",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "api-script"}}),
+        ),
         post("create a node with status", NODES, node("script-node-a")),
         post("create a bare node", NODES, json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "script-node-b"}})),
         get("read a node", &at(NODES, "script-node-a")),
@@ -186,24 +209,50 @@ fn creating() -> Vec<Step> {
         post("create it again", PODS, pod("p1")),
         get("read it", &at(PODS, "p1")),
         get("read one that is not there", &at(PODS, "nope")),
-        post("create with every default to fill", PODS, json!({"metadata": {"name": "p2"}, "spec": {"containers": [
+        post(
+            "create with every default to fill",
+            PODS,
+            json!({"metadata": {"name": "p2"}, "spec": {"containers": [
             {"name": "main", "image": "nginx", "ports": [{"containerPort": 80}], "resources": {"limits": {"cpu": "1", "memory": "1Gi"}},
              "readinessProbe": {"httpGet": {"port": 80}}, "env": [{"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}}]}],
             "volumes": [{"name": "scratch"}, {"name": "settings", "configMap": {"name": "x"}}],
-            "nodeName": "", "nodeSelector": {}, "tolerations": [], "hostNetwork": true}})),
-        post("create with a status and system fields", PODS, json!({"apiVersion": "v1", "kind": "Pod",
+            "nodeName": "", "nodeSelector": {}, "tolerations": [], "hostNetwork": true}}),
+        ),
+        post(
+            "create with a status and system fields",
+            PODS,
+            json!({"apiVersion": "v1", "kind": "Pod",
             "metadata": {"name": "p3", "uid": "11111111-1111-1111-1111-111111111111", "creationTimestamp": "2020-01-01T00:00:00Z", "generation": 7, "deletionTimestamp": "2020-01-01T00:00:00Z", "selfLink": "x"},
             "spec": {"containers": [{"name": "main", "image": "a/b:latest"}], "restartPolicy": "Never", "schedulerName": "isobar-scheduler"},
-            "status": {"phase": "Running", "nominatedNodeName": "n"}})),
-        post("create with gates", PODS, pod_with("gated", "/spec/schedulingGates", json!([{"name": "example.com/wait"}, {"name": "example.com/more"}]))),
+            "status": {"phase": "Running", "nominatedNodeName": "n"}}),
+        ),
+        post("create with a field of the wrong type", PODS, pod_with("x", "/spec/terminationGracePeriodSeconds", json!("soon")))
+            .free_wording(),
+        post(
+            "create with gates",
+            PODS,
+            pod_with("gated", "/spec/schedulingGates", json!([{"name": "example.com/wait"}, {"name": "example.com/more"}])),
+        ),
         post("create a pod that names its node", PODS, pod_with("placed", "/spec/nodeName", json!("script-node-a"))),
-        post("create guaranteed", PODS, pod_with("guaranteed", "/spec/containers/0/resources", json!({"limits": {"cpu": "1", "memory": "1Gi"}}))),
+        post(
+            "create guaranteed",
+            PODS,
+            pod_with("guaranteed", "/spec/containers/0/resources", json!({"limits": {"cpu": "1", "memory": "1Gi"}})),
+        ),
         post("create with generateName", PODS, pod_with("x", "/metadata", json!({"generateName": "gen-"}))).saving("gen", "/metadata/name"),
         delete("delete the generated one", "/api/v1/namespaces/api-script/pods/${gen}", Value::Null),
         post("create with a known priority class", PODS, pod_with("critical", "/spec/priorityClassName", json!("system-cluster-critical"))),
         post("create with an unknown priority class", PODS, pod_with("x", "/spec/priorityClassName", json!("no-such-class"))),
         post("create with a priority of its own", PODS, pod_with("x", "/spec/priority", json!(5))),
-        post("create with own tolerations", PODS, pod_with("tolerant", "/spec/tolerations", json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}, {"key": "k", "operator": "Equal", "value": "v", "effect": "NoSchedule"}]))),
+        post(
+            "create with own tolerations",
+            PODS,
+            pod_with(
+                "tolerant",
+                "/spec/tolerations",
+                json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}, {"key": "k", "operator": "Equal", "value": "v", "effect": "NoSchedule"}]),
+            ),
+        ),
         post("dry run", &format!("{PODS}?dryRun=All"), pod("dry")),
         get("a dry run leaves nothing", &at(PODS, "dry")),
         post("dry run of an unknown kind", &format!("{PODS}?dryRun=Some"), pod("dry")),
@@ -222,15 +271,27 @@ fn bad_bodies() -> Vec<Step> {
         raw("another version", JSON, "{\"apiVersion\":\"apps/v1\",\"kind\":\"Deployment\",\"metadata\":{\"name\":\"x\"}}").free_wording(),
         raw("a kind that nobody knows", JSON, "{\"apiVersion\":\"v1\",\"kind\":\"Pot\",\"metadata\":{\"name\":\"x\"}}").free_wording(),
         raw("an unknown content type", "text/plain", "x"),
-        raw("YAML", "application/yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: from-yaml}\nspec:\n  containers:\n  - {name: a, image: \"b:1\"}\n"),
+        raw(
+            "YAML",
+            "application/yaml",
+            "apiVersion: v1\nkind: Pod\nmetadata: {name: from-yaml}\nspec:\n  containers:\n  - {name: a, image: \"b:1\"}\n",
+        ),
         post("no name", PODS, pod_with("x", "/metadata", json!({}))),
         post("a name that is none", PODS, pod("Not_A_Name")),
         post("no containers", PODS, json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": []}})),
         post("no spec", PODS, json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}})),
         post("a container without name and image", PODS, pod_with("x", "/spec/containers", json!([{}]))),
-        post("two containers of one name", PODS, pod_with("x", "/spec/containers", json!([{"name": "a", "image": "b"}, {"name": "a", "image": "b"}]))),
+        post(
+            "two containers of one name",
+            PODS,
+            pod_with("x", "/spec/containers", json!([{"name": "a", "image": "b"}, {"name": "a", "image": "b"}])),
+        ),
         post("a bad label", PODS, pod_with("x", "/metadata/labels", json!({"-bad-": "?!"}))),
-        post("requests over limits", PODS, pod_with("x", "/spec/containers/0/resources", json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}))),
+        post(
+            "requests over limits",
+            PODS,
+            pod_with("x", "/spec/containers/0/resources", json!({"requests": {"cpu": "2"}, "limits": {"cpu": "1"}})),
+        ),
         post("an unknown restart policy", PODS, pod_with("x", "/spec/restartPolicy", json!("Sometimes"))),
         post("a text where a list belongs", PODS, pod_with("x", "/spec/containers", json!("none"))).free_wording(),
         post("another namespace in the body", PODS, pod_with("x", "/metadata/namespace", json!("elsewhere"))),
@@ -301,18 +362,53 @@ fn patching() -> Vec<Step> {
         patch("strategic patch of labels", &p1, STRATEGIC, json!({"metadata": {"labels": {"tier": "front"}, "annotations": {"a": "b"}}})),
         patch("a condition appears", &status, STRATEGIC, condition("False")),
         patch("the same condition again", &status, STRATEGIC, condition("False")),
-        patch("another condition joins it", &status, STRATEGIC, json!({"status": {"conditions": [{"type": "example.com/Other", "status": "True"}], "nominatedNodeName": "script-node-a"}})),
-        patch("a condition goes", &status, STRATEGIC, json!({"status": {"conditions": [{"type": "example.com/Other", "$patch": "delete"}], "nominatedNodeName": null}})),
+        patch(
+            "another condition joins it",
+            &status,
+            STRATEGIC,
+            json!({"status": {"conditions": [{"type": "example.com/Other", "status": "True"}], "nominatedNodeName": "script-node-a"}}),
+        ),
+        patch(
+            "a condition goes",
+            &status,
+            STRATEGIC,
+            json!({"status": {"conditions": [{"type": "example.com/Other", "$patch": "delete"}], "nominatedNodeName": null}}),
+        ),
         patch("a status patch may not touch the spec", &status, MERGE, json!({"spec": {"nodeName": "x"}, "status": {"phase": "Pending"}})),
         patch("an object patch may not touch the status", &p1, MERGE, json!({"status": {"phase": "Failed"}})),
         patch("an empty nomination", &status, MERGE, json!({"status": {"nominatedNodeName": ""}})),
         patch("a strategic element without its key", &p1, STRATEGIC, json!({"spec": {"containers": [{"image": "x"}]}})).free_wording(),
-        patch("a new image by container name", &p1, STRATEGIC, json!({"spec": {"containers": [{"name": "main", "image": "registry.example/web:2"}]}})),
+        patch(
+            "a new image by container name",
+            &p1,
+            STRATEGIC,
+            json!({"spec": {"containers": [{"name": "main", "image": "registry.example/web:2"}]}}),
+        ),
         patch("the whole label map", &p1, STRATEGIC, json!({"metadata": {"labels": {"$patch": "replace", "app": "web"}}})),
-        patch("node status by patch", "/api/v1/nodes/script-node-b/status", STRATEGIC, json!({"status": {"capacity": {"cpu": "2"}, "allocatable": {"cpu": "2"}, "conditions": [{"type": "Ready", "status": "True"}]}})),
-        patch("node object patch leaves the status", "/api/v1/nodes/script-node-b", MERGE, json!({"spec": {"unschedulable": true}, "status": {"capacity": {"cpu": "3"}}})),
-        patch("node status patch leaves the spec", "/api/v1/nodes/script-node-b/status", MERGE, json!({"spec": {"unschedulable": false}, "metadata": {"labels": {"set": "by-status"}}})),
-        patch("taints are one value", "/api/v1/nodes/script-node-b", STRATEGIC, json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}})),
+        patch(
+            "node status by patch",
+            "/api/v1/nodes/script-node-b/status",
+            STRATEGIC,
+            json!({"status": {"capacity": {"cpu": "2"}, "allocatable": {"cpu": "2"}, "conditions": [{"type": "Ready", "status": "True"}]}}),
+        ),
+        patch(
+            "node object patch leaves the status",
+            "/api/v1/nodes/script-node-b",
+            MERGE,
+            json!({"spec": {"unschedulable": true}, "status": {"capacity": {"cpu": "3"}}}),
+        ),
+        patch(
+            "node status patch leaves the spec",
+            "/api/v1/nodes/script-node-b/status",
+            MERGE,
+            json!({"spec": {"unschedulable": false}, "metadata": {"labels": {"set": "by-status"}}}),
+        ),
+        patch(
+            "taints are one value",
+            "/api/v1/nodes/script-node-b",
+            STRATEGIC,
+            json!({"spec": {"taints": [{"key": "k", "effect": "NoSchedule"}]}}),
+        ),
         read("what the watch saw", "all"),
     ]
 }
@@ -321,14 +417,36 @@ fn pod_updates() -> Vec<Step> {
     let p1 = at(PODS, "p1");
     vec![
         patch("a pod's node may not be patched in", &p1, MERGE, json!({"spec": {"nodeName": "script-node-a"}})).free_wording(),
-        patch("a pod's requests may not change", &p1, STRATEGIC, json!({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "200m"}}}]}})).free_wording(),
+        patch(
+            "a pod's requests may not change",
+            &p1,
+            STRATEGIC,
+            json!({"spec": {"containers": [{"name": "main", "resources": {"requests": {"cpu": "200m"}}}]}}),
+        )
+        .free_wording(),
         patch("containers may not be added", &p1, STRATEGIC, json!({"spec": {"containers": [{"name": "more", "image": "x"}]}})),
-        patch("tolerations may be added", &p1, JSON_PATCH, json!([{"op": "add", "path": "/spec/tolerations/-", "value": {"key": "extra", "operator": "Exists"}}])),
+        patch(
+            "tolerations may be added",
+            &p1,
+            JSON_PATCH,
+            json!([{"op": "add", "path": "/spec/tolerations/-", "value": {"key": "extra", "operator": "Exists"}}]),
+        ),
         patch("tolerations may not go", &p1, MERGE, json!({"spec": {"tolerations": []}})),
         patch("a gate goes", &at(PODS, "gated"), MERGE, json!({"spec": {"schedulingGates": [{"name": "example.com/more"}]}})),
-        patch("gates may not come", &at(PODS, "gated"), MERGE, json!({"spec": {"schedulingGates": [{"name": "example.com/more"}, {"name": "example.com/new"}]}})),
-        patch("a gated pod takes a selector", &at(PODS, "gated"), MERGE, json!({"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}})),
-        patch("a pod without gates does not", &p1, MERGE, json!({"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}})).free_wording(),
+        patch(
+            "gates may not come",
+            &at(PODS, "gated"),
+            MERGE,
+            json!({"spec": {"schedulingGates": [{"name": "example.com/more"}, {"name": "example.com/new"}]}}),
+        ),
+        patch(
+            "a gated pod takes a selector",
+            &at(PODS, "gated"),
+            MERGE,
+            json!({"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}),
+        ),
+        patch("a pod without gates does not", &p1, MERGE, json!({"spec": {"nodeSelector": {"kubernetes.io/arch": "arm64"}}}))
+            .free_wording(),
         read("what the watch saw", "all"),
     ]
 }
@@ -351,7 +469,11 @@ fn binding_pods() -> Vec<Step> {
         }),
         post("bind under another name", &bind("p1"), binding("p2", "script-node-a")),
         post("bind to no node", &bind("p1"), binding("p1", "")),
-        post("bind to something else", &bind("p1"), json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p1"}, "target": {"kind": "Rack", "name": "r"}})),
+        post(
+            "bind to something else",
+            &bind("p1"),
+            json!({"apiVersion": "v1", "kind": "Binding", "metadata": {"name": "p1"}, "target": {"kind": "Rack", "name": "r"}}),
+        ),
         post("bind another kind", &bind("p1"), pod("p1")).free_wording(),
         post("dry-run bind", &format!("{}?dryRun=All", bind("p1")), binding("p1", "script-node-a")),
         post("bind", &bind("p1"), {
@@ -406,10 +528,19 @@ fn finalizing() -> Vec<Step> {
     let held = at(PODS, "held");
     vec![
         open("watch configmaps", "maps", &format!("{CONFIG_MAPS}?watch=true&labelSelector=app%3Dheld")),
-        post("create with finalizers", CONFIG_MAPS, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "held", "labels": {"app": "held"}, "finalizers": ["example.com/a", "example.com/b"]}})),
+        post(
+            "create with finalizers",
+            CONFIG_MAPS,
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "held", "labels": {"app": "held"}, "finalizers": ["example.com/a", "example.com/b"]}}),
+        ),
         delete("delete it", &map, Value::Null),
         delete("delete it again", &map, Value::Null),
-        patch("new finalizers are refused", &map, MERGE, json!({"metadata": {"finalizers": ["example.com/a", "example.com/b", "example.com/c"]}})),
+        patch(
+            "new finalizers are refused",
+            &map,
+            MERGE,
+            json!({"metadata": {"finalizers": ["example.com/a", "example.com/b", "example.com/c"]}}),
+        ),
         patch("one finalizer goes", &map, MERGE, json!({"metadata": {"finalizers": ["example.com/b"]}})),
         patch("other changes are fine", &map, MERGE, json!({"data": {"x": "y"}})),
         patch("the last one goes", &map, MERGE, json!({"metadata": {"finalizers": null}})),
@@ -420,7 +551,12 @@ fn finalizing() -> Vec<Step> {
         delete("delete it unscheduled", &held, Value::Null),
         delete("delete it once more", &held, json!({"gracePeriodSeconds": 0})),
         get("it waits", &held),
-        patch("the pod's finalizer goes", &held, STRATEGIC, json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/a"]}})),
+        patch(
+            "the pod's finalizer goes",
+            &held,
+            STRATEGIC,
+            json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["example.com/a"]}}),
+        ),
         post("create a placed pod with a finalizer", PODS, {
             let mut both = pod_with("held2", "/metadata/finalizers", json!(["example.com/a"]));
             both["spec"]["nodeName"] = json!("script-node-a");
@@ -441,7 +577,13 @@ fn finalizing() -> Vec<Step> {
 fn listing() -> Vec<Step> {
     let mut steps: Vec<Step> = [("a", "1"), ("b", "2"), ("c", "1"), ("d", "2"), ("e", "1")]
         .into_iter()
-        .map(|(name, tier)| post("create one of a list", CONFIG_MAPS, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"tier": tier, "list": "yes"}}})))
+        .map(|(name, tier)| {
+            post(
+                "create one of a list",
+                CONFIG_MAPS,
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"tier": tier, "list": "yes"}}}),
+            )
+        })
         .collect();
     let list = format!("{CONFIG_MAPS}?labelSelector=list%3Dyes");
     steps.extend([
@@ -458,11 +600,15 @@ fn listing() -> Vec<Step> {
         get("a pod field that cannot be selected", &format!("{PODS}?fieldSelector=spec.priority%3D1")),
         get("pods without a node", &format!("{PODS}?fieldSelector=spec.nodeName%3D")),
         get("pods with a node", &format!("{PODS}?fieldSelector=spec.nodeName!%3D")),
-        get("pods of a scheduler that are pending", &format!("{PODS}?fieldSelector=spec.schedulerName%3Ddefault-scheduler,status.phase!%3DSucceeded")),
+        get(
+            "pods of a scheduler that are pending",
+            &format!("{PODS}?fieldSelector=spec.schedulerName%3Ddefault-scheduler,status.phase!%3DSucceeded"),
+        ),
         get("the first page", &format!("{CONFIG_MAPS}?limit=2&labelSelector=list")).saving("page", "/metadata/continue"),
         delete("delete one that is on the second page", &at(CONFIG_MAPS, "c"), Value::Null),
         post("create one that would be on it", CONFIG_MAPS, config_map("c2")),
-        get("the second page", &format!("{CONFIG_MAPS}?limit=2&labelSelector=list&continue=${{page}}")).saving("page", "/metadata/continue"),
+        get("the second page", &format!("{CONFIG_MAPS}?limit=2&labelSelector=list&continue=${{page}}"))
+            .saving("page", "/metadata/continue"),
         get("the last page", &format!("{CONFIG_MAPS}?limit=2&labelSelector=list&continue=${{page}}")),
         get("a page and how much is left", &format!("{CONFIG_MAPS}?limit=1")),
         get("a token that is none", &format!("{CONFIG_MAPS}?limit=1&continue=abc")).free_wording(),
@@ -484,8 +630,14 @@ fn watching() -> Vec<Step> {
     let pending = "fieldSelector=status.phase%3DPending";
     vec![
         close("close", "all"),
-        post("create", CONFIG_MAPS, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w1", "labels": {"w": "1"}}})).saving("w1.rv", "/metadata/resourceVersion"),
-        post("create another", CONFIG_MAPS, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w2", "labels": {"w": "2"}}})).saving("w2.rv", "/metadata/resourceVersion"),
+        post("create", CONFIG_MAPS, json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w1", "labels": {"w": "1"}}}))
+            .saving("w1.rv", "/metadata/resourceVersion"),
+        post(
+            "create another",
+            CONFIG_MAPS,
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "w2", "labels": {"w": "2"}}}),
+        )
+        .saving("w2.rv", "/metadata/resourceVersion"),
         open("resume behind the first", "resumed", &format!("{CONFIG_MAPS}?watch=true&resourceVersion=${{w1.rv}}")),
         open("from any version, with a selector", "selected", &format!("{CONFIG_MAPS}?watch=true&labelSelector=w%3D1&resourceVersion=0")),
         open("without a version", "state", &format!("{CONFIG_MAPS}?watch=true&labelSelector=w")),
@@ -516,15 +668,63 @@ fn watching() -> Vec<Step> {
     ]
 }
 
+fn custom_types() -> Vec<Step> {
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition", "metadata": {"name": "storms.script.isobar.dev"}, "spec": {
+        "group": "script.isobar.dev", "scope": "Namespaced", "names": {"kind": "Storm", "plural": "storms", "singular": "storm", "listKind": "StormList"},
+        "versions": [{"name": "v1", "served": true, "storage": true, "subresources": {"status": {}},
+            "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}});
+    let storm = |version: &str, force: i64| json!({"apiVersion": "script.isobar.dev/v1", "kind": "Storm", "metadata": {"name": "s1", "resourceVersion": version}, "spec": {"force": force}, "status": {"seen": true}});
+    let created = json!({"apiVersion": "script.isobar.dev/v1", "kind": "Storm", "metadata": {"name": "s1", "labels": {"a": "b"}}, "spec": {"force": 9, "gone": null, "list": []}, "status": {"seen": true}});
+    let s1 = at(CUSTOM, "s1");
+    vec![
+        get("a type that is not there yet", CUSTOM),
+        call("define a type", Method::POST, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", JSON, definition).unrecorded(),
+        step("wait until it is served", Action::Await { path: CUSTOM.to_string() }),
+        post("create one", CUSTOM, created).saving("s1.rv", "/metadata/resourceVersion"),
+        post("create one of no kind", CUSTOM, json!({"metadata": {"name": "s2"}})).free_wording(),
+        get("list them", CUSTOM),
+        put("update without a version", &s1, storm("", 10)),
+        put("update", &s1, storm("${s1.rv}", 10)),
+        patch(
+            "patch the status",
+            &format!("{s1}/status"),
+            MERGE,
+            json!({"status": {"eye": "calm"}, "spec": {"force": 11}, "metadata": {"labels": {"c": "d"}}}),
+        ),
+        patch("patch the object", &s1, MERGE, json!({"status": {"eye": "wild"}, "metadata": {"labels": {"c": "d"}}})),
+        patch("no strategic patches", &s1, STRATEGIC, json!({"spec": {"force": 12}})),
+        get("a field that cannot be selected", &format!("{CUSTOM}?fieldSelector=spec.force%3D1")),
+        delete("delete", &s1, Value::Null),
+        get("gone", &s1),
+    ]
+}
+
 fn ending_watches() -> Vec<Step> {
     let streaming = "watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
     vec![
-        open("a version that is too old", "old", &format!("{CONFIG_MAPS}?watch=true&resourceVersion=1")),
+        open("a version that is too old", "old", &format!("{CUSTOM}?watch=true&resourceVersion=1")),
         end("ends with 410 in the stream", "old"),
-        open("a watch that ends by itself", "short", &format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1&resourceVersion=${{w2.rv}}&fieldSelector=metadata.name%3Dw3")),
+        open(
+            "a watch that ends by itself",
+            "short",
+            &format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1&resourceVersion=${{w2.rv}}&fieldSelector=metadata.name%3Dw3"),
+        ),
         end("after its timeout", "short"),
-        open("a watch with bookmarks", "marked", &format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=5&allowWatchBookmarks=true&resourceVersion=${{w2.rv}}&fieldSelector=metadata.name%3Dw3")),
+        open(
+            "a watch with bookmarks",
+            "marked",
+            &format!(
+                "{CONFIG_MAPS}?watch=true&timeoutSeconds=5&allowWatchBookmarks=true&resourceVersion=${{w2.rv}}&fieldSelector=metadata.name%3Dw3"
+            ),
+        ),
+        post("something happens that it does not select", CONFIG_MAPS, config_map("w4")),
         end("has one before its end", "marked"),
+        open(
+            "a watch with bookmarks and no news",
+            "quiet",
+            &format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=5&allowWatchBookmarks=true&fieldSelector=metadata.name%3Dw3"),
+        ),
+        end("has none", "quiet"),
         open("a streaming list", "streaming", &format!("{CONFIG_MAPS}?{streaming}&fieldSelector=metadata.name%3Dw3")),
         read("state, then the mark", "streaming"),
         patch("a change after it", &at(CONFIG_MAPS, "w3"), MERGE, json!({"data": {"k": "v"}})),
@@ -536,7 +736,11 @@ fn ending_watches() -> Vec<Step> {
         open("a streaming list of nodes", "nodes", &format!("{NODES}?{streaming}&labelSelector=no-such-label")),
         read("an empty one of nodes", "nodes"),
         close("close", "nodes"),
-        open("a streaming list without bookmarks", "unmarked", &format!("{CONFIG_MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&fieldSelector=metadata.name%3Dw3")),
+        open(
+            "a streaming list without bookmarks",
+            "unmarked",
+            &format!("{CONFIG_MAPS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&fieldSelector=metadata.name%3Dw3"),
+        ),
         read("has no mark", "unmarked"),
         close("close", "unmarked"),
         get("initial events without a match", &format!("{CONFIG_MAPS}?watch=true&sendInitialEvents=true&allowWatchBookmarks=true")),
@@ -586,6 +790,8 @@ fn clean_up() -> Vec<Step> {
     vec![
         delete("pods go", &format!("{PODS}?gracePeriodSeconds=0"), Value::Null),
         get("all of them", PODS),
+        delete("the type goes", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/storms.script.isobar.dev", Value::Null)
+            .unrecorded(),
         delete("a node goes", &at(NODES, "script-node-a"), Value::Null),
         delete("so does the other", &at(NODES, "script-node-b"), Value::Null),
         delete("a node that is not there", &at(NODES, "script-node-b"), Value::Null),
@@ -594,9 +800,9 @@ fn clean_up() -> Vec<Step> {
 
 // === the runner ===
 
-/// Runs the script and gives the normalised transcript.
-pub async fn transcript(client: &kube::Client) -> Vec<Value> {
-    let mut runner = Runner { client: client.clone(), variables: BTreeMap::new(), watches: BTreeMap::new() };
+/// Runs the script and gives the normalised transcript. A watch counts as quiet after `quiet`, [`QUIET`] for a server across a network.
+pub async fn transcript(client: &kube::Client, quiet: Duration) -> Vec<Value> {
+    let mut runner = Runner { client: client.clone(), quiet, variables: BTreeMap::new(), watches: BTreeMap::new() };
     let mut lines = Vec::new();
     for step in script() {
         let mut line = json!({"step": step.name});
@@ -618,6 +824,7 @@ fn merge_into(line: &mut Value, answer: Value) {
 
 struct Runner {
     client: kube::Client,
+    quiet: Duration,
     variables: BTreeMap<&'static str, String>,
     watches: BTreeMap<&'static str, mpsc::UnboundedReceiver<Value>>,
 }
@@ -637,15 +844,29 @@ impl Runner {
                         answer[field] = Value::Null;
                     }
                 }
+                if step.unrecorded {
+                    answer = Value::Null;
+                }
                 Ok(json!({"request": format!("{method} {path}"), "code": code, "body": answer}))
+            }
+            Action::Await { path } => {
+                for _ in 0..AWAIT_TRIES {
+                    if self.send(Method::GET, path, "", String::new()).await?.0 == 200 {
+                        return Ok(json!({}));
+                    }
+                    tokio::time::sleep(AWAIT_PAUSE).await;
+                }
+                Err(format!("{path} did not appear"))
             }
             Action::Open { watch, path } => {
                 let path = self.filled(path);
                 let code = self.open(watch, &path).await?;
                 Ok(json!({"request": format!("WATCH {path}"), "code": code}))
             }
-            Action::Read { watch } => Ok(json!({"watch": watch, "events": self.read(watch, QUIET).await})),
-            Action::End { watch } => Ok(json!({"watch": watch, "events": self.read(watch, END_WAIT).await, "ended": self.watches.get(watch).is_none_or(mpsc::UnboundedReceiver::is_closed)})),
+            Action::Read { watch } => Ok(json!({"watch": watch, "events": self.read(watch, self.quiet).await})),
+            Action::End { watch } => Ok(
+                json!({"watch": watch, "events": self.read(watch, END_WAIT).await, "ended": self.watches.get(watch).is_none_or(mpsc::UnboundedReceiver::is_closed)}),
+            ),
             Action::Close { watch } => {
                 self.watches.remove(watch);
                 Ok(json!({}))
@@ -697,6 +918,11 @@ impl Runner {
         let mut events = Vec::new();
         let Some(receiver) = self.watches.get_mut(watch) else { return events };
         while let Ok(Some(event)) = tokio::time::timeout(quiet, receiver.recv()).await {
+            // How many bookmarks come in a row is a matter of timers.
+            let is_bookmark = |event: &Value| event["type"] == "BOOKMARK" && event["object"]["metadata"]["annotations"].is_null();
+            if is_bookmark(&event) && events.last().is_some_and(is_bookmark) {
+                events.pop();
+            }
             events.push(event);
         }
         events
@@ -732,7 +958,9 @@ fn collect(value: &Value, versions: &mut Vec<u64>, uids: &mut Vec<String>) {
             if let Some(uid) = fields.get("uid").and_then(Value::as_str).filter(|uid| !uids.iter().any(|known| known == uid)) {
                 uids.push(uid.to_string());
             }
-            if fields.contains_key("uid") && let Some(version) = fields.get("resourceVersion").and_then(Value::as_str).and_then(|text| text.parse().ok()) {
+            if fields.contains_key("uid")
+                && let Some(version) = fields.get("resourceVersion").and_then(Value::as_str).and_then(|text| text.parse().ok())
+            {
                 versions.push(version);
             }
             fields.values().for_each(|value| collect(value, versions, uids));

@@ -25,6 +25,7 @@ mod status;
 pub mod store;
 mod strategic;
 mod tables;
+mod typed;
 mod update;
 mod validate;
 mod watch;
@@ -38,9 +39,10 @@ use serde_json::{Value, json};
 use tokio::time::Duration;
 
 pub use access::{AccessPolicy, AllowAll, Attributes, Identity};
+pub use clock::SimClock;
 pub use status::{ApiError, FieldError};
 
-use clock::{Ids, SimClock};
+use clock::Ids;
 use resources::{Registry, ResourceType};
 use store::{Key, Store};
 
@@ -119,6 +121,11 @@ impl ApiServer {
     /// The HTTP side.
     pub fn router(self: &Arc<Self>) -> Router {
         routes::router(self.clone())
+    }
+
+    /// The cluster's time.
+    pub fn clock(&self) -> SimClock {
+        self.clock
     }
 
     /// The objects.

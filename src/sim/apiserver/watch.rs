@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::ApiServer;
 use super::encode::Encoder;
 use super::read::{invalid_version, refuse_options};
 use super::request::{Form, Query};
@@ -20,7 +21,6 @@ use super::resources::ResourceType;
 use super::selectors::Selector;
 use super::status::{ApiError, FieldError, bytes_response};
 use super::store::{Change, ChangeKind, HistoryError, Snapshot, Stored};
-use super::ApiServer;
 
 /// Changes read from the history in one go, so that a long history is not held in one buffer.
 const BATCH_MAX: usize = 512;
@@ -32,7 +32,7 @@ const LAST_BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// Where a watch starts.
 enum Start {
     /// With the present state as ADDED events, then everything behind it.
-    State { marked: bool },
+    State,
     /// With what happened after a version.
     After(u64),
 }
@@ -46,6 +46,8 @@ struct Watcher {
     bookmarks: bool,
     /// Everything up to here has been told.
     told: u64,
+    /// Where `told` stood once the past had been caught up with: upstream sends bookmarks only for what is newer.
+    caught_up: Option<u64>,
     initial: VecDeque<Arc<Stored>>,
     /// The end of the initial objects has to be marked.
     mark_initial_end: bool,
@@ -57,7 +59,13 @@ struct Watcher {
 }
 
 impl ApiServer {
-    pub(super) fn watch(self: &Arc<Self>, resource: &Arc<ResourceType>, namespace: &str, query: &Query, form: Form) -> Result<Response<Body>, ApiError> {
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        resource: &Arc<ResourceType>,
+        namespace: &str,
+        query: &Query,
+        form: Form,
+    ) -> Result<Response<Body>, ApiError> {
         check_watch_options(query)?;
         let selector = Selector::parse(resource, query.text("labelSelector"), query.text("fieldSelector"))?;
         let version = query.resource_version().map_err(|why| invalid_version(query, &why))?;
@@ -66,7 +74,7 @@ impl ApiServer {
         let length = seconds.map_or_else(|| self.ids.up_to_double(self.options.watch_timeout_min), Duration::from_secs);
         let signal = self.store.subscribe(resource.table).ok_or_else(|| ApiError::internal("the type has no table"))?;
         let (initial, told) = match start {
-            Start::State { .. } => {
+            Start::State => {
                 let snapshot = self.store.snapshot(resource.table, namespace, None);
                 let snapshot = snapshot.unwrap_or(Snapshot { resource_version: 0, objects: Vec::new() });
                 (snapshot.objects.into_iter().filter(|stored| selector.matches(&stored.selectable)).collect(), snapshot.resource_version)
@@ -85,8 +93,9 @@ impl ApiServer {
             form,
             bookmarks: query.flag("allowWatchBookmarks"),
             told,
+            caught_up: None,
             initial,
-            mark_initial_end: matches!(start, Start::State { marked: true }),
+            mark_initial_end: matches!(start, Start::State),
             signal,
             deadline: now + length,
             next_bookmark: now + self.options.bookmark_interval,
@@ -100,9 +109,10 @@ impl ApiServer {
 fn start_of(query: &Query, version: Option<u64>, current: u64) -> Start {
     let initial = query.has("sendInitialEvents");
     match version {
-        _ if initial && query.flag("sendInitialEvents") => Start::State { marked: true },
+        _ if initial && query.flag("sendInitialEvents") => Start::State,
         None | Some(0) if initial => Start::After(current),
-        None | Some(0) => Start::State { marked: false },
+        // Upstream's default for old clients: initial events, and their end is marked as well.
+        None | Some(0) => Start::State,
         Some(version) => Start::After(version),
     }
 }
@@ -154,6 +164,7 @@ impl Watcher {
             if self.ended {
                 return None;
             }
+            self.caught_up.get_or_insert(self.told);
             let wake = self.deadline.min(self.bookmark_due());
             tokio::select! {
                 biased;
@@ -163,7 +174,9 @@ impl Watcher {
                         return None;
                     }
                     self.next_bookmark = Instant::now() + self.server.options.bookmark_interval;
-                    return Some(self.bookmark_line(false));
+                    if self.caught_up.is_some_and(|start| self.told > start) {
+                        return Some(self.bookmark_line(false));
+                    }
                 }
             }
         }
@@ -252,7 +265,9 @@ impl Watcher {
         let object = match self.form {
             Form::Object => bookmark_object(&self.resource, metadata),
             Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
-            Form::Table(_) => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []}),
+            Form::Table(_) => {
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []})
+            }
         };
         Bytes::from(format!("{}\n", json!({"type": "BOOKMARK", "object": object})))
     }
