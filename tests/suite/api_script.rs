@@ -1,6 +1,7 @@
 //! One script of API calls, written as data, and the runner that turns a server's answers into a transcript. In: a kube client of any server. Out: one
 //! JSON value a step, with what differs between two runs (uids, times, versions) replaced. The transcript of the in-memory server has to be that of the
 //! real one: `tests/cluster` runs the same file on a real kube-apiserver.
+#![allow(clippy::needless_pass_by_value, reason = "steps read best when bodies are written in place")]
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -56,6 +56,6 @@ async fn record_from_a_real_server() {
 }
 
 fn write(path: &Path, lines: &[Value]) {
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    std::fs::write(path, text).expect("the transcript is written");
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    std::fs::write(path, lines.join("\n") + "\n").expect("the transcript is written");
 }

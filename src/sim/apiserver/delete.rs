@@ -39,14 +39,14 @@ impl DeleteOptions {
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_string);
         if let Some(body) = body {
             let dry_run = dry_run || body["dryRun"].as_array().is_some_and(|words| words.contains(&json!("All")));
-            return Ok(Self {
+            return Self {
                 grace_seconds: body["gracePeriodSeconds"].as_i64(),
                 uid: text(&body["preconditions"]["uid"]),
                 resource_version: text(&body["preconditions"]["resourceVersion"]),
                 propagation: text(&body["propagationPolicy"]),
                 dry_run,
             }
-            .checked()?);
+            .checked();
         }
         let grace = query.text("gracePeriodSeconds");
         let grace_seconds = if grace.is_empty() {
@@ -133,7 +133,7 @@ impl ApiServer {
         let mut object = existing.value();
         check_preconditions(resource, name, &object, options)?;
         if resource.behaviour == Behaviour::Namespace {
-            return self.delete_namespace(tx, resource, &key, name);
+            return Self::delete_namespace(tx, resource, &key, name);
         }
         let Mark { pending, marked } = self.mark_graceful(resource, &mut object, options);
         if pending {
@@ -199,7 +199,7 @@ impl ApiServer {
     }
 
     /// The namespace controller's work in one step: everything inside goes, then the namespace.
-    fn delete_namespace(&self, tx: &mut Transaction<'_>, resource: &ResourceType, key: &Key, name: &str) -> Result<Outcome, ApiError> {
+    fn delete_namespace(tx: &mut Transaction<'_>, resource: &ResourceType, key: &Key, name: &str) -> Result<Outcome, ApiError> {
         if matches!(name, "default" | "kube-system" | "kube-public") {
             return Err(ApiError::forbidden(resource, name, "this namespace may not be deleted"));
         }

@@ -133,7 +133,7 @@ impl ApiServer {
         &self.store
     }
 
-    /// Serves one more type, as a CustomResourceDefinition would.
+    /// Serves one more type, as a `CustomResourceDefinition` would.
     pub fn register(&self, resource: ResourceType) {
         let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
         registry.add(resource);

@@ -168,7 +168,7 @@ impl ApiServer {
         Ok(())
     }
 
-    /// `POST pods/NAME/eviction`: a delete that a PodDisruptionBudget may refuse; budgets are read, never computed.
+    /// `POST pods/NAME/eviction`: a delete that a `PodDisruptionBudget` may refuse; budgets are read, never computed.
     pub(super) fn evict(
         &self,
         pods: &ResourceType,

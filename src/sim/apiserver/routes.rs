@@ -93,7 +93,7 @@ impl ApiServer {
     fn dispatch(self: &Arc<Self>, resource: &Arc<ResourceType>, call: &Call) -> Result<Response<Body>, ApiError> {
         if resource.behaviour == Behaviour::Review {
             return match call.method {
-                Method::POST if call.path.name.is_empty() => self.review(resource, self.read_object(resource, call)?),
+                Method::POST if call.path.name.is_empty() => self.review(resource, Self::read_object(resource, call)?),
                 _ => Err(ApiError::method_not_allowed()),
             };
         }
@@ -111,7 +111,7 @@ impl ApiServer {
             Method::GET => self.list(resource, namespace, &call.query, call.form),
             Method::POST if resource.namespaced && namespace.is_empty() => Err(ApiError::method_not_allowed()),
             Method::POST => {
-                let object = self.read_object(resource, call)?;
+                let object = Self::read_object(resource, call)?;
                 let created = self.create_object(resource, namespace, object, is_dry_run(&call.query)?)?;
                 Ok(bytes_response(StatusCode::CREATED, self.encoder(resource, call.form).object(&created)))
             }
@@ -135,11 +135,11 @@ impl ApiServer {
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         match (resource.behaviour, subresource, &call.method) {
             (Behaviour::Pod, "binding", &Method::POST) => {
-                let binding = self.read_value("Binding", "v1", call)?;
+                let binding = Self::read_value("Binding", "v1", call)?;
                 self.bind(resource, namespace, name, &binding, is_dry_run(&call.query)?)
             }
             (Behaviour::Pod, "eviction", &Method::POST) => {
-                let eviction = self.read_value("Eviction", "policy/v1", call)?;
+                let eviction = Self::read_value("Eviction", "policy/v1", call)?;
                 let options = DeleteOptions::read(Some(&eviction["deleteOptions"]), &call.query)?;
                 self.evict(resource, namespace, name, &eviction, &options)
             }
@@ -161,13 +161,13 @@ impl ApiServer {
         if call.method != Method::POST || call.path.namespace.is_empty() || !call.path.name.is_empty() {
             return Ok(unknown_path());
         }
-        let binding = self.read_value("Binding", "v1", call)?;
+        let binding = Self::read_value("Binding", "v1", call)?;
         let name = binding["metadata"]["name"].as_str().unwrap_or_default().to_string();
         self.bind(&pods, &call.path.namespace, &name, &binding, is_dry_run(&call.query)?)
     }
 
     fn put(&self, resource: &ResourceType, call: &Call, subresource: &str) -> Result<Response<Body>, ApiError> {
-        let object = self.read_object(resource, call)?;
+        let object = Self::read_object(resource, call)?;
         let update = Update {
             resource,
             namespace: &call.path.namespace,
@@ -208,8 +208,8 @@ impl ApiServer {
         }
     }
 
-    fn read_object(&self, resource: &ResourceType, call: &Call) -> Result<Value, ApiError> {
-        let mut object = self.read_value(&resource.kind, &resource.api_version(), call)?;
+    fn read_object(resource: &ResourceType, call: &Call) -> Result<Value, ApiError> {
+        let mut object = Self::read_value(&resource.kind, &resource.api_version(), call)?;
         if resource.behaviour == Behaviour::Custom {
             for (field, words) in [("kind", "Kind"), ("apiVersion", "apiVersion")] {
                 if object[field].as_str().is_none_or(str::is_empty) {
@@ -230,7 +230,7 @@ impl ApiServer {
     }
 
     /// Decodes a body that has to be of one kind, if it says so at all.
-    fn read_value(&self, kind: &str, api_version: &str, call: &Call) -> Result<Value, ApiError> {
+    fn read_value(kind: &str, api_version: &str, call: &Call) -> Result<Value, ApiError> {
         let object = decode(&call.content_type, &call.body)?;
         let given_kind = object["kind"].as_str().unwrap_or_default();
         let given_version = object["apiVersion"].as_str().unwrap_or_default();

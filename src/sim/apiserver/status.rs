@@ -16,7 +16,7 @@ pub struct ApiError {
     /// For people.
     pub message: String,
     /// `details` of the Status, or null.
-    pub details: Value,
+    pub details: Box<Value>,
     /// `metadata.continue` of the Status: set when a list token has expired but the remainder can be had.
     pub continue_token: Option<String>,
 }
@@ -82,7 +82,7 @@ pub fn aggregate(errors: &[FieldError]) -> String {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: String, details: Value) -> Self {
-        Self { code, reason, message, details, continue_token: None }
+        Self { code, reason, message, details: Box::new(details), continue_token: None }
     }
 
     fn of_resource(code: u16, reason: &'static str, resource: &ResourceType, name: &str, message: String) -> Self {
@@ -220,7 +220,7 @@ impl ApiError {
             status["reason"] = json!(self.reason);
         }
         if !self.details.is_null() {
-            status["details"] = self.details.clone();
+            status["details"] = (*self.details).clone();
         }
         status["code"] = json!(self.code);
         status

@@ -104,14 +104,14 @@ fn merge_list(entry: &mut Value, name: &str, changes: &[Value]) -> Result<(), Ap
         return Ok(());
     }
     match merge_key(name, if plain.is_empty() { &present } else { &plain }) {
-        Some(key) if !replaces => *entry = Value::Array(merge_keyed(present, key, &plain)?),
+        Some(key) if !replaces => *entry = Value::Array(merge_keyed(&present, key, &plain)?),
         _ => *entry = Value::Array(plain.iter().map(strip_directives).collect()),
     }
     Ok(())
 }
 
-fn merge_keyed(present: Vec<Value>, key: &str, changes: &[Value]) -> Result<Vec<Value>, ApiError> {
-    let mut items = present.clone();
+fn merge_keyed(present: &[Value], key: &str, changes: &[Value]) -> Result<Vec<Value>, ApiError> {
+    let mut items = present.to_vec();
     for change in changes {
         let Some(wanted) = change.get(key) else {
             let text = format!("map: {change} does not contain declared merge key: {key}");
@@ -130,7 +130,7 @@ fn merge_keyed(present: Vec<Value>, key: &str, changes: &[Value]) -> Result<Vec<
         }
     }
     let identity = |item: &Value| item.get(key).cloned().unwrap_or_default();
-    Ok(in_patch_order(items, changes, &present, identity))
+    Ok(in_patch_order(items, changes, present, identity))
 }
 
 /// Upstream's `normalizeElementOrder`: elements that the patch names in its order, the others in theirs; of two heads the patched one goes first unless both

@@ -263,7 +263,7 @@ fn event(event: &Value, strict: bool) -> Vec<FieldError> {
                 errors.push(FieldError::invalid(controller_field, &json!(""), QUALIFIED));
             }
             name if !is_name_part(name.split_once('/').map_or(name, |(_, name)| name)) => {
-                errors.push(FieldError::invalid(controller_field, &json!(name), QUALIFIED))
+                errors.push(FieldError::invalid(controller_field, &json!(name), QUALIFIED));
             }
             _ => {}
         }
