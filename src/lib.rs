@@ -1,4 +1,26 @@
 //! Isobar: a standalone Kubernetes scheduler.
+//!
+//! ```text
+//! API server --watch--> kubernetes --Input--> scheduler::engine --Command--> kubernetes --> API server
+//!                       (slim types,          cache, queue, class views,     (bind, status,
+//!                        facts)               plugins: pure, synchronous      events)
+//! ```
+//!
+//! The rooms in the order that data flows through them: [`model`] holds the nouns, [`config`] reads what people want and [`scheduler`] decides;
+//! all are pure, synchronous and deterministic: no I/O, no clock, no async, no Kubernetes types. Everything that talks stands around them.
 
 #[cfg(feature = "live")]
+pub mod cli;
+pub mod config;
+#[cfg(feature = "live")]
+pub mod http;
+#[cfg(feature = "live")]
+pub mod kubernetes;
+#[cfg(feature = "live")]
+pub mod metrics;
+pub mod model;
+pub mod scheduler;
+#[cfg(feature = "live")]
 pub mod sim;
+#[cfg(feature = "live")]
+pub mod telemetry;

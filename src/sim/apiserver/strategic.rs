@@ -221,7 +221,12 @@ mod tests {
                 json!({"tolerations": [{"key": "b"}]}),
             ),
             ("taints are atomic", json!({"taints": [{"key": "a"}]}), json!({"taints": [{"key": "b"}]}), json!({"taints": [{"key": "b"}]})),
-            ("a set grows", json!({"finalizers": ["a"]}), json!({"finalizers": ["b", "a"]}), json!({"finalizers": ["a", "b"]})),
+            (
+                "a set grows, named values first",
+                json!({"finalizers": ["a"]}),
+                json!({"finalizers": ["b", "a"]}),
+                json!({"finalizers": ["b", "a"]}),
+            ),
             (
                 "a set shrinks",
                 json!({"finalizers": ["a", "b"]}),

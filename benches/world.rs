@@ -1,0 +1,129 @@
+//! Clusters and pods for the benches: a size and a seed in, engine inputs out. Mixed as a real fleet is: architectures, GPUs, zones, sizes, taints.
+
+use isobar::{
+    model::{
+        ids::{ClusterId, PodKey, PodUid},
+        node::NodeFacts,
+        pod::{PodFacts, PodSpecFacts},
+        quantity::Quantity,
+        requests::{ContainerRequests, PodRequests},
+        resources::ResourceList,
+        taints::{Effect, TaintFacts, TolerationFacts},
+        time::Timestamp,
+    },
+    scheduler::{
+        engine::{Engine, EngineSettings},
+        input::{Command, Input},
+        observe::Silent,
+        profile::ProfileSpec,
+        profiles::OutOfTree,
+    },
+};
+
+/// The profile that a configuration without any file gives.
+pub fn default_profile() -> ProfileSpec {
+    let configuration = isobar::config::load(&[], &isobar::scheduler::registry::Registry::in_tree()).expect("the defaults are valid");
+    ProfileSpec { scheduler_name: "isobar-scheduler".into(), ..configuration.profiles[0].clone() }
+}
+
+/// A list of resources from (name, amount) pairs.
+pub fn resources(amounts: &[(&str, Quantity)]) -> ResourceList {
+    amounts.iter().map(|(name, amount)| ((*name).into(), *amount)).collect()
+}
+
+/// One node of a mixed fleet: a third ARM, a tenth with GPUs and a taint, four sizes, three zones.
+pub fn node(number: usize) -> NodeFacts {
+    let cores = [16, 32, 64, 96][number % 4];
+    let arch = if number % 3 == 0 { "arm64" } else { "amd64" };
+    let gpu = number % 10 == 7;
+    let mut allocatable = vec![
+        ("cpu", Quantity::from_units(cores)),
+        ("memory", Quantity::from_units((cores * 4) << 30)),
+        ("ephemeral-storage", Quantity::from_units(500 << 30)),
+        ("pods", Quantity::from_units(250)),
+    ];
+    allocatable.extend(gpu.then_some(("nvidia.com/gpu", Quantity::from_units(8))));
+    let label = |key: &str, value: String| (key.into(), value.into());
+    NodeFacts {
+        cluster: ClusterId::HOME,
+        name: format!("node-{number:05}").into(),
+        uid: format!("8e0e5c1a-0000-4000-8000-{number:012}").into(),
+        labels: vec![
+            label("kubernetes.io/hostname", format!("node-{number:05}")),
+            label("kubernetes.io/arch", arch.into()),
+            label("kubernetes.io/os", "linux".into()),
+            label("topology.kubernetes.io/zone", format!("zone-{}", number % 3)),
+            label("node.isobar.dev/size", cores.to_string()),
+        ],
+        taints: gpu
+            .then(|| TaintFacts { key: "nvidia.com/gpu".into(), value: "".into(), effect: Effect::NoSchedule })
+            .into_iter()
+            .collect(),
+        allocatable: resources(&allocatable),
+        ..NodeFacts::default()
+    }
+}
+
+/// A pod of one of many templates: template number `class` asks for its own mix of cores and memory.
+pub fn pod(number: usize, class: usize) -> PodFacts {
+    let spec = [
+        ("cpu", Quantity::from_milli(10 + i64::try_from(class % 100).unwrap_or(0))),
+        ("memory", Quantity::from_units((16 << 20) + (i64::try_from(class % 100_000).unwrap_or(0) << 10))),
+    ];
+    let container = ContainerRequests { spec: resources(&spec), ..ContainerRequests::default() };
+    let requests = PodRequests { containers: vec![container], ..PodRequests::default() }.sums();
+    PodFacts {
+        key: PodKey::new("default", &format!("pod-{number}")),
+        uid: PodUid::from(&*format!("5f1d2c3b-0000-4000-8000-{number:012}")),
+        created: Timestamp(0),
+        spec: PodSpecFacts {
+            scheduler_name: "isobar-scheduler".into(),
+            requests,
+            tolerations: vec![TolerationFacts {
+                key: "node.kubernetes.io/not-ready".into(),
+                operator: "Exists".into(),
+                effect: "NoExecute".into(),
+                ..TolerationFacts::default()
+            }],
+            images: vec!["registry.example/forecast:1".into()],
+            ..PodSpecFacts::default()
+        },
+        ..PodFacts::default()
+    }
+}
+
+/// A leading engine that knows `nodes` nodes and nothing else.
+pub fn engine(nodes: usize, settings: EngineSettings) -> Engine {
+    let mut engine =
+        Engine::new(vec![default_profile()], OutOfTree::default(), settings, Box::new(Silent)).expect("the default profile builds");
+    let mut out = Vec::new();
+    for number in 0..nodes {
+        engine.handle(Timestamp(0), Input::Node(Box::new(node(number))), &mut out);
+    }
+    let names = (0..nodes).map(|number| node(number).name).collect();
+    engine.handle(Timestamp(0), Input::NodesListed(ClusterId::HOME, names), &mut out);
+    engine.handle(Timestamp(0), Input::PodsListed(ClusterId::HOME, Default::default()), &mut out);
+    engine.handle(Timestamp(0), Input::Leading(true), &mut out);
+    engine
+}
+
+/// Queues pods, decides about each, acknowledges each binding; returns how many were bound. What one pod costs the engine in a live cluster,
+/// without the API server: seen, decided, assumed, ordered, acknowledged, reported.
+pub fn drain(engine: &mut Engine, pods: impl Iterator<Item = PodFacts>) -> usize {
+    let mut out: Vec<Command> = Vec::new();
+    for pod in pods {
+        engine.handle(Timestamp(0), Input::Pod(Box::new(pod)), &mut out);
+    }
+    let mut bound = 0;
+    while engine.wants_schedule() {
+        engine.handle(Timestamp(0), Input::Schedule { attempts_max: 64 }, &mut out);
+        let orders: Vec<_> =
+            out.drain(..).filter_map(|command| if let Command::Bind(order) = command { Some(order) } else { None }).collect();
+        for order in orders {
+            bound += 1;
+            engine.handle(Timestamp(0), Input::Bound(order.pod.uid), &mut out);
+        }
+        out.clear();
+    }
+    bound
+}

@@ -1,0 +1,22 @@
+//! All talk to API servers. In: JSON of watches and answers; out: [`Input`](crate::scheduler::input::Input) for the engine.
+//! In: [`Command`](crate::scheduler::input::Command) of the engine; out: bindings, status patches, events.
+//!
+//! ```text
+//! watch  -> wire -> Input ----\                      /--> bind    (never dropped, never repeated blindly)
+//!                              driver + engine ------+--> patch   (newest wins per pod)
+//! lease  -> Leading, deadline -/                      \--> events  (dropped before a bind is delayed)
+//! ```
+
+pub mod api;
+pub mod backoff;
+pub mod client;
+pub mod clock;
+pub mod counts;
+pub mod limiter;
+mod lines;
+pub mod permissions;
+pub mod review;
+#[cfg(test)]
+mod script;
+pub mod watch;
+pub mod wire;

@@ -1,0 +1,481 @@
+//! A Pod object: JSON in, [`PodFacts`] out.
+//!
+//! Defaults that the API server writes into every pod (requests from limits, the scheduler's name, host ports of the host network) are filled in
+//! here as well, so that objects read from files mean the same as objects read from a cluster.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::{
+    json::{Count, Pairs, QuantityText, Text, or_default, present},
+    meta::MetaWire,
+};
+use crate::model::{
+    affinity::{NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PreferredTerm},
+    ids::{ClusterId, PodKey, PodUid},
+    pod::{PodFacts, PodSpecFacts, Wants},
+    ports::{HostPort, Protocol},
+    quantity::Quantity,
+    requests::{ContainerRequests, PodRequests},
+    resources::ResourceList,
+    taints::TolerationFacts,
+};
+
+/// Who schedules a pod that names nobody.
+const DEFAULT_SCHEDULER: &str = "default-scheduler";
+
+/// What is wrong with an object.
+type Wrong = Cow<'static, str>;
+
+/// What scheduling reads of a Pod.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct PodWire<'a> {
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub(super) metadata: MetaWire<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    spec: SpecWire<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    status: PodStatusWire<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SpecWire<'a> {
+    #[serde(borrow)]
+    node_name: Text<'a>,
+    #[serde(borrow)]
+    scheduler_name: Text<'a>,
+    #[serde(deserialize_with = "or_default")]
+    priority: i32,
+    #[serde(borrow)]
+    preemption_policy: Text<'a>,
+    #[serde(borrow)]
+    node_selector: Pairs<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    affinity: AffinityWire<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    tolerations: Vec<TolerationWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    scheduling_gates: Vec<NameWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    containers: Vec<ContainerWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    init_containers: Vec<ContainerWire<'a>>,
+    #[serde(borrow)]
+    overhead: Pairs<'a, QuantityText<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    resources: ResourcesWire<'a>,
+    #[serde(deserialize_with = "or_default")]
+    host_network: bool,
+    #[serde(borrow, deserialize_with = "or_default")]
+    volumes: Vec<VolumeWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    topology_spread_constraints: Vec<SpreadWire<'a>>,
+    resource_claims: Count,
+    #[serde(deserialize_with = "present")]
+    scheduling_group: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct NameWire<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerWire<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    image: Text<'a>,
+    #[serde(borrow)]
+    restart_policy: Text<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    resources: ResourcesWire<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    ports: Vec<PortWire<'a>>,
+}
+
+impl ContainerWire<'_> {
+    fn is_sidecar(&self) -> bool {
+        self.restart_policy.as_str() == "Always"
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ResourcesWire<'a> {
+    #[serde(borrow)]
+    requests: Pairs<'a, QuantityText<'a>>,
+    #[serde(borrow)]
+    limits: Pairs<'a, QuantityText<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PortWire<'a> {
+    #[serde(deserialize_with = "or_default")]
+    container_port: u16,
+    #[serde(deserialize_with = "or_default")]
+    host_port: u16,
+    #[serde(rename = "hostIP", borrow)]
+    host_ip: Text<'a>,
+    #[serde(borrow)]
+    protocol: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct TolerationWire<'a> {
+    #[serde(borrow)]
+    key: Text<'a>,
+    #[serde(borrow)]
+    operator: Text<'a>,
+    #[serde(borrow)]
+    value: Text<'a>,
+    #[serde(borrow)]
+    effect: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct VolumeWire<'a> {
+    #[serde(deserialize_with = "present")]
+    persistent_volume_claim: bool,
+    #[serde(deserialize_with = "present")]
+    ephemeral: bool,
+    #[serde(deserialize_with = "present")]
+    gce_persistent_disk: bool,
+    #[serde(deserialize_with = "present")]
+    aws_elastic_block_store: bool,
+    #[serde(deserialize_with = "present")]
+    rbd: bool,
+    #[serde(deserialize_with = "present")]
+    iscsi: bool,
+    #[serde(borrow)]
+    image: Option<ImageVolumeWire<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ImageVolumeWire<'a> {
+    #[serde(borrow)]
+    reference: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SpreadWire<'a> {
+    #[serde(borrow)]
+    when_unsatisfiable: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct AffinityWire<'a> {
+    #[serde(borrow)]
+    node_affinity: Option<NodeAffinityWire<'a>>,
+    #[serde(deserialize_with = "or_default")]
+    pod_affinity: PodAffinityWire,
+    #[serde(deserialize_with = "or_default")]
+    pod_anti_affinity: PodAffinityWire,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PodAffinityWire {
+    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
+    required: Count,
+    #[serde(rename = "preferredDuringSchedulingIgnoredDuringExecution")]
+    preferred: Count,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct NodeAffinityWire<'a> {
+    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution", borrow)]
+    required: Option<SelectorWire<'a>>,
+    #[serde(rename = "preferredDuringSchedulingIgnoredDuringExecution", borrow, deserialize_with = "or_default")]
+    preferred: Vec<PreferredWire<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SelectorWire<'a> {
+    #[serde(borrow, deserialize_with = "or_default")]
+    node_selector_terms: Vec<TermWire<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct TermWire<'a> {
+    #[serde(borrow, deserialize_with = "or_default")]
+    match_expressions: Vec<RequirementWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    match_fields: Vec<RequirementWire<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RequirementWire<'a> {
+    #[serde(borrow)]
+    key: Text<'a>,
+    #[serde(borrow)]
+    operator: Text<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    values: Vec<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct PreferredWire<'a> {
+    #[serde(deserialize_with = "or_default")]
+    weight: i32,
+    #[serde(borrow, deserialize_with = "or_default")]
+    preference: TermWire<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PodStatusWire<'a> {
+    #[serde(borrow)]
+    phase: Text<'a>,
+    #[serde(borrow)]
+    nominated_node_name: Text<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    conditions: Vec<ConditionWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    container_statuses: Vec<ContainerStatusWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    init_container_statuses: Vec<ContainerStatusWire<'a>>,
+    #[serde(borrow)]
+    allocated_resources: Option<Pairs<'a, QuantityText<'a>>>,
+    #[serde(borrow)]
+    resources: Option<ResourcesWire<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ConditionWire<'a> {
+    #[serde(rename = "type", borrow)]
+    kind: Text<'a>,
+    #[serde(borrow)]
+    status: Text<'a>,
+    #[serde(borrow)]
+    reason: Text<'a>,
+    #[serde(borrow)]
+    message: Text<'a>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ContainerStatusWire<'a> {
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow)]
+    allocated_resources: Option<Pairs<'a, QuantityText<'a>>>,
+    #[serde(borrow)]
+    resources: Option<ResourcesWire<'a>>,
+}
+
+// === facts ===
+
+impl PodWire<'_> {
+    pub(super) fn facts(&self) -> Result<PodFacts, Wrong> {
+        let (meta, spec, status) = (&self.metadata, &self.spec, &self.status);
+        let refused = status.conditions.iter().find(|condition| condition.kind.as_str() == "PodScheduled");
+        let refused = refused.filter(|condition| condition.status.as_str() == "False");
+        Ok(PodFacts {
+            cluster: ClusterId::HOME,
+            key: PodKey::new(meta.namespace.as_str(), meta.name.as_str()),
+            uid: PodUid(meta.uid.boxed()),
+            created: meta.created(),
+            deleting: meta.deleting,
+            finished: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
+            node_name: spec.node_name.some(),
+            nominated_node: status.nominated_node_name.some(),
+            gates: spec.scheduling_gates.iter().map(|gate| gate.name.boxed()).collect(),
+            labels: meta.labels.boxed(),
+            unscheduled_condition: refused.map(|condition| (condition.reason.boxed(), condition.message.boxed())),
+            spec: PodSpecFacts {
+                scheduler_name: spec.scheduler_name.some().unwrap_or_else(|| DEFAULT_SCHEDULER.into()),
+                priority: spec.priority,
+                never_preempts: spec.preemption_policy.as_str() == "Never",
+                requests: self.requests()?.sums(),
+                node_selector: spec.node_selector.boxed(),
+                node_affinity: spec.affinity.node_affinity.as_ref().map(|affinity| Box::new(affinity.facts())),
+                tolerations: spec.tolerations.iter().map(TolerationWire::facts).collect(),
+                host_ports: spec.host_ports()?,
+                images: spec.images(),
+                wants: spec.wants(),
+            },
+        })
+    }
+
+    fn requests(&self) -> Result<PodRequests, Wrong> {
+        let (spec, status) = (&self.spec, &self.status);
+        let resize_infeasible = status
+            .conditions
+            .iter()
+            .any(|condition| condition.kind.as_str() == "PodResizePending" && condition.reason.as_str() == "Infeasible");
+        // Statuses count only for a pod on a node; before, they are leftovers of nothing.
+        let on_node = !spec.node_name.is_empty();
+        let requests = |container: &ContainerWire<'_>, statuses: &[ContainerStatusWire<'_>]| {
+            let status = statuses.iter().find(|status| on_node && status.name == container.name);
+            container.requests(status, resize_infeasible)
+        };
+        let pod_level_status = match (&status.allocated_resources, &status.resources) {
+            (Some(allocated), Some(actuated)) if on_node => Some((
+                resource_list("status.allocatedResources", allocated)?,
+                resource_list("status.resources.requests", &actuated.requests)?,
+            )),
+            _ => None,
+        };
+        Ok(PodRequests {
+            init: spec
+                .init_containers
+                .iter()
+                .map(|container| requests(container, &status.init_container_statuses))
+                .collect::<Result<_, _>>()?,
+            containers: spec
+                .containers
+                .iter()
+                .map(|container| requests(container, &status.container_statuses))
+                .collect::<Result<_, _>>()?,
+            overhead: resource_list("spec.overhead", &spec.overhead)?,
+            pod_level: spec.resources.requests("spec.resources")?,
+            pod_level_status,
+            resize_infeasible,
+        })
+    }
+}
+
+impl ContainerWire<'_> {
+    fn requests(&self, status: Option<&ContainerStatusWire<'_>>, resize_infeasible: bool) -> Result<ContainerRequests, Wrong> {
+        let spec = self.resources.requests(self.name.as_str())?;
+        let allocated = status.and_then(|status| status.allocated_resources.as_ref());
+        let mut allocated = allocated.map(|pairs| resource_list("allocatedResources", pairs)).transpose()?;
+        let actuated = status.and_then(|status| status.resources.as_ref());
+        let mut actuated = actuated.map(|actuated| resource_list("status.resources.requests", &actuated.requests)).transpose()?;
+        // The common case: nobody has resized anything. Then the statuses add nothing, and one sum does for all.
+        if !resize_infeasible {
+            allocated = allocated.filter(|list| !same(list, &spec));
+            actuated = actuated.filter(|list| allocated.is_some() || !same(list, &spec));
+        }
+        Ok(ContainerRequests { spec, allocated, actuated, sidecar: self.is_sidecar() })
+    }
+}
+
+/// Whether two lists say the same, in whatever order.
+fn same(one: &ResourceList, other: &ResourceList) -> bool {
+    one == other || (one.iter().count() == other.iter().count() && one.iter().all(|(name, quantity)| other.get(name) == Some(quantity)))
+}
+
+impl ResourcesWire<'_> {
+    /// Requests; where there is only a limit, the limit.
+    fn requests(&self, place: &str) -> Result<ResourceList, Wrong> {
+        let mut list = resource_list(place, &self.requests)?;
+        for (name, limit) in &self.limits.0 {
+            if list.get(name.as_str()).is_none() {
+                list.set(name.as_str(), quantity(place, name.as_str(), limit)?);
+            }
+        }
+        Ok(list)
+    }
+}
+
+/// Reads quantities under their names. The error says which one is bad.
+pub(super) fn resource_list(place: &str, pairs: &Pairs<'_, QuantityText<'_>>) -> Result<ResourceList, Wrong> {
+    let mut list = ResourceList::default();
+    for (name, text) in &pairs.0 {
+        list.set(name.as_str(), quantity(place, name.as_str(), text)?);
+    }
+    Ok(list)
+}
+
+fn quantity(place: &str, name: &str, text: &QuantityText<'_>) -> Result<Quantity, Wrong> {
+    Quantity::parse(text.as_str()).map_err(|error| format!("{place}, {name}: {error}").into())
+}
+
+impl SpecWire<'_> {
+    /// Host ports of containers and sidecars; an init container is gone before others start.
+    fn host_ports(&self) -> Result<Vec<HostPort>, Wrong> {
+        let sidecars = self.init_containers.iter().filter(|container| container.is_sidecar());
+        let ports = self.containers.iter().chain(sidecars).flat_map(|container| &container.ports);
+        let mut wanted = Vec::new();
+        for port in ports {
+            let number = if port.host_port == 0 && self.host_network { port.container_port } else { port.host_port };
+            if number == 0 {
+                continue;
+            }
+            let Some(protocol) = Protocol::parse(port.protocol.as_str()) else {
+                return Err(format!("protocol {:?} of host port {number} is unknown", port.protocol.as_str()).into());
+            };
+            wanted.push(HostPort::new(port.host_ip.as_str(), protocol, number));
+        }
+        Ok(wanted)
+    }
+
+    fn images(&self) -> Vec<Box<str>> {
+        let containers = self.init_containers.iter().chain(&self.containers).map(|container| &container.image);
+        let volumes = self.volumes.iter().filter_map(|volume| volume.image.as_ref()).map(|image| &image.reference);
+        containers.chain(volumes).map(Text::boxed).collect()
+    }
+
+    fn wants(&self) -> Wants {
+        let (with, without) = (&self.affinity.pod_affinity, &self.affinity.pod_anti_affinity);
+        let spread = |when: &str| self.topology_spread_constraints.iter().any(|constraint| constraint.when_unsatisfiable.as_str() == when);
+        let exclusive =
+            |volume: &VolumeWire<'_>| volume.gce_persistent_disk || volume.aws_elastic_block_store || volume.rbd || volume.iscsi;
+        Wants {
+            pod_affinity_required: with.required.0 + without.required.0 > 0,
+            pod_affinity_preferred: with.preferred.0 + without.preferred.0 > 0,
+            spread_hard: spread("DoNotSchedule"),
+            spread_soft: spread("ScheduleAnyway"),
+            volume_claims: self.volumes.iter().any(|volume| volume.persistent_volume_claim || volume.ephemeral),
+            exclusive_disks: self.volumes.iter().any(exclusive),
+            resource_claims: self.resource_claims.0 > 0,
+            pod_group: self.scheduling_group,
+        }
+    }
+}
+
+impl TolerationWire<'_> {
+    fn facts(&self) -> TolerationFacts {
+        TolerationFacts { key: self.key.boxed(), operator: self.operator.boxed(), value: self.value.boxed(), effect: self.effect.boxed() }
+    }
+}
+
+impl NodeAffinityWire<'_> {
+    fn facts(&self) -> NodeAffinity {
+        let terms = |selector: &SelectorWire<'_>| selector.node_selector_terms.iter().map(TermWire::facts).collect();
+        let preferred = |term: &PreferredWire<'_>| PreferredTerm { weight: term.weight, term: term.preference.facts() };
+        NodeAffinity {
+            required: self.required.as_ref().map(|selector| NodeSelector { terms: terms(selector) }),
+            preferred: self.preferred.iter().map(preferred).collect(),
+        }
+    }
+}
+
+impl TermWire<'_> {
+    fn facts(&self) -> NodeSelectorTerm {
+        NodeSelectorTerm {
+            match_expressions: self.match_expressions.iter().map(RequirementWire::facts).collect(),
+            match_fields: self.match_fields.iter().map(RequirementWire::facts).collect(),
+        }
+    }
+}
+
+impl RequirementWire<'_> {
+    fn facts(&self) -> NodeSelectorRequirement {
+        NodeSelectorRequirement {
+            key: self.key.boxed(),
+            operator: self.operator.boxed(),
+            values: self.values.iter().map(Text::boxed).collect(),
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Objects as API servers and people write them, and the facts that must come of them.
+
+use serde_json::{Value, json};
+
+use super::*;
+use crate::model::{
+    pod::PodSpecFacts,
+    ports::{HostPort, Protocol},
+    quantity::Quantity,
+    taints::Effect,
+};
+
+const RUNNING_POD: &str = include_str!("../../../tests/data/running-pod.json");
+
+fn pod(value: &Value) -> PodFacts {
+    let from_text = read_object::<PodFacts>(value.to_string().as_bytes(), ClusterId::HOME).unwrap();
+    let from_tree = read_value::<PodFacts>(value, ClusterId::HOME).unwrap();
+    assert_eq!(from_text.spec, from_tree.spec, "both ways of reading must agree");
+    from_text
+}
+
+fn spec(spec: Value) -> PodSpecFacts {
+    pod(&json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).spec
+}
+
+fn milli(spec: &PodSpecFacts) -> i64 {
+    spec.requests.effective.get("cpu").unwrap_or_default().milli()
+}
+
+fn cpu(amount: &str) -> Value {
+    json!({"name": "c", "resources": {"requests": {"cpu": amount}}})
+}
+
+#[test]
+fn reads_a_running_pod() {
+    let facts = read_object::<PodFacts>(RUNNING_POD.as_bytes(), ClusterId(3)).unwrap();
+    assert_eq!((facts.cluster, facts.key.to_string().as_str()), (ClusterId(3), "portal/web-6d5f9c7b8-x2x7p"));
+    assert_eq!(facts.uid, PodUid::from("0f9c2b1e-7a4d-4f0e-9d0a-3b6f7a1c9e55"));
+    assert_eq!(facts.created.0, 1_772_352_930_000);
+    assert_eq!(facts.node_name.as_deref(), Some("node-0137"));
+    assert_eq!((facts.deleting, facts.finished, facts.nominated_node.as_deref()), (false, false, None));
+    assert_eq!(facts.labels.len(), 5);
+    assert_eq!(&*facts.spec.scheduler_name, "isobar-scheduler");
+    assert_eq!(facts.spec.requests.effective.get("memory"), Some(Quantity::from_units(256 << 20)));
+    assert_eq!(facts.spec.tolerations.len(), 2);
+    assert_eq!(*facts.spec.images, ["registry.example.org/portal/web:2.14.0".into()]);
+    assert_eq!(facts.spec.wants, crate::model::pod::Wants::default());
+}
+
+#[test]
+fn an_empty_object_and_nulls_are_read() {
+    assert_eq!(&*pod(&json!({})).spec.scheduler_name, "default-scheduler");
+    let nulls = json!({
+        "metadata": {"name": "p", "labels": null, "creationTimestamp": null, "deletionTimestamp": null},
+        "spec": {"containers": null, "affinity": null, "tolerations": null, "priority": null, "nodeName": null, "volumes": null,
+                 "schedulingGates": null, "topologySpreadConstraints": null, "resourceClaims": null, "schedulingGroup": null, "overhead": null},
+        "status": null,
+    });
+    let facts = pod(&nulls);
+    assert_eq!((facts.deleting, facts.node_name), (false, None));
+    assert_eq!(facts.spec.wants, crate::model::pod::Wants::default());
+}
+
+#[test]
+fn sums_follow_the_shape_of_the_pod() {
+    let sidecar = json!({"name": "s", "restartPolicy": "Always", "resources": {"requests": {"cpu": "200m"}}});
+    for (spec_json, want) in [
+        (json!({"containers": [cpu("100m"), cpu("0.1")]}), 200),
+        (json!({"initContainers": [cpu("500m")], "containers": [cpu("100m")]}), 500),
+        (json!({"initContainers": [sidecar, cpu("500m")], "containers": [cpu("100m")]}), 700),
+        (json!({"containers": [cpu("100m")], "overhead": {"cpu": "7m"}}), 107),
+        (json!({"containers": [cpu("100m")], "resources": {"requests": {"cpu": "1"}}}), 1000),
+        // A limit without a request is the request; a request wins over its limit.
+        (json!({"containers": [{"resources": {"limits": {"cpu": "300m"}}}]}), 300),
+        (json!({"containers": [{"resources": {"limits": {"cpu": "300m"}, "requests": {"cpu": "100m"}}}]}), 100),
+        // People write bare numbers in files.
+        (json!({"containers": [{"resources": {"requests": {"cpu": 2}}}]}), 2000),
+        (json!({"containers": [{"resources": {"requests": {"cpu": 0.5}}}]}), 500),
+    ] {
+        assert_eq!(milli(&spec(spec_json.clone())), want, "{spec_json}");
+    }
+}
+
+#[test]
+fn a_resize_counts_only_on_a_node() {
+    let status = json!({"name": "c", "allocatedResources": {"cpu": "300m"}, "resources": {"requests": {"cpu": "400m"}}});
+    let infeasible = json!([{"type": "PodResizePending", "status": "True", "reason": "Infeasible"}]);
+    let build = |node: &str, conditions: &Value, wanted: &str| json!({"spec": {"nodeName": node, "containers": [cpu(wanted)]}, "status": {"conditions": conditions, "containerStatuses": [status]}});
+    for (node, conditions, wanted, want) in [
+        ("n", &Value::Null, "100m", 400),
+        ("", &Value::Null, "100m", 100),
+        ("n", &Value::Null, "900m", 900),
+        ("n", &infeasible, "900m", 400),
+    ] {
+        assert_eq!(milli(&pod(&build(node, conditions, wanted)).spec), want, "{node:?} {conditions} {wanted}");
+    }
+}
+
+#[test]
+fn statuses_that_repeat_the_spec_change_nothing() {
+    let mut value: Value = serde_json::from_str(RUNNING_POD).unwrap();
+    let with = pod(&value);
+    value["status"]["containerStatuses"] = Value::Null;
+    assert_eq!(with.spec, pod(&value).spec);
+}
+
+#[test]
+fn host_ports_come_from_containers_and_sidecars() {
+    let port = |number: u16| json!([{"hostPort": number, "containerPort": 80}]);
+    let facts = spec(json!({
+        "initContainers": [{"ports": port(1)}, {"restartPolicy": "Always", "ports": port(2)}],
+        "containers": [{"ports": [{"hostPort": 3, "protocol": "UDP", "hostIP": "10.0.0.1"}, {"containerPort": 80}]}],
+    }));
+    assert_eq!(facts.host_ports, [HostPort::new("10.0.0.1", Protocol::Udp, 3), HostPort::new("", Protocol::Tcp, 2)]);
+    let on_host = spec(json!({"hostNetwork": true, "containers": [{"ports": [{"containerPort": 80}]}]}));
+    assert_eq!(on_host.host_ports, [HostPort::new("", Protocol::Tcp, 80)]);
+}
+
+#[test]
+fn images_are_listed_in_order_with_volumes_last() {
+    let facts = spec(json!({
+        "volumes": [{"name": "m", "image": {"reference": "model:1"}}],
+        "initContainers": [{"image": "init"}],
+        "containers": [{"image": "b"}, {"image": "a"}],
+    }));
+    assert_eq!(facts.images.iter().map(|image| &**image).collect::<Vec<_>>(), ["init", "b", "a", "model:1"]);
+}
+
+type Flag = fn(&crate::model::pod::Wants) -> bool;
+
+#[test]
+fn wants_name_what_other_rules_judge() {
+    let term = json!([{"topologyKey": "zone", "labelSelector": {"matchLabels": {"a": "b"}}}]);
+    let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": term});
+    let preferred = json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {}}]});
+    let empty = json!({"requiredDuringSchedulingIgnoredDuringExecution": []});
+    let cases: [(Value, Flag, bool); 11] = [
+        (json!({"affinity": {"podAffinity": required}}), |w| w.pod_affinity_required, true),
+        (json!({"affinity": {"podAntiAffinity": required}}), |w| w.pod_affinity_required, true),
+        (json!({"affinity": {"podAntiAffinity": empty}}), |w| w.pod_affinity_required, false),
+        (json!({"affinity": {"podAffinity": preferred}}), |w| w.pod_affinity_preferred, true),
+        (json!({"topologySpreadConstraints": [{"whenUnsatisfiable": "DoNotSchedule"}]}), |w| w.spread_hard, true),
+        (json!({"topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}]}), |w| w.spread_soft, true),
+        (json!({"volumes": [{"persistentVolumeClaim": {"claimName": "c"}}]}), |w| w.volume_claims, true),
+        (json!({"volumes": [{"ephemeral": {}}]}), |w| w.volume_claims, true),
+        (json!({"volumes": [{"rbd": {}}]}), |w| w.exclusive_disks, true),
+        (json!({"resourceClaims": [{"name": "gpu"}]}), |w| w.resource_claims, true),
+        (json!({"schedulingGroup": {"podGroupName": "g"}}), |w| w.pod_group, true),
+    ];
+    for (spec_json, flag, want) in cases {
+        assert_eq!(flag(&spec(spec_json.clone()).wants), want, "{spec_json}");
+    }
+}
+
+#[test]
+fn affinity_and_conditions_are_kept_as_written() {
+    let requirement = json!([{"key": "arch", "operator": "In", "values": ["arm64"]}]);
+    let facts = pod(&json!({
+        "spec": {
+            "schedulingGates": [{"name": "quota"}],
+            "preemptionPolicy": "Never",
+            "priority": 7,
+            "nodeSelector": {"disk": "ssd"},
+            "affinity": {"nodeAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": requirement}]},
+                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 9, "preference": {"matchFields": requirement}}],
+            }},
+        },
+        "status": {"phase": "Pending", "nominatedNodeName": "n1", "conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes are \"available\""},
+        ]},
+    }));
+    assert_eq!(facts.gates, ["quota".into()]);
+    assert_eq!((facts.spec.never_preempts, facts.spec.priority), (true, 7));
+    assert_eq!(facts.nominated_node.as_deref(), Some("n1"));
+    assert_eq!(facts.unscheduled_condition, Some(("Unschedulable".into(), "0/1 nodes are \"available\"".into())));
+    let affinity = facts.spec.node_affinity.unwrap();
+    assert_eq!(affinity.required.unwrap().terms[0].match_expressions[0].values, ["arm64".into()]);
+    assert_eq!((affinity.preferred[0].weight, &*affinity.preferred[0].term.match_fields[0].key), (9, "arch"));
+}
+
+#[test]
+fn reads_a_node() {
+    let value = json!({
+        "metadata": {"name": "n1", "uid": "u1", "labels": {"kubernetes.io/arch": "arm64"}},
+        "spec": {"unschedulable": true, "taints": [
+            {"key": "gpu", "effect": "NoSchedule"}, {"key": "x", "value": "y", "effect": "FromTheFuture"}]},
+        "status": {
+            "capacity": {"cpu": "9"},
+            "allocatable": {"cpu": "3920m", "memory": "8Gi", "pods": "110", "nvidia.com/gpu": "2"},
+            "images": [{"names": ["a:1", "a@sha256:0"], "sizeBytes": 42}, {"names": null}],
+            "nodeInfo": {"architecture": "arm64", "operatingSystem": "linux", "kernelVersion": "6"},
+        },
+    });
+    let facts = read_object::<NodeFacts>(value.to_string().as_bytes(), ClusterId::HOME).unwrap();
+    assert_eq!((&*facts.name, &*facts.uid, facts.unschedulable), ("n1", "u1", true));
+    assert_eq!((facts.taints.len(), facts.taints[0].effect), (1, Effect::NoSchedule));
+    assert_eq!(facts.allocatable.get("nvidia.com/gpu"), Some(Quantity::from_units(2)));
+    assert_eq!(facts.allocatable.get("cpu"), Some(Quantity::from_milli(3920)));
+    assert_eq!((facts.images[0].names.len(), facts.images[0].size_bytes), (2, 42));
+    assert_eq!((&*facts.architecture, &*facts.operating_system), ("arm64", "linux"));
+}
+
+#[test]
+fn a_bad_object_says_its_name_and_what_is_wrong() {
+    for (spec_json, want) in [
+        (json!({"containers": [{"name": "web", "resources": {"requests": {"cpu": "lots"}}}]}), "web, cpu: \"lots\" is not a quantity"),
+        (json!({"containers": "none"}), "invalid type"),
+        (json!({"priority": "high"}), "invalid type"),
+        (json!({"containers": [{"ports": [{"hostPort": 80, "protocol": "QUIC"}]}]}), "\"QUIC\" of host port 80"),
+    ] {
+        let value = json!({"metadata": {"namespace": "n", "name": "p", "uid": "u", "resourceVersion": "9"}, "spec": spec_json});
+        let bad = read_object::<PodFacts>(value.to_string().as_bytes(), ClusterId::HOME).unwrap_err();
+        assert!(bad.to_string().contains("Pod \"n/p\" cannot be read") && bad.why.contains(want), "{bad}");
+        assert_eq!((&*bad.key, &*bad.resource_version), ("u", "9"));
+        let line = json!({"type": "MODIFIED", "object": value}).to_string();
+        let from_line = read_happening::<PodFacts>(line.as_bytes(), ClusterId::HOME).unwrap_err();
+        assert!(bad.why.starts_with(&from_line.why), "{from_line}");
+        assert_eq!(BadObject { why: String::new(), ..from_line }, BadObject { why: String::new(), ..bad });
+    }
+}
+
+#[test]
+fn lines_of_a_watch_are_told_apart() {
+    let read = |line: &str| read_happening::<PodFacts>(line.as_bytes(), ClusterId(2)).unwrap();
+    let object = r#"{"metadata":{"uid":"u","name":"p","resourceVersion":"5"}}"#;
+    for line in [format!(r#"{{"type":"ADDED","object":{object}}}"#), format!(r#"{{"object":{object},"type":"MODIFIED"}}"#)] {
+        let Happening::Seen { facts, resource_version, key } = read(&line) else { panic!("{line}") };
+        assert_eq!((facts.cluster, &*resource_version, &*key), (ClusterId(2), "5", "u"));
+    }
+    assert!(matches!(read(&format!(r#"{{"type":"DELETED","object":{object}}}"#)), Happening::Gone { key, .. } if &*key == "u"));
+    assert!(matches!(read(&format!(r#"{{"type":"SHINY","object":{object}}}"#)), Happening::Unknown(_)));
+    let bookmark = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"8","creationTimestamp":null}}}"#;
+    assert!(matches!(read(bookmark), Happening::Bookmark { initial_end: false, .. }));
+    let end = r#"{"type":"BOOKMARK","object":{"metadata":{"resourceVersion":"8","annotations":{"k8s.io/initial-events-end":"true"}}}}"#;
+    assert!(matches!(read(end), Happening::Bookmark { initial_end: true, resource_version } if &*resource_version == "8"));
+    let gone =
+        r#"{"type":"ERROR","object":{"kind":"Status","metadata":{},"status":"Failure","message":"old","reason":"Expired","code":410}}"#;
+    assert!(matches!(read(gone), Happening::Failed { code: 410, .. }));
+    assert!(read_happening::<PodFacts>(b"{\"type\":", ClusterId::HOME).is_err());
+}
+
+#[test]
+fn one_bad_object_does_not_spoil_its_page() {
+    let good = |uid: &str| json!({"metadata": {"uid": uid, "name": uid}});
+    for broken in [
+        json!({"metadata": {"uid": "b", "name": "b"}, "spec": {"priority": "high"}}),
+        json!({"metadata": {"uid": "b", "name": "b"}, "spec": {"overhead": {"cpu": "?"}}}),
+    ] {
+        let body = json!({"metadata": {"resourceVersion": "7", "continue": "token"}, "items": [good("a"), broken, good("c")]}).to_string();
+        let page = read_page::<PodFacts>(body.as_bytes(), ClusterId::HOME).unwrap();
+        assert_eq!((&*page.resource_version, &*page.next), ("7", "token"));
+        let keys: Vec<_> = page.items.iter().map(|item| item.as_ref().map_or_else(|bad| &*bad.key, |(_, key)| key)).collect();
+        assert_eq!(keys, ["a", "b", "c"]);
+        assert_eq!(page.items.iter().filter(|item| item.is_err()).count(), 1);
+    }
+    let empty = read_page::<NodeFacts>(br#"{"metadata":{},"items":null}"#, ClusterId::HOME).unwrap();
+    assert!(empty.items.is_empty() && empty.next.is_empty());
+    assert!(read_page::<NodeFacts>(b"<html>", ClusterId::HOME).is_err());
+}
+
+proptest::proptest! {
+    #[test]
+    fn never_panics(text in "\\PC*") {
+        let _ = read_happening::<PodFacts>(text.as_bytes(), ClusterId::HOME);
+        let _ = read_page::<NodeFacts>(text.as_bytes(), ClusterId::HOME);
+    }
+
+    #[test]
+    fn any_piece_of_a_pod_may_be_missing(at in 0_usize..4000, len in 1_usize..200) {
+        // Cut a piece out of the text: it is read or refused, with whatever name is left, and never panics.
+        let bytes = RUNNING_POD.as_bytes();
+        let cut: Vec<u8> = bytes.iter().enumerate().filter(|(i, _)| !(at..at + len).contains(i)).map(|(_, byte)| *byte).collect();
+        let _ = read_object::<PodFacts>(&cut, ClusterId::HOME);
+    }
+}

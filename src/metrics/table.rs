@@ -1,0 +1,279 @@
+//! The one table of everything measured: name, kind, labels, buckets, stability, meaning. Handles, `/metrics`, `docs/metrics.md`, and the
+//! checks of dashboards and alerts all come from it; nothing records by a name that is not here.
+//!
+//! Names, labels and buckets of `scheduler_*` are kube-scheduler's (v1.37), so dashboards that people have keep working. Ours begin `isobar_`.
+
+/// What a metric is to Prometheus.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Observations counted by bucket.
+    Histogram,
+}
+
+impl Kind {
+    /// The word in a `# TYPE` line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+/// How much a name can be relied on, in upstream's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stability {
+    /// Name and labels stay.
+    Stable,
+    /// May change with notice.
+    Beta,
+    /// May change.
+    Alpha,
+}
+
+impl Stability {
+    /// Upstream's word, as it begins every help text.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stable => "STABLE",
+            Self::Beta => "BETA",
+            Self::Alpha => "ALPHA",
+        }
+    }
+}
+
+/// Upper bounds of a histogram's buckets.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Buckets {
+    /// Not a histogram.
+    None,
+    /// `start`, `start * factor`, ... , `count` bounds: Go's `ExponentialBuckets`, computed by the same multiplications.
+    Exponential {
+        /// First upper bound.
+        start: f64,
+        /// Each bound is this many times the one before.
+        factor: f64,
+        /// How many bounds.
+        count: usize,
+    },
+    /// Given one by one.
+    Explicit(&'static [f64]),
+}
+
+impl Buckets {
+    /// The bounds in ascending order, without `+Inf`.
+    pub fn bounds(self) -> Vec<f64> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Exponential { start, factor, count } => {
+                std::iter::successors(Some(start), |bound| Some(bound * factor)).take(count).collect()
+            }
+            Self::Explicit(bounds) => bounds.to_vec(),
+        }
+    }
+}
+
+const fn exponential(start: f64, factor: f64, count: usize) -> Buckets {
+    Buckets::Exponential { start, factor, count }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spec {
+    /// The full name as scraped, unit included.
+    pub name: &'static str,
+    /// Counter, gauge or histogram.
+    pub kind: Kind,
+    /// Label names, in the order in which values are given.
+    pub labels: &'static [&'static str],
+    /// Upper bounds, for histograms.
+    pub buckets: Buckets,
+    /// How much to rely on it.
+    pub stability: Stability,
+    /// What it says, for `# HELP` and the reference page.
+    pub help: &'static str,
+}
+
+/// Declares the constants and the table together, so that none can be missing from it.
+macro_rules! metrics_table {
+    ($($constant:ident = $kind:ident $name:literal [$($label:literal)*] $buckets:expr, $stability:ident, $help:literal;)*) => {
+        $(
+            #[doc = $help]
+            pub static $constant: Spec = Spec {
+                name: $name, kind: Kind::$kind, labels: &[$($label),*], buckets: $buckets, stability: Stability::$stability, help: $help,
+            };
+        )*
+        /// Every metric, in the order of the reference page.
+        pub static TABLE: &[&Spec] = &[$(&$constant),*];
+    };
+}
+
+/// client-go's bounds for requests, in seconds.
+const REQUEST_SECONDS: Buckets = Buckets::Explicit(&[0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 45.0, 60.0]);
+
+metrics_table! {
+    SCHEDULE_ATTEMPTS = Counter "scheduler_schedule_attempts_total" ["result" "profile"] Buckets::None, Stable,
+        "Attempts to schedule pods, by result: `scheduled`, `unschedulable` (no node takes the pod), `error`.";
+    SCHEDULING_ATTEMPT_DURATION = Histogram "scheduler_scheduling_attempt_duration_seconds" ["result" "profile"] exponential(0.001, 2.0, 15), Stable,
+        "One attempt, from taking the pod out of the queue to the acknowledged binding or the refusal.";
+    SCHEDULING_ALGORITHM_DURATION = Histogram "scheduler_scheduling_algorithm_duration_seconds" [] exponential(0.001, 2.0, 15), Alpha,
+        "The decision alone, without the binding.";
+    POD_SCHEDULING_SLI_DURATION = Histogram "scheduler_pod_scheduling_sli_duration_seconds" ["attempts"] exponential(0.01, 2.0, 20), Beta,
+        "From the pod's first entry into the queue to its binding, by how many attempts that took (`1` to `14`, `15+`).";
+    POD_SCHEDULING_ATTEMPTS = Histogram "scheduler_pod_scheduling_attempts" [] exponential(1.0, 2.0, 5), Stable,
+        "Attempts that a bound pod needed.";
+    POD_SCHEDULED_AFTER_FLUSH = Counter "scheduler_pod_scheduled_after_flush_total" [] Buckets::None, Alpha,
+        "Pods that were bound only because the five-minute flush tried them again: each one hints at a missing queueing hint.";
+    EXTENSION_POINT_DURATION = Histogram "scheduler_framework_extension_point_duration_seconds" ["extension_point" "status" "profile"] exponential(0.0001, 2.0, 12), Stable,
+        "All plugins of one extension point, for one pod.";
+    PLUGIN_EXECUTION_DURATION = Histogram "scheduler_plugin_execution_duration_seconds" ["plugin" "extension_point" "status"] exponential(0.00001, 1.5, 20), Alpha,
+        "One plugin at one extension point, timed on a tenth of the cycles. `status` is always `Success`: a plugin is asked about all nodes in one go.";
+    PLUGIN_EVALUATION = Counter "scheduler_plugin_evaluation_total" ["plugin" "extension_point" "profile"] Buckets::None, Beta,
+        "How often a plugin was asked, by extension point.";
+    QUEUE_INCOMING_PODS = Counter "scheduler_queue_incoming_pods_total" ["queue" "event"] Buckets::None, Stable,
+        "Pods that entered a queue, by the event that moved them there.";
+    PENDING_PODS = Gauge "scheduler_pending_pods" ["queue"] Buckets::None, Stable,
+        "Pods waiting, by queue: `active` (next), `backoff`, `unschedulable` (no node takes them), `gated` (scheduling gates).";
+    UNSCHEDULABLE_PODS = Gauge "scheduler_unschedulable_pods" ["plugin" "profile"] Buckets::None, Beta,
+        "Pods held as unschedulable, by refusing plugin. A pod refused by several plugins counts for each.";
+    CACHE_SIZE = Gauge "scheduler_cache_size" ["type"] Buckets::None, Alpha,
+        "What the cache holds: `nodes`, `pods` (on nodes), `assumed_pods` (placed, not yet confirmed by the API server).";
+    EVENT_HANDLING_DURATION = Histogram "scheduler_event_handling_duration_seconds" ["event"] exponential(0.0001, 2.0, 12), Alpha,
+        "Taking one fact from the API server into cache and queue.";
+    PERMIT_WAIT_DURATION = Histogram "scheduler_permit_wait_duration_seconds" ["result"] exponential(0.001, 2.0, 15), Beta,
+        "How long placed pods were held by Permit plugins.";
+    PREEMPTION_ATTEMPTS = Counter "scheduler_preemption_attempts_total" [] Buckets::None, Stable,
+        "Searches for pods of lower priority to evict.";
+    PREEMPTION_VICTIMS = Histogram "scheduler_preemption_victims" [] exponential(1.0, 2.0, 7), Stable,
+        "Pods chosen for eviction, for each preemption that found a place.";
+    ASYNC_API_CALL_EXECUTION = Counter "scheduler_async_api_call_execution_total" ["call_type" "result"] Buckets::None, Alpha,
+        "Finished writes, by kind (`pod_binding`, `pod_status_patch`) and result (`success`, `error`).";
+    ASYNC_API_CALL_DURATION = Histogram "scheduler_async_api_call_execution_duration_seconds" ["call_type" "result"] exponential(0.001, 2.0, 15), Alpha,
+        "Duration of finished writes.";
+    PENDING_ASYNC_API_CALLS = Gauge "scheduler_pending_async_api_calls" ["call_type"] Buckets::None, Alpha,
+        "Writes that wait or are under way.";
+    LEADER_ELECTION_STATUS = Gauge "leader_election_master_status" ["name"] Buckets::None, Alpha,
+        "1 on the replica that holds the lease `name`, 0 on others.";
+    REST_CLIENT_REQUESTS = Counter "rest_client_requests_total" ["code" "method" "host"] Buckets::None, Alpha,
+        "Requests to API servers, by status code (`<error>` when there was no answer), method and host.";
+    REST_CLIENT_REQUEST_DURATION = Histogram "rest_client_request_duration_seconds" ["verb" "host"] REQUEST_SECONDS, Alpha,
+        "Duration of requests to API servers until the answer's head, by method and host.";
+    REST_CLIENT_RATE_LIMITER_DURATION = Histogram "rest_client_rate_limiter_duration_seconds" ["verb" "host"] REQUEST_SECONDS, Alpha,
+        "How long requests waited for our own rate limit (`clientConnection.qps` and `burst`).";
+    BUILD_INFO = Gauge "isobar_build_info" ["version" "revision"] Buckets::None, Alpha,
+        "Always 1; the labels say what runs.";
+    NODES = Gauge "isobar_nodes" ["cluster" "architecture" "os" "gpu"] Buckets::None, Alpha,
+        "Nodes by cluster, processor architecture, operating system and GPU model (`none` without one): what the fleet is made of.";
+    QUEUEING_HINTS = Counter "isobar_queueing_hints_total" ["plugin" "event" "hint"] Buckets::None, Alpha,
+        "Questions whether an event may cure a refusal, by plugin, event and answer (`Queue`, `QueueSkip`).";
+    VIEW_UPDATES = Counter "isobar_view_updates_total" ["kind"] Buckets::None, Alpha,
+        "Class views brought up to date: `full` (built from all nodes) or `incremental` (only what changed).";
+    VIEW_EVALUATIONS = Counter "isobar_view_evaluations_total" ["kind"] Buckets::None, Alpha,
+        "Nodes evaluated for class views. Far above the attempts means that few pods share a class, or nodes change a lot.";
+    CLASSES = Gauge "isobar_pod_classes" [] Buckets::None, Alpha, "Live pod classes: sets of pods that no plugin can tell apart.";
+    VIEW_BYTES = Gauge "isobar_view_bytes" [] Buckets::None, Alpha, "Memory held by class views.";
+    SYMBOLS = Gauge "isobar_symbols" [] Buckets::None, Alpha, "Interned strings: label keys, values, names.";
+    WAITING_PODS = Gauge "isobar_permit_waiting_pods" [] Buckets::None, Alpha, "Placed pods that Permit plugins hold.";
+    IMPOSSIBLE_STATES = Counter "isobar_impossible_states_total" ["state"] Buckets::None, Alpha,
+        "States that cannot be, met and refused safely. Any is a bug: please report it with the log.";
+    BINDS_IN_FLIGHT = Gauge "isobar_binds_in_flight" [] Buckets::None, Alpha, "Bindings sent and not answered.";
+    WATCH_RESTARTS = Counter "isobar_watch_restarts_total" ["cluster" "resource" "reason"] Buckets::None, Alpha,
+        "Watches begun anew, by reason: `closed` (by the server, in good order), `expired` (410: listed again), `error`, `idle`.";
+    WATCH_SYNCED = Gauge "isobar_watch_synced" ["cluster" "resource"] Buckets::None, Alpha,
+        "1 when the resource has been listed whole and is being watched, 0 while a list is under way.";
+    DECODE_REJECTS = Counter "isobar_decode_rejects_total" ["cluster" "resource"] Buckets::None, Alpha,
+        "Objects from the API server that could not be read, and were left out.";
+    EVENTS_DROPPED = Counter "isobar_events_dropped_total" ["reason"] Buckets::None, Alpha,
+        "Kubernetes Events not written, so that they never delay a binding: `full` (queue), `rate` (limit), `failed` (refused by the API server).";
+    EVENTS_SENT = Counter "isobar_events_sent_total" [] Buckets::None, Alpha, "Kubernetes Events written, aggregated ones counted once.";
+    CONFIG_RELOADS = Counter "isobar_config_reloads_total" ["result"] Buckets::None, Alpha,
+        "Changed configuration files read while running: `applied`, or `refused` (the last good one stays).";
+    CONFIG_VALID = Gauge "isobar_config_last_reload_successful" [] Buckets::None, Alpha,
+        "1 when the configuration file as it is now is the one in use, 0 when it was refused.";
+    CONFIG_TIME = Gauge "isobar_config_last_reload_success_timestamp_seconds" [] Buckets::None, Alpha,
+        "When the configuration in use was taken up, in seconds since 1970.";
+    CONFIG_HASH = Gauge "isobar_config_hash" [] Buckets::None, Alpha,
+        "48 bits of a hash of the configuration in use: replicas that differ read different files.";
+    HTTP_REQUESTS = Counter "isobar_http_requests_total" ["path" "code"] Buckets::None, Alpha,
+        "Requests answered by our own server, by path (unknown ones as `other`) and status code.";
+    HTTP_CONNECTIONS = Gauge "isobar_http_connections" [] Buckets::None, Alpha, "Open connections to our own server.";
+    HTTP_CONNECTIONS_REFUSED = Counter "isobar_http_connections_refused_total" ["reason"] Buckets::None, Alpha,
+        "Connections closed unanswered: `limit` (too many open), `tls` (handshake failed or took too long).";
+    HTTP_REVIEWS = Counter "isobar_http_reviews_total" ["review" "result"] Buckets::None, Alpha,
+        "Questions to the API server about our own callers (`token`, `access`): `allowed`, `denied`, `error`. Cached answers do not count.";
+    CERTIFICATE_EXPIRY = Gauge "isobar_http_certificate_expiry_timestamp_seconds" [] Buckets::None, Alpha,
+        "When the certificate in use by our own server ends, in seconds since 1970.";
+    CERTIFICATE_RELOADS = Counter "isobar_http_certificate_reloads_total" ["result"] Buckets::None, Alpha,
+        "Changed certificate files read while running: `applied`, or `refused` (the last good pair stays).";
+}
+
+/// Metrics of the process itself, read from the operating system at each scrape. Names are those of every Prometheus client library.
+pub static PROCESS_TABLE: &[Spec] = &[
+    process("process_cpu_seconds_total", Kind::Counter, "Processor time used, user and system, in seconds."),
+    process("process_resident_memory_bytes", Kind::Gauge, "Memory in use."),
+    process("process_virtual_memory_bytes", Kind::Gauge, "Address space in use."),
+    process("process_open_fds", Kind::Gauge, "Open file descriptors."),
+    process("process_max_fds", Kind::Gauge, "Limit of open file descriptors."),
+    process("process_start_time_seconds", Kind::Gauge, "When the process started, in seconds since 1970."),
+    process("process_threads", Kind::Gauge, "Threads."),
+];
+
+const fn process(name: &'static str, kind: Kind, help: &'static str) -> Spec {
+    Spec { name, kind, labels: &[], buckets: Buckets::None, stability: Stability::Stable, help }
+}
+
+/// Names of kube-scheduler that we do not have, and why: for the reference page.
+pub static LEFT_OUT: &[(&str, &str)] = &[
+    ("scheduler_goroutines, scheduler_preemption_goroutines_*", "there are no goroutines"),
+    ("scheduler_inflight_events", "the engine takes one event at a time and holds none back"),
+    ("scheduler_queueing_hint_execution_duration_seconds", "hints take nanoseconds; `isobar_queueing_hints_total` counts them"),
+    (
+        "scheduler_batch_*, scheduler_get_node_hint_duration_seconds, scheduler_store_schedule_results_duration_seconds",
+        "opportunistic batching is replaced by class views: see `isobar_view_*`",
+    ),
+    ("scheduler_resourceclaim_*, scheduler_dra_*, scheduler_podgroup_*, scheduler_volume_*", "those features are not built yet"),
+    ("workqueue_*, kubernetes_feature_enabled, go_*", "parts of Go's client library that have no counterpart here"),
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_well_formed() {
+        let all: Vec<&Spec> = TABLE.iter().copied().chain(PROCESS_TABLE).collect();
+        let names: BTreeSet<_> = all.iter().map(|spec| spec.name).collect();
+        assert_eq!(names.len(), all.len(), "a name twice");
+        for spec in all {
+            let word = |text: &str| text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+            assert!(word(spec.name) && spec.labels.iter().all(|label| word(label)), "{}", spec.name);
+            assert_eq!(spec.name.ends_with("_total"), spec.kind == Kind::Counter, "{}: _total is for counters", spec.name);
+            assert_eq!(
+                spec.buckets == Buckets::None,
+                spec.kind != Kind::Histogram,
+                "{}: without buckets it prints as a summary",
+                spec.name
+            );
+            assert!(spec.help.ends_with('.') && !spec.help.contains('\n'), "{}", spec.name);
+        }
+    }
+
+    #[test]
+    fn buckets_are_upstreams() {
+        let attempt = SCHEDULING_ATTEMPT_DURATION.buckets.bounds();
+        assert_eq!((attempt.len(), attempt[0], attempt[14]), (15, 0.001, 16.384));
+        let sli = POD_SCHEDULING_SLI_DURATION.buckets.bounds();
+        assert_eq!((sli.len(), sli[0], sli[19]), (20, 0.01, 5242.88));
+        assert_eq!(POD_SCHEDULING_ATTEMPTS.buckets.bounds(), [1.0, 2.0, 4.0, 8.0, 16.0]);
+        assert_eq!(PREEMPTION_VICTIMS.buckets.bounds(), [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0]);
+        let plugin = PLUGIN_EXECUTION_DURATION.buckets.bounds();
+        assert_eq!((plugin.len(), plugin[0]), (20, 0.00001));
+    }
+}

@@ -1,0 +1,203 @@
+//! Pod classes: everything that any rule reads of a pod, held once for all pods cut from one template.
+//!
+//! In: [`PodFacts`](super::pod::PodFacts). Out: a [`ClassIx`] that equal pods share. Names, labels that no live term reads, claim names that differ
+//! per replica are not part of a class, or every StatefulSet pod would be a class of its own.
+
+use std::hash::BuildHasher;
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
+use smallvec::SmallVec;
+
+use super::{
+    affinity::{SelectorMatcher, TermMatcher},
+    ids::ClassIx,
+    intern::{Interner, Sym},
+    pod::{PodSpecFacts, Wants},
+    ports::HostPort,
+    resources::ResourceVec,
+    taints::Toleration,
+};
+
+/// What rules read of a pod.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodClass {
+    /// `metadata.namespace`.
+    pub namespace: Sym,
+    /// `spec.schedulerName`.
+    pub scheduler_name: Sym,
+    /// `spec.priority`.
+    pub priority: i32,
+    /// `spec.preemptionPolicy: Never`.
+    pub never_preempts: bool,
+    /// What the node pays for it.
+    pub requests: ResourceVec,
+    /// What the node pays for it with small-pod defaults: millicores.
+    pub nonzero_cpu_milli: i64,
+    /// What the node pays for it with small-pod defaults: bytes.
+    pub nonzero_memory_bytes: i64,
+    /// What scores count for it before it is placed (container sums with small-pod defaults).
+    pub score_requests: ResourceVec,
+    /// `spec.nodeName` of a pod that names its node and is asked about all the same (`explain`); pending pods have none.
+    pub node_name: Option<Sym>,
+    /// `spec.nodeSelector`, in the object's order.
+    pub node_selector: Box<[(Sym, Sym)]>,
+    /// Required node affinity.
+    pub required_affinity: Option<SelectorMatcher>,
+    /// Preferred node affinity: weight and term; terms of weight 0 and empty ones are left out.
+    pub preferred_affinity: Box<[(i32, Result<TermMatcher, super::affinity::AffinityError>)]>,
+    /// Tolerations that can match anything.
+    pub tolerations: Box<[Toleration]>,
+    /// Host ports wanted.
+    pub host_ports: Box<[HostPort]>,
+    /// Normalised image names, one entry per container, init container and image volume.
+    pub images: Box<[Sym]>,
+    /// What needs other rules.
+    pub wants: Wants,
+}
+
+impl PodClass {
+    /// Interns the shared part of a pod.
+    pub fn new(namespace: &str, spec: &PodSpecFacts, table: &mut Interner) -> Self {
+        let effective = ResourceVec::from_list(&spec.requests.effective, |name| table.intern(name));
+        let nonzero = ResourceVec::from_list(&spec.requests.nonzero, |name| table.intern(name));
+        let affinity = spec.node_affinity.as_deref();
+        Self {
+            namespace: table.intern(namespace),
+            scheduler_name: table.intern(&spec.scheduler_name),
+            priority: spec.priority,
+            never_preempts: spec.never_preempts,
+            requests: effective,
+            nonzero_cpu_milli: nonzero.cpu_milli,
+            nonzero_memory_bytes: nonzero.memory_bytes,
+            score_requests: ResourceVec::from_list(&spec.requests.nonzero_incoming, |name| table.intern(name)),
+            node_name: None,
+            node_selector: spec.node_selector.iter().map(|(key, value)| (table.intern(key), table.intern(value))).collect(),
+            required_affinity: affinity
+                .and_then(|affinity| affinity.required.as_ref())
+                .map(|required| SelectorMatcher::new(required, table)),
+            preferred_affinity: affinity.map(|affinity| preferred(&affinity.preferred, table)).unwrap_or_default(),
+            tolerations: spec.tolerations.iter().filter_map(|facts| Toleration::intern(facts, table)).collect(),
+            host_ports: spec.host_ports.clone().into_boxed_slice(),
+            images: spec.images.iter().map(|image| table.intern(&normalised_image(image))).collect(),
+            wants: spec.wants,
+        }
+    }
+
+    /// All symbols held, for the sweep.
+    pub fn symbols(&self, mark: &mut dyn FnMut(Sym)) {
+        mark(self.namespace);
+        mark(self.scheduler_name);
+        self.node_name.iter().for_each(|name| mark(*name));
+        self.node_selector.iter().for_each(|(key, value)| {
+            mark(*key);
+            mark(*value);
+        });
+        self.required_affinity.iter().for_each(|required| required.symbols(mark));
+        self.preferred_affinity.iter().filter_map(|(_, term)| term.as_ref().ok()).for_each(|term| term.symbols(mark));
+        self.tolerations.iter().for_each(|toleration| {
+            toleration.key.iter().chain(&toleration.value).for_each(|sym| mark(*sym));
+        });
+        self.images.iter().for_each(|image| mark(*image));
+        self.requests.scalars.iter().chain(&self.score_requests.scalars).for_each(|(name, _)| mark(*name));
+    }
+}
+
+/// Interns preferred terms as upstream keeps them: no weight, no term.
+pub fn preferred(
+    terms: &[super::affinity::PreferredTerm],
+    table: &mut Interner,
+) -> Box<[(i32, Result<TermMatcher, super::affinity::AffinityError>)]> {
+    let kept = terms.iter().filter(|preferred| preferred.weight != 0);
+    kept.filter_map(|preferred| Some((preferred.weight, TermMatcher::new(&preferred.term, table)?))).collect()
+}
+
+/// `name` becomes `name:latest` when it has neither tag nor digest: nodes list images that way.
+fn normalised_image(image: &str) -> std::borrow::Cow<'_, str> {
+    if image.rfind(':').unwrap_or(0) <= image.rfind('/').unwrap_or(0) { format!("{image}:latest").into() } else { image.into() }
+}
+
+/// All live classes, each held once and counted.
+#[derive(Debug, Default)]
+pub struct ClassTable {
+    slots: Vec<Option<(PodClass, u32)>>,
+    /// Hash of a class to the slots that have it: classes are compared in place, never stored twice.
+    by_hash: FxHashMap<u64, SmallVec<[ClassIx; 1]>>,
+    free: Vec<ClassIx>,
+}
+
+impl ClassTable {
+    /// The index of a class, made if it is new; one more pod holds it.
+    pub fn acquire(&mut self, class: PodClass) -> ClassIx {
+        let hash = FxBuildHasher.hash_one(&class);
+        let same = self.by_hash.get(&hash).and_then(|list| list.iter().copied().find(|ix| self.get(*ix) == Some(&class)));
+        if let Some(ix) = same {
+            self.hold(ix);
+            return ix;
+        }
+        let ix = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            ClassIx(u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX))
+        });
+        self.slots[ix.at()] = Some((class, 1));
+        self.by_hash.entry(hash).or_default().push(ix);
+        ix
+    }
+
+    /// One more pod holds the class.
+    pub fn hold(&mut self, ix: ClassIx) {
+        if let Some(Some((_, count))) = self.slots.get_mut(ix.at()) {
+            *count += 1;
+        }
+    }
+
+    /// One pod less holds the class. True when it was the last and the class is gone, so that what others keep under this index must go too.
+    pub fn release(&mut self, ix: ClassIx) -> bool {
+        let Some(slot) = self.slots.get_mut(ix.at()) else { return false };
+        match slot {
+            Some((_, count)) if *count > 1 => {
+                *count -= 1;
+                false
+            }
+            Some((class, _)) => {
+                let hash = FxBuildHasher.hash_one(&*class);
+                *slot = None;
+                if let Some(list) = self.by_hash.get_mut(&hash) {
+                    list.retain(|other| *other != ix);
+                    if list.is_empty() {
+                        self.by_hash.remove(&hash);
+                    }
+                }
+                self.free.push(ix);
+                true
+            }
+            None => {
+                debug_assert!(false, "a class was released once too often");
+                false
+            }
+        }
+    }
+
+    /// The class at an index, if alive.
+    pub fn get(&self, ix: ClassIx) -> Option<&PodClass> {
+        self.slots.get(ix.at())?.as_ref().map(|(class, _)| class)
+    }
+
+    /// All live classes with the number of pods that hold each, by index.
+    pub fn iter(&self) -> impl Iterator<Item = (ClassIx, &PodClass, u32)> {
+        let live = |(at, slot): (usize, &'_ Option<(PodClass, u32)>)| slot.as_ref().map(|_| at);
+        self.slots.iter().enumerate().filter_map(live).filter_map(|at| {
+            let (class, count) = self.slots[at].as_ref()?;
+            Some((ClassIx(u32::try_from(at).ok()?), class, *count))
+        })
+    }
+
+    /// How many classes are alive.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether none is alive.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}

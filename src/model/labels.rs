@@ -1,0 +1,35 @@
+//! Label sets with interned keys and values.
+
+use super::intern::{Interner, Sym};
+
+/// Text form of labels: key and value, in the order that the object gives.
+pub type LabelFacts = Vec<(Box<str>, Box<str>)>;
+
+/// Labels of a node, sorted by key symbol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Labels(Box<[(Sym, Sym)]>);
+
+impl Labels {
+    /// Interns a set of labels; of a repeated key the last value counts, as in a JSON object.
+    pub fn intern(facts: &[(Box<str>, Box<str>)], table: &mut Interner) -> Self {
+        let mut pairs: Vec<(Sym, Sym)> = Vec::with_capacity(facts.len());
+        for (key, value) in facts {
+            let (key, value) = (table.intern(key), table.intern(value));
+            match pairs.binary_search_by_key(&key, |pair| pair.0) {
+                Ok(at) => pairs[at].1 = value,
+                Err(at) => pairs.insert(at, (key, value)),
+            }
+        }
+        Self(pairs.into_boxed_slice())
+    }
+
+    /// The value under a key.
+    pub fn get(&self, key: Sym) -> Option<Sym> {
+        self.0.binary_search_by_key(&key, |pair| pair.0).ok().map(|at| self.0[at].1)
+    }
+
+    /// All pairs, by key symbol.
+    pub fn iter(&self) -> impl Iterator<Item = (Sym, Sym)> + '_ {
+        self.0.iter().copied()
+    }
+}

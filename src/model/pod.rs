@@ -1,0 +1,99 @@
+//! A pod as its object says it: what the wire layer hands to the engine. Strings are still strings here.
+
+use super::{
+    affinity::NodeAffinity,
+    ids::{ClusterId, PodKey, PodUid},
+    labels::LabelFacts,
+    ports::HostPort,
+    requests::PodRequestSums,
+    taints::TolerationFacts,
+    time::Timestamp,
+};
+
+/// One pod object, reduced to what scheduling reads.
+#[derive(Clone, Debug, Default)]
+pub struct PodFacts {
+    /// The cluster it lives in.
+    pub cluster: ClusterId,
+    /// Namespace and name.
+    pub key: PodKey,
+    /// `metadata.uid`.
+    pub uid: PodUid,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// `metadata.deletionTimestamp` is set.
+    pub deleting: bool,
+    /// Phase `Succeeded` or `Failed`: uses nothing any more.
+    pub finished: bool,
+    /// `spec.nodeName`, once bound.
+    pub node_name: Option<Box<str>>,
+    /// `status.nominatedNodeName`.
+    pub nominated_node: Option<Box<str>>,
+    /// Names of `spec.schedulingGates`.
+    pub gates: Vec<Box<str>>,
+    /// `metadata.labels`.
+    pub labels: LabelFacts,
+    /// Reason and message of condition `PodScheduled=False`, so that an unchanged one is not written again.
+    pub unscheduled_condition: Option<(Box<str>, Box<str>)>,
+    /// The part shared by all pods of a template.
+    pub spec: PodSpecFacts,
+}
+
+/// What pods cut from one template have in common.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PodSpecFacts {
+    /// `spec.schedulerName`.
+    pub scheduler_name: Box<str>,
+    /// `spec.priority`.
+    pub priority: i32,
+    /// `spec.preemptionPolicy: Never`.
+    pub never_preempts: bool,
+    /// Sums of requests.
+    pub requests: PodRequestSums,
+    /// `spec.nodeSelector`.
+    pub node_selector: LabelFacts,
+    /// `spec.affinity.nodeAffinity`.
+    pub node_affinity: Option<Box<NodeAffinity>>,
+    /// `spec.tolerations`.
+    pub tolerations: Vec<TolerationFacts>,
+    /// Host ports of containers and sidecars.
+    pub host_ports: Vec<HostPort>,
+    /// Images of init containers, containers and image volumes, one entry each, as written.
+    pub images: Vec<Box<str>>,
+    /// What the pod asks for that needs a rule beyond this list.
+    pub wants: Wants,
+}
+
+/// Parts of a pod spec that only other plugins can judge. A pod is never placed as if such a rule were absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[allow(clippy::struct_excessive_bools)] // a set of independent flags
+pub struct Wants {
+    /// Required pod affinity or anti-affinity.
+    pub pod_affinity_required: bool,
+    /// Preferred pod affinity or anti-affinity.
+    pub pod_affinity_preferred: bool,
+    /// A topology spread constraint with `DoNotSchedule`.
+    pub spread_hard: bool,
+    /// A topology spread constraint with `ScheduleAnyway`.
+    pub spread_soft: bool,
+    /// A volume that is a claim, or an ephemeral claim.
+    pub volume_claims: bool,
+    /// An inline disk that `VolumeRestrictions` judges (GCE PD, EBS, RBD, iSCSI).
+    pub exclusive_disks: bool,
+    /// `spec.resourceClaims`.
+    pub resource_claims: bool,
+    /// `spec.schedulingGroup`: member of a pod group.
+    pub pod_group: bool,
+}
+
+impl Default for PodKey {
+    fn default() -> Self {
+        Self::new("", "")
+    }
+}
+
+impl Default for PodUid {
+    fn default() -> Self {
+        Self::from("")
+    }
+}

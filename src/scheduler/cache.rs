@@ -1,0 +1,260 @@
+//! Which pods use which node: watched placements and our own assumptions in, counted nodes out.
+//!
+//! A pod is *assumed* on its node from the decision until the watch shows it there (*confirm*) or the binding fails (*forget*). Every derived number
+//! is recomputed and compared by [`Cache::consistency_check`].
+
+use std::collections::BTreeMap;
+
+use rustc_hash::FxHashMap;
+
+use super::nodes::Nodes;
+use crate::model::{
+    class::{ClassTable, PodClass},
+    ids::{ClassIx, ClusterId, NodeIx, PodUid},
+    intern::Sym,
+    node::NodeRecord,
+    resources::ResourceVec,
+};
+
+/// Nodes, pods on them, and the classes of all pods known.
+#[derive(Debug, Default)]
+pub struct Cache {
+    /// The nodes.
+    pub nodes: Nodes,
+    /// The classes of pods on nodes and of pods in the queue.
+    pub classes: ClassTable,
+    pods: FxHashMap<PodUid, Placed>,
+    assumed: usize,
+}
+
+/// A pod on a node. Holds its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its class.
+    pub class: ClassIx,
+    /// Its node.
+    pub node: NodeIx,
+    /// The cluster whose API server knows the pod.
+    pub cluster: ClusterId,
+    /// Decided by us, not seen there yet.
+    pub assumed: bool,
+}
+
+/// What an observation of a bound pod meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Observed {
+    /// A pod that was not known on a node.
+    Added,
+    /// Our assumption came true.
+    Confirmed,
+    /// It is on another node than was assumed or known.
+    Moved {
+        /// Where it was counted before.
+        from: NodeIx,
+    },
+    /// It asks for something else now (a resize); the class that it had is still held by the caller.
+    Changed {
+        /// Its class before, to be released by the caller.
+        old: ClassIx,
+    },
+    /// Nothing that matters here.
+    Unchanged,
+}
+
+impl Cache {
+    /// Where a pod is, if it is on a node.
+    pub fn placed(&self, uid: &PodUid) -> Option<Placed> {
+        self.pods.get(uid).copied()
+    }
+
+    /// How many pods are on nodes, assumed ones included.
+    pub fn pods(&self) -> usize {
+        self.pods.len()
+    }
+
+    /// How many of them are assumed.
+    pub fn assumed(&self) -> usize {
+        self.assumed
+    }
+
+    /// A pod was seen bound. Takes over one hold of `class`.
+    pub fn observe(&mut self, uid: &PodUid, cluster: ClusterId, node: Sym, class: ClassIx) -> Observed {
+        let at = self.nodes.find_sym(cluster, node);
+        let Some(known) = self.pods.get(uid).copied() else {
+            self.insert(uid.clone(), cluster, node, class, false);
+            return Observed::Added;
+        };
+        if at == Some(known.node) && known.class == class {
+            self.classes.release(class);
+            return if self.confirm(uid) { Observed::Confirmed } else { Observed::Unchanged };
+        }
+        self.confirm(uid);
+        if at == Some(known.node) {
+            self.recount(uid, known, class);
+            return Observed::Changed { old: known.class };
+        }
+        self.remove(uid);
+        self.insert(uid.clone(), cluster, node, class, false);
+        Observed::Moved { from: known.node }
+    }
+
+    /// Counts a decided pod on its node before anybody else knows. Takes over one hold of `class`. False if the pod is on a node already.
+    pub fn assume(&mut self, uid: &PodUid, node: NodeIx, class: ClassIx) -> bool {
+        if self.pods.contains_key(uid) {
+            return false;
+        }
+        let (cluster, name) = (self.nodes.get(node).cluster, self.nodes.get(node).name);
+        self.insert(uid.clone(), cluster, name, class, true);
+        self.assumed += 1;
+        true
+    }
+
+    /// Takes an assumed pod off its node and gives its class hold to the caller. `None` if it is not assumed (any more).
+    pub fn forget(&mut self, uid: &PodUid) -> Option<Placed> {
+        self.pods.get(uid).filter(|placed| placed.assumed)?;
+        self.take(uid)
+    }
+
+    /// A pod is gone. Its class is released; true in the second place when that was the class's last hold.
+    pub fn remove(&mut self, uid: &PodUid) -> Option<(Placed, bool)> {
+        let placed = self.take(uid)?;
+        let last = self.classes.release(placed.class);
+        Some((placed, last))
+    }
+
+    /// Takes a pod off its node and gives its class hold to the caller.
+    pub fn take(&mut self, uid: &PodUid) -> Option<Placed> {
+        let placed = self.pods.remove(uid)?;
+        self.assumed -= usize::from(placed.assumed);
+        self.uncount(placed.node, placed.class);
+        Some(placed)
+    }
+
+    /// Assumed pods, in no order that matters.
+    pub fn assumed_uids(&self) -> impl Iterator<Item = &PodUid> {
+        self.pods.iter().filter(|(_, placed)| placed.assumed).map(|(uid, _)| uid)
+    }
+
+    /// How many placed pods hold a class; a walk, for checks.
+    pub fn placed_of_class(&self, class: ClassIx) -> usize {
+        self.pods.values().filter(|placed| placed.class == class).count()
+    }
+
+    /// Pods of a cluster that are not in a complete list, and were seen there before; sorted, as their removal is visible.
+    pub fn missing_from(&self, cluster: ClusterId, listed: impl Fn(&PodUid) -> bool) -> Vec<PodUid> {
+        let gone = self.pods.iter().filter(|(uid, placed)| placed.cluster == cluster && !listed(uid));
+        let mut gone: Vec<PodUid> = gone.map(|(uid, _)| uid.clone()).collect();
+        gone.sort_unstable();
+        gone
+    }
+
+    fn confirm(&mut self, uid: &PodUid) -> bool {
+        let Some(placed) = self.pods.get_mut(uid).filter(|placed| placed.assumed) else { return false };
+        placed.assumed = false;
+        self.assumed -= 1;
+        true
+    }
+
+    fn insert(&mut self, uid: PodUid, cluster: ClusterId, node: Sym, class: ClassIx, assumed: bool) {
+        let Some(record) = self.classes.get(class) else {
+            debug_assert!(false, "a pod of a dead class");
+            return;
+        };
+        let node = self.nodes.add_pod(cluster, node, record);
+        self.pods.insert(uid, Placed { class, node, cluster, assumed });
+    }
+
+    fn recount(&mut self, uid: &PodUid, known: Placed, class: ClassIx) {
+        // The new class first, so that the slot is never empty in between and given away.
+        let (cluster, name) = (self.nodes.get(known.node).cluster, self.nodes.get(known.node).name);
+        if let Some(record) = self.classes.get(class) {
+            self.nodes.add_pod(cluster, name, record);
+        }
+        self.uncount(known.node, known.class);
+        if let Some(placed) = self.pods.get_mut(uid) {
+            placed.class = class;
+        }
+    }
+
+    fn uncount(&mut self, node: NodeIx, class: ClassIx) {
+        let Some(record) = self.classes.get(class) else {
+            debug_assert!(false, "a pod of a dead class");
+            return;
+        };
+        let counted = self.nodes.remove_pod(node, record);
+        debug_assert!(counted, "a pod was taken off a node that had none");
+    }
+
+    /// Gives back symbols that no record holds any more, when it is worth its while.
+    pub fn sweep_symbols(&mut self, others: impl FnOnce(&mut dyn FnMut(Sym))) {
+        if !self.nodes.symbols.sweep_is_due() {
+            return;
+        }
+        let mut table = std::mem::take(&mut self.nodes.symbols);
+        table.sweep(|mark| {
+            (0..self.nodes.slots()).for_each(|at| self.nodes.at(at).symbols(mark));
+            self.classes.iter().for_each(|(_, class, _)| class.symbols(mark));
+            others(mark);
+        });
+        self.nodes.symbols = table;
+    }
+
+    /// Recomputes every derived number from the pods and compares. Empty when all is well. For tests, debugging and support.
+    pub fn consistency_check(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut sums: BTreeMap<NodeIx, Sums<'_>> = BTreeMap::new();
+        for (uid, placed) in &self.pods {
+            match self.classes.get(placed.class) {
+                Some(class) => sums.entry(placed.node).or_default().add(class),
+                None => faults.push(format!("pod {uid} has a class that is gone")),
+            }
+        }
+        for at in 0..self.nodes.slots() {
+            let ix = NodeIx(u32::try_from(at).unwrap_or(u32::MAX));
+            let node = self.nodes.get(ix);
+            if !sums.remove(&ix).unwrap_or_default().agrees(node) {
+                faults.push(format!("node {} does not count what its pods sum up to", self.nodes.symbols.text(node.name)));
+            }
+        }
+        if !sums.is_empty() {
+            faults.push("pods are on nodes that have no slot".into());
+        }
+        if self.assumed != self.pods.values().filter(|placed| placed.assumed).count() {
+            faults.push("the count of assumed pods is wrong".into());
+        }
+        faults.extend(self.nodes.consistency_check());
+        faults.sort_unstable();
+        faults
+    }
+}
+
+#[derive(Default)]
+struct Sums<'a> {
+    requested: ResourceVec,
+    nonzero: (i64, i64),
+    pods: u32,
+    ports: Vec<&'a crate::model::ports::HostPort>,
+}
+
+impl<'a> Sums<'a> {
+    fn add(&mut self, class: &'a PodClass) {
+        self.requested.add(&class.requests);
+        self.nonzero.0 += class.nonzero_cpu_milli;
+        self.nonzero.1 += class.nonzero_memory_bytes;
+        self.pods += 1;
+        self.ports.extend(&class.host_ports);
+    }
+
+    fn agrees(mut self, node: &NodeRecord) -> bool {
+        self.requested.scalars.retain(|(_, amount)| *amount != 0);
+        let mut counted = node.requested.clone();
+        counted.scalars.retain(|(_, amount)| *amount != 0);
+        self.ports.sort_unstable();
+        let mut ports: Vec<_> = node.ports.iter().collect();
+        ports.sort_unstable();
+        counted == self.requested
+            && (node.nonzero_cpu_milli, node.nonzero_memory_bytes) == self.nonzero
+            && node.pods_used == self.pods
+            && ports == self.ports
+    }
+}

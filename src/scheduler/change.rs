@@ -1,0 +1,126 @@
+//! What happened in the cluster, in the words of queueing hints: each kind of change is one bit, and carries what a hint may look at.
+//!
+//! Source: `framework.ClusterEvent` v1.37; labels are upstream's (`NodeUpdateNodeTaint`), as they are metric labels.
+
+use std::ops::{BitOr, BitOrAssign};
+
+use crate::model::{class::PodClass, ids::NodeIx, node::NodeRecord};
+
+/// A set of kinds of change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Changes(u16);
+
+impl Changes {
+    /// No change.
+    pub const NONE: Self = Self(0);
+    /// A node appeared.
+    pub const NODE_ADD: Self = Self(1);
+    /// A node's allocatable changed.
+    pub const NODE_ALLOCATABLE: Self = Self(1 << 1);
+    /// A node's labels changed.
+    pub const NODE_LABEL: Self = Self(1 << 2);
+    /// A node's taints changed, or it became schedulable.
+    pub const NODE_TAINT: Self = Self(1 << 3);
+    /// A node went away.
+    pub const NODE_DELETE: Self = Self(1 << 4);
+    /// A pod was bound.
+    pub const POD_ADD: Self = Self(1 << 5);
+    /// A bound pod asks for less.
+    pub const POD_SCALE_DOWN: Self = Self(1 << 6);
+    /// A bound pod went away, finished, or gave its node back.
+    pub const POD_DELETE: Self = Self(1 << 7);
+    /// A node's images changed: nothing that a filter reads, but scores do.
+    pub const NODE_IMAGES: Self = Self(1 << 8);
+    /// Every kind.
+    pub const ALL: Self = Self(u16::MAX);
+
+    /// Whether the sets share a kind.
+    pub fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Whether no kind is in it.
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
+impl BitOr for Changes {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Changes {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
+/// One change, with what hints may compare.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'a> {
+    /// A node appeared or changed. `old` is what was known before; `None` when it is new.
+    Node {
+        /// Before.
+        old: Option<&'a NodeRecord>,
+        /// After.
+        new: &'a NodeRecord,
+        /// In what.
+        what: Changes,
+    },
+    /// A node went away.
+    NodeDelete,
+    /// A pod was bound by somebody.
+    PodAdd {
+        /// Its class.
+        class: &'a PodClass,
+        /// Where.
+        node: NodeIx,
+    },
+    /// A bound pod asks for less than before.
+    PodScaleDown {
+        /// Its class before.
+        old: &'a PodClass,
+        /// Its class now.
+        new: &'a PodClass,
+        /// Where.
+        node: NodeIx,
+    },
+    /// A bound or assumed pod is gone from its node.
+    PodDelete {
+        /// Its class.
+        class: &'a PodClass,
+        /// Where it was.
+        node: NodeIx,
+    },
+}
+
+impl Change<'_> {
+    /// The kinds of change that this is.
+    pub fn kinds(&self) -> Changes {
+        match self {
+            Self::Node { what, .. } => *what,
+            Self::NodeDelete => Changes::NODE_DELETE,
+            Self::PodAdd { .. } => Changes::POD_ADD,
+            Self::PodScaleDown { .. } => Changes::POD_SCALE_DOWN,
+            Self::PodDelete { .. } => Changes::POD_DELETE,
+        }
+    }
+
+    /// Upstream's label for metrics.
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Node { what, .. } if what.intersects(Changes::NODE_ADD) => "NodeAdd",
+            Self::Node { what, .. } if what.intersects(Changes::NODE_ALLOCATABLE) => "NodeUpdateNodeAllocatable",
+            Self::Node { what, .. } if what.intersects(Changes::NODE_LABEL) => "NodeUpdateNodeLabel",
+            Self::Node { what, .. } if what.intersects(Changes::NODE_TAINT) => "NodeUpdateNodeTaint",
+            Self::Node { .. } => "NodeUpdate",
+            Self::NodeDelete => "NodeDelete",
+            Self::PodAdd { .. } => "AssignedPodAdd",
+            Self::PodScaleDown { .. } => "AssignedPodUpdatePodScaleDown",
+            Self::PodDelete { .. } => "AssignedPodDelete",
+        }
+    }
+}

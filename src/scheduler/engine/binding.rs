@@ -1,0 +1,139 @@
+//! From a chosen node to a bound pod: answers of plugins and of the API server in; the binding ordered, confirmed or taken back.
+
+use std::sync::Arc;
+
+use super::{Engine, Flight, Stage};
+use crate::{
+    model::{
+        ids::{NodeIx, PodUid},
+        time::{DurationMs, Timestamp},
+    },
+    scheduler::{
+        framework::PodInHand,
+        input::{BindFailure, Command, EventOrder, PermitVerdict},
+        observe::AttemptResult,
+        queue::Rejectors,
+    },
+};
+
+/// No plugin may hold a pod longer than this (upstream's `maxTimeout`).
+pub(super) const PERMIT_WAIT_MAX: DurationMs = DurationMs::from_secs(15 * 60);
+
+impl Engine {
+    /// Orders the work of PreBind plugins, or the binding if there is none.
+    pub(super) fn pre_bind(&mut self, now: Timestamp, uid: &PodUid, out: &mut Vec<Command>) {
+        let Some(mut flight) = self.flights.remove(uid) else { return };
+        let mut works = Vec::new();
+        if let (Some(profile), Some(class)) = (self.profiles.get_mut(flight.pod.profile), self.cache.classes.get(flight.pod.class)) {
+            let hand = PodInHand { key: &flight.pod.key, uid, class, gates: &flight.pod.gates };
+            for at in 0..profile.pre_bind.len() {
+                if let Some(plugin) = profile.plugins[profile.pre_bind[at]].pre_bind() {
+                    works.extend(plugin.work(hand, flight.node, &self.cache.nodes));
+                }
+            }
+        }
+        flight.since = now;
+        if works.is_empty() {
+            flight.stage = Stage::Bind;
+            out.push(self.bind_order(&flight));
+        } else {
+            flight.stage = Stage::PreBind(works.len());
+            out.extend(works.into_iter().map(|work| Command::PreBind(self.pod_ref(&flight.pod), work)));
+        }
+        self.flights.insert(uid.clone(), flight);
+    }
+
+    pub(super) fn on_pre_bound(&mut self, uid: &PodUid, out: &mut Vec<Command>) {
+        let Some(flight) = self.flights.get_mut(uid) else { return };
+        match &mut flight.stage {
+            Stage::PreBind(left) if *left > 1 => *left -= 1,
+            stage @ Stage::PreBind(_) => {
+                *stage = Stage::Bind;
+                if let Some(flight) = self.flights.get(uid) {
+                    out.push(self.bind_order(flight));
+                }
+            }
+            Stage::Permit(_) | Stage::Bind => self.observer.impossible("pre_bound_out_of_turn"),
+        }
+    }
+
+    pub(super) fn on_permit(&mut self, now: Timestamp, uid: &PodUid, verdict: PermitVerdict, out: &mut Vec<Command>) {
+        let Some(flight) = self.flights.get_mut(uid) else { return };
+        let Stage::Permit(waits) = &mut flight.stage else { return };
+        match verdict {
+            PermitVerdict::Allowed(plugin) => {
+                waits.retain(|(waiting, _)| *waiting != plugin);
+                if waits.is_empty() {
+                    self.pre_bind(now, uid, out);
+                }
+            }
+            PermitVerdict::Refused(plugin, reason) => {
+                let Some(flight) = self.flights.remove(uid) else { return };
+                let profile = self.profiles.get(flight.pod.profile);
+                let blamed = profile.and_then(|profile| profile.plugins.iter().position(|known| known.name() == plugin));
+                let mut rejectors = Rejectors::default();
+                blamed.iter().for_each(|plugin| rejectors.insert(*plugin));
+                self.take_back(now, &flight);
+                let message: Arc<str> = format!("0/1 nodes are available: 1 {reason}.").into();
+                self.fail(now, flight.pod, rejectors, &message, flight.started_ticks, out);
+            }
+        }
+    }
+
+    pub(super) fn on_bound(&mut self, now: Timestamp, uid: &PodUid, out: &mut Vec<Command>) {
+        // Gone meanwhile: the pod was deleted, which the watch has told.
+        let Some(flight) = self.flights.remove(uid) else { return };
+        if self.cache.placed(uid).is_some_and(|placed| placed.assumed) {
+            self.acknowledged.insert(uid.clone());
+        }
+        self.observe_attempt(&flight.pod, AttemptResult::Scheduled, flight.started_ticks);
+        let pod = &flight.pod;
+        if let Some(profile) = self.profiles.get_mut(pod.profile) {
+            self.observer.scheduled(&profile.name, pod.attempts, now.since(pod.first_queued.unwrap_or(now)));
+            if let Some(class) = self.cache.classes.get(pod.class) {
+                let hand = PodInHand { key: &pod.key, uid, class, gates: &pod.gates };
+                for at in 0..profile.post_bind.len() {
+                    if let Some(plugin) = profile.plugins[profile.post_bind[at]].post_bind() {
+                        plugin.bound(hand, flight.node);
+                    }
+                }
+            }
+        }
+        let note = format!("Successfully assigned {} to {}", pod.key, self.cache.nodes.name(flight.node)).into();
+        let event = EventOrder { pod: self.pod_ref(pod), reason: "Scheduled", kind: "Normal", action: "Binding", note };
+        out.push(Command::Event(Box::new(event)));
+        self.release_class(flight.pod.class);
+    }
+
+    pub(super) fn on_bind_failed(&mut self, now: Timestamp, uid: &PodUid, failure: BindFailure, out: &mut Vec<Command>) {
+        let Some(flight) = self.flights.remove(uid) else { return };
+        if self.cache.placed(uid).is_some_and(|placed| !placed.assumed) {
+            // The watch has seen it bound, whatever the answer says.
+            self.release_class(flight.pod.class);
+            return;
+        }
+        self.take_back(now, &flight);
+        match failure {
+            // The watch tells the rest: a deletion, or where it runs.
+            BindFailure::PodGone | BindFailure::BoundElsewhere => self.release_class(flight.pod.class),
+            BindFailure::NotSent => self.admit(now, flight.pod, "BindingNotSent", false),
+            BindFailure::Failed(why) => {
+                let why = format!("binding rejected: {why}");
+                self.fail_with_error(now, flight.pod, &why, flight.started_ticks, out);
+            }
+        }
+    }
+
+    fn take_back(&mut self, now: Timestamp, flight: &Flight) {
+        self.unreserve(&flight.pod, flight.node);
+        self.forget(now, &flight.pod.uid, flight.node);
+    }
+
+    /// Undoes an assumption; what it held may cure others.
+    pub(super) fn forget(&mut self, now: Timestamp, uid: &PodUid, node: NodeIx) {
+        if let Some(placed) = self.cache.forget(uid) {
+            self.wake_for_pod(now, placed.class, node, true);
+            self.release_class(placed.class);
+        }
+    }
+}

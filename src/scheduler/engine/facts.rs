@@ -1,0 +1,220 @@
+//! What observed nodes and pods change: facts in; cache and queue brought in line, and the cured woken up.
+
+use rustc_hash::FxHashSet;
+
+use super::Engine;
+use crate::{
+    model::{
+        class::PodClass,
+        ids::{ClassIx, ClusterId, NodeIx, NodeKey, PodUid, ProfileIx},
+        node::NodeFacts,
+        pod::PodFacts,
+        time::Timestamp,
+    },
+    scheduler::{
+        cache::Observed,
+        change::{Change, Changes},
+        queue::QueuedPod,
+    },
+};
+
+impl Engine {
+    pub(super) fn on_node(&mut self, now: Timestamp, facts: &NodeFacts) {
+        let (ix, what, old) = self.cache.nodes.apply(facts);
+        if !what.is_none() {
+            self.wake_for_node(now, ix, what, old.as_ref());
+        }
+        self.sweep_symbols();
+    }
+
+    pub(super) fn on_node_gone(&mut self, now: Timestamp, key: &NodeKey) {
+        if let Some(ix) = self.cache.nodes.find(key.cluster, &key.name) {
+            self.cache.nodes.remove(ix);
+            self.wake(now, &Change::NodeDelete);
+        }
+    }
+
+    pub(super) fn on_nodes_listed(&mut self, now: Timestamp, cluster: ClusterId, names: &FxHashSet<Box<str>>) {
+        let known = self.cache.nodes.iter().filter(|(_, node)| node.cluster == cluster);
+        let gone: Vec<NodeIx> = known.map(|(ix, _)| ix).filter(|ix| !names.contains(self.cache.nodes.name(*ix))).collect();
+        for ix in gone {
+            self.cache.nodes.remove(ix);
+            self.wake(now, &Change::NodeDelete);
+        }
+        self.nodes_listed.insert(cluster);
+    }
+
+    pub(super) fn on_pod(&mut self, now: Timestamp, facts: PodFacts) {
+        if facts.finished {
+            return self.on_pod_gone(now, facts.cluster, &facts.uid);
+        }
+        match facts.node_name.clone() {
+            Some(node) => self.on_bound_pod(now, &facts, &node),
+            None if facts.cluster == ClusterId::HOME => self.on_pending_pod(now, facts),
+            None => {}
+        }
+        self.sweep_symbols();
+    }
+
+    fn on_bound_pod(&mut self, now: Timestamp, facts: &PodFacts, node: &str) {
+        self.drop_queued(&facts.uid);
+        let class = self.class_of(facts);
+        let node = self.cache.nodes.symbols.intern(node);
+        let observed = self.cache.observe(&facts.uid, facts.cluster, node, class);
+        self.acknowledged.remove(&facts.uid);
+        let at = self.cache.placed(&facts.uid).map(|placed| placed.node);
+        match (observed, at) {
+            (Observed::Added, Some(at)) => self.wake_for_pod(now, class, at, false),
+            (Observed::Moved { from }, Some(at)) => {
+                self.wake_for_pod(now, class, from, true);
+                self.wake_for_pod(now, class, at, false);
+            }
+            (Observed::Changed { old }, Some(at)) => {
+                self.wake_for_resize(now, old, class, at);
+                self.release_class(old);
+            }
+            (Observed::Confirmed | Observed::Unchanged, _) | (_, None) => {}
+        }
+    }
+
+    fn on_pending_pod(&mut self, now: Timestamp, facts: PodFacts) {
+        if let Some(flight) = self.flights.get(&facts.uid) {
+            // On its way already. What changed meanwhile is seen again when the binding fails, or does not matter any more.
+            tracing::trace!(pod = %facts.key, since = flight.since.0, "an update of a pod on its way is ignored");
+            return;
+        }
+        if self.acknowledged.contains(&facts.uid) {
+            return;
+        }
+        if let Some((placed, last)) = self.cache.remove(&facts.uid) {
+            // An object cannot lose its node; whoever made this happen, the pod is schedulable again.
+            self.observer.impossible("bound_pod_became_pending");
+            self.after_release(placed.class, last);
+        }
+        let scheduler = self.cache.nodes.symbols.get(&facts.spec.scheduler_name);
+        let profile = scheduler.and_then(|name| self.profiles.named(name));
+        match profile {
+            Some(profile) if !facts.deleting => self.enqueue(now, profile, facts),
+            _ => self.drop_queued(&facts.uid),
+        }
+    }
+
+    fn enqueue(&mut self, now: Timestamp, profile: ProfileIx, facts: PodFacts) {
+        let class = self.class_of(&facts);
+        let unchanged = |old: &QueuedPod| old.class == class && *old.gates == *facts.gates && old.profile == profile;
+        if self.queue.get(&facts.uid).is_some_and(unchanged) {
+            self.cache.classes.release(class);
+            return;
+        }
+        let old = self.unqueue(&facts.uid);
+        let event = if old.is_some() { "UnscheduledPodUpdate" } else { "UnscheduledPodAdd" };
+        let pod = match old {
+            Some(old) => {
+                self.release_class(old.class);
+                QueuedPod { class, profile, priority: facts.spec.priority, gates: facts.gates.into(), queued: now, ..old }
+            }
+            None => new_pod(now, profile, class, facts),
+        };
+        self.admit(now, pod, event, false);
+    }
+
+    pub(super) fn on_pod_gone(&mut self, now: Timestamp, cluster: ClusterId, uid: &PodUid) {
+        self.acknowledged.remove(uid);
+        if cluster == ClusterId::HOME {
+            self.drop_queued(uid);
+            if let Some(flight) = self.flights.remove(uid) {
+                // The answer to its binding will find nobody.
+                self.unreserve(&flight.pod, flight.node);
+                self.release_class(flight.pod.class);
+            }
+        }
+        if let Some(placed) = self.cache.take(uid) {
+            self.wake_for_pod(now, placed.class, placed.node, true);
+            self.release_class(placed.class);
+        }
+    }
+
+    pub(super) fn on_pods_listed(&mut self, now: Timestamp, cluster: ClusterId, uids: &FxHashSet<PodUid>) {
+        let mut gone = self.cache.missing_from(cluster, |uid| uids.contains(uid));
+        if cluster == ClusterId::HOME {
+            gone.extend(self.queue.iter().filter(|pod| !uids.contains(&pod.uid)).map(|pod| pod.uid.clone()));
+            gone.sort_unstable();
+        }
+        for uid in gone {
+            self.on_pod_gone(now, cluster, &uid);
+        }
+        self.pods_listed.insert(cluster);
+    }
+
+    fn drop_queued(&mut self, uid: &PodUid) {
+        if let Some(queued) = self.unqueue(uid) {
+            self.release_class(queued.class);
+        }
+    }
+
+    /// The class of a pod, with one hold for the caller.
+    fn class_of(&mut self, facts: &PodFacts) -> ClassIx {
+        let class = PodClass::new(&facts.key.namespace, &facts.spec, &mut self.cache.nodes.symbols);
+        self.cache.classes.acquire(class)
+    }
+
+    /// Gives one hold of a class back; the last one takes what was kept for the class along.
+    pub(super) fn release_class(&mut self, class: ClassIx) {
+        let last = self.cache.classes.release(class);
+        self.after_release(class, last);
+    }
+
+    pub(super) fn after_release(&mut self, class: ClassIx, last: bool) {
+        if last {
+            self.views.forget_class(class, self.specs.len());
+        }
+    }
+
+    fn wake_for_node(&mut self, now: Timestamp, ix: NodeIx, what: Changes, old: Option<&crate::model::node::NodeRecord>) {
+        if what == Changes::NODE_IMAGES {
+            return;
+        }
+        let new = self.cache.nodes.get(ix).clone();
+        self.wake(now, &Change::Node { old, new: &new, what });
+    }
+
+    pub(super) fn wake_for_pod(&mut self, now: Timestamp, class: ClassIx, node: NodeIx, gone: bool) {
+        if !self.queue.has_unschedulable() {
+            return;
+        }
+        let Some(class) = self.cache.classes.get(class).cloned() else { return };
+        let change = if gone { Change::PodDelete { class: &class, node } } else { Change::PodAdd { class: &class, node } };
+        self.wake(now, &change);
+    }
+
+    fn wake_for_resize(&mut self, now: Timestamp, old: ClassIx, new: ClassIx, node: NodeIx) {
+        let (Some(old), Some(new)) = (self.cache.classes.get(old).cloned(), self.cache.classes.get(new).cloned()) else { return };
+        self.wake(now, &Change::PodScaleDown { old: &old, new: &new, node });
+    }
+
+    fn sweep_symbols(&mut self) {
+        self.cache.sweep_symbols(|_| {});
+    }
+}
+
+fn new_pod(now: Timestamp, profile: ProfileIx, class: ClassIx, facts: PodFacts) -> QueuedPod {
+    let condition = facts.unscheduled_condition.and_then(|(reason, message)| {
+        let reason = super::attempt::CONDITION_REASONS.into_iter().find(|known| **known == *reason)?;
+        Some((reason, message.into()))
+    });
+    QueuedPod {
+        key: facts.key,
+        uid: facts.uid,
+        class,
+        profile,
+        priority: facts.spec.priority,
+        gates: facts.gates.into(),
+        condition,
+        first_queued: None,
+        queued: now,
+        attempts: 0,
+        unschedulable_count: 0,
+        errors_in_a_row: 0,
+        flushed: false,
+    }
+}

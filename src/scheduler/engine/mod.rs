@@ -1,0 +1,247 @@
+//! The engine: every [`Input`] in, every [`Command`] out. It owns cache, queue, profiles and views; nothing else writes them.
+//!
+//! One attempt, top to bottom, is in [`attempt`]; what observed objects change in [`facts`]; who is tried again because of it in [`requeue`]; what
+//! becomes of a binding in [`binding`].
+
+mod attempt;
+mod binding;
+mod facts;
+mod requeue;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{
+    cache::Cache,
+    input::{Command, Input, PodRef},
+    nodes::Nodes,
+    observe::{Gauges, Observer},
+    profile::ProfileSpec,
+    profiles::{OutOfTree, ProfileError, Profiles},
+    queue::{Backoff, Queue, QueuedPod},
+    view::Views,
+};
+use crate::model::{
+    ids::{ClusterId, NodeIx, PodUid},
+    time::{DurationMs, Timestamp},
+};
+
+/// Bounds and seeds of an engine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineSettings {
+    /// Seed of tie-breaks, for profiles that do not set their own.
+    pub seed: u64,
+    /// How long failed pods wait.
+    pub backoff: Backoff,
+    /// Decisions that wait for the API server at any time. More would only age in a line; fewer would leave the server idle.
+    pub binds_in_flight_max: usize,
+    /// Bytes of kept answers; the least recently used classes are asked about anew beyond it.
+    pub view_bytes_max: usize,
+    /// A binding without any answer for this long counts as failed: far beyond the binder's own time-out, so only a bug gets here.
+    pub answer_overdue: DurationMs,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            backoff: Backoff::default(),
+            binds_in_flight_max: 256,
+            view_bytes_max: 64 << 20,
+            answer_overdue: DurationMs::from_secs(300),
+        }
+    }
+}
+
+/// A pod that has its node and is on its way to being bound.
+#[derive(Debug)]
+struct Flight {
+    pod: QueuedPod,
+    node: NodeIx,
+    stage: Stage,
+    since: Timestamp,
+    started_ticks: u64,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Stage {
+    /// Held by Permit plugins, each until its deadline.
+    Permit(Vec<(&'static str, Timestamp)>),
+    /// Work of PreBind plugins that is still to be answered.
+    PreBind(usize),
+    /// The binding was ordered.
+    Bind,
+}
+
+/// The scheduler without its clock, its threads and its API server.
+pub struct Engine {
+    cache: Cache,
+    queue: Queue,
+    profiles: Profiles,
+    specs: Vec<ProfileSpec>,
+    out_of_tree: OutOfTree,
+    views: Views,
+    flights: FxHashMap<PodUid, Flight>,
+    /// Bound as far as the API server answered, not yet seen so by the watch.
+    acknowledged: FxHashSet<PodUid>,
+    settings: EngineSettings,
+    rng: Pcg64Mcg,
+    sample_start: usize,
+    leading: bool,
+    pods_listed: BTreeSet<ClusterId>,
+    nodes_listed: BTreeSet<ClusterId>,
+    observer: Box<dyn Observer>,
+}
+
+impl Engine {
+    /// An engine that knows nothing yet and does not lead.
+    pub fn new(
+        specs: Vec<ProfileSpec>,
+        out_of_tree: OutOfTree,
+        settings: EngineSettings,
+        observer: Box<dyn Observer>,
+    ) -> Result<Self, ProfileError> {
+        let mut cache = Cache::default();
+        let profiles = Profiles::build(&specs, &out_of_tree, settings.seed, &mut cache.nodes.symbols)?;
+        Ok(Self {
+            cache,
+            queue: Queue::new(settings.backoff),
+            profiles,
+            specs,
+            out_of_tree,
+            views: Views::new(settings.view_bytes_max),
+            flights: FxHashMap::default(),
+            acknowledged: FxHashSet::default(),
+            rng: Pcg64Mcg::seed_from_u64(settings.seed),
+            settings,
+            sample_start: 0,
+            leading: false,
+            pods_listed: BTreeSet::new(),
+            nodes_listed: BTreeSet::new(),
+            observer,
+        })
+    }
+
+    /// Takes in one fact and appends the effects that follow from it.
+    pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Command>) {
+        match input {
+            Input::Node(facts) => self.on_node(now, &facts),
+            Input::NodeGone(key) => self.on_node_gone(now, &key),
+            Input::NodesListed(cluster, names) => self.on_nodes_listed(now, cluster, &names),
+            Input::Pod(facts) => self.on_pod(now, *facts),
+            Input::PodGone(cluster, uid) => self.on_pod_gone(now, cluster, &uid),
+            Input::PodsListed(cluster, uids) => self.on_pods_listed(now, cluster, &uids),
+            Input::Bound(uid) => self.on_bound(now, &uid, out),
+            Input::BindFailed(uid, failure) => self.on_bind_failed(now, &uid, failure, out),
+            Input::PreBound(uid) => self.on_pre_bound(&uid, out),
+            Input::Permit(uid, verdict) => self.on_permit(now, &uid, verdict, out),
+            Input::Leading(leading) => self.leading = leading,
+            Input::Profiles(specs) => self.on_profiles(now, specs),
+            Input::Tick => self.on_tick(now, out),
+            Input::Schedule { attempts_max } => self.schedule(now, attempts_max, out),
+        }
+    }
+
+    /// Whether there is a pod to try and room to bind it.
+    pub fn wants_schedule(&self) -> bool {
+        self.may_decide() && self.queue.has_next() && self.flights.len() < self.settings.binds_in_flight_max
+    }
+
+    /// Nothing is decided before we lead and have seen the whole of the home cluster.
+    fn may_decide(&self) -> bool {
+        self.leading && self.pods_listed.contains(&ClusterId::HOME) && self.nodes_listed.contains(&ClusterId::HOME)
+    }
+
+    /// When time alone will have something to do.
+    pub fn next_wake(&self) -> Option<Timestamp> {
+        let flights = self.flights.values().map(|flight| match &flight.stage {
+            Stage::Permit(waits) => waits.iter().map(|(_, until)| *until).min().unwrap_or(flight.since),
+            Stage::PreBind(_) | Stage::Bind => flight.since + self.settings.answer_overdue,
+        });
+        flights.chain(self.queue.next_wake()).min()
+    }
+
+    /// Sizes of everything held.
+    pub fn gauges(&self) -> Gauges {
+        let (active, backoff, unschedulable, gated) = self.queue.sizes();
+        let waiting = self.flights.values().filter(|flight| matches!(flight.stage, Stage::Permit(_))).count();
+        Gauges {
+            active,
+            backoff,
+            unschedulable,
+            gated,
+            nodes: self.cache.nodes.present(),
+            pods: self.cache.pods(),
+            assumed: self.cache.assumed(),
+            waiting,
+            classes: self.cache.classes.len(),
+            view_bytes: self.views.bytes(),
+            symbols: self.cache.nodes.symbols.len(),
+        }
+    }
+
+    /// The cache, to read.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The profiles in force.
+    pub fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    /// The queue, to read.
+    pub fn queue(&self) -> &Queue {
+        &self.queue
+    }
+
+    /// What `explain` works on: it interns the strings of the pod it is asked about.
+    pub(super) fn parts_to_explain(&mut self) -> (&mut Nodes, &mut Profiles) {
+        (&mut self.cache.nodes, &mut self.profiles)
+    }
+
+    /// Recomputes every derived state and compares: an empty list when all is well.
+    pub fn consistency_check(&self) -> Vec<String> {
+        let mut faults = self.cache.consistency_check();
+        faults.extend(self.queue.consistency_check());
+        let lost = self.cache.assumed_uids().filter(|uid| !self.flights.contains_key(*uid) && !self.acknowledged.contains(*uid));
+        faults.extend(lost.map(|uid| format!("pod {uid} is assumed and on its way nowhere")));
+        let stale = self.acknowledged.iter().filter(|uid| self.cache.placed(uid).is_none_or(|placed| !placed.assumed));
+        faults.extend(stale.map(|uid| format!("pod {uid} is awaited by nobody")));
+        for (ix, _, holds) in self.cache.classes.iter() {
+            let queued = self.queue.iter().filter(|pod| pod.class == ix).count();
+            let flying = self.flights.values().filter(|flight| flight.pod.class == ix).count();
+            let placed = self.cache.placed_of_class(ix);
+            if queued + flying + placed != holds as usize {
+                faults.push(format!("class {} is held {holds} times by {placed} placed, {queued} queued, {flying} flying pods", ix.0));
+            }
+        }
+        faults.extend(self.flights.keys().filter(|uid| self.queue.contains(uid)).map(|uid| format!("pod {uid} flies and is queued")));
+        faults.sort_unstable();
+        faults
+    }
+
+    fn on_profiles(&mut self, now: Timestamp, specs: Vec<ProfileSpec>) {
+        match Profiles::build(&specs, &self.out_of_tree, self.settings.seed, &mut self.cache.nodes.symbols) {
+            Ok(profiles) => {
+                let old = std::mem::replace(&mut self.profiles, profiles);
+                self.specs = specs;
+                self.views.clear();
+                self.refile_queue(now, &old);
+            }
+            // The configuration was validated before it came here.
+            Err(error) => {
+                tracing::error!(%error, "the new profiles cannot be built; the old ones stay");
+                self.observer.impossible("profiles_refused");
+            }
+        }
+    }
+
+    fn pod_ref(&self, pod: &QueuedPod) -> PodRef {
+        let scheduler_name = self.profiles.get(pod.profile).map_or_else(|| Arc::from(""), |profile| profile.name.clone());
+        PodRef { key: pod.key.clone(), uid: pod.uid.clone(), scheduler_name }
+    }
+}

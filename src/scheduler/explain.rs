@@ -1,0 +1,175 @@
+//! Why a pod is pending, or why it goes where it goes: the same rules over the same nodes as a decision, with every answer kept and named.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use rand::SeedableRng;
+use rand_pcg::Pcg64Mcg;
+use serde::Serialize;
+
+use super::{
+    engine::Engine,
+    framework::{PodInHand, Refusal, UNSCORED},
+    nodes::Nodes,
+    profiles::{PluginIx, Profile},
+    select,
+    view::{ClassView, Outlook, failure_message},
+};
+use crate::model::{
+    class::PodClass,
+    ids::{NodeIx, NodeKey},
+    pod::PodFacts,
+};
+
+/// The answer in full; its JSON form is stable and documented in `docs/explain.md`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    /// `namespace/name`.
+    pub pod: String,
+    /// The profile that serves the pod's scheduler name.
+    pub profile: String,
+    /// What is broken, if anything: then there is no decision.
+    pub error: Option<String>,
+    /// The PreEnqueue plugin that holds the pod back; nothing else is asked then.
+    pub gated: Option<String>,
+    /// The plugin that refuses the pod before any node is looked at.
+    pub prefilter: Option<Refused>,
+    /// Nodes that do not take the pod: the first refusing plugin in the profile's order, and all its reasons.
+    pub infeasible: BTreeMap<String, Refused>,
+    /// Nodes that take the pod, by name.
+    pub feasible: Vec<String>,
+    /// Scores by plugin in profile order, then by feasible node; a plugin that skips the pod is absent.
+    pub scores: IndexMap<String, BTreeMap<String, NodeScores>>,
+    /// Weighted sums of feasible nodes.
+    pub total: BTreeMap<String, i64>,
+    /// Nodes with the highest total, by name.
+    pub best: Vec<String>,
+    /// The one that is taken.
+    pub chosen: Option<String>,
+    /// What preemption would do.
+    pub preemption: Option<Preemption>,
+    /// Text of condition `PodScheduled=False`, if the pod stays.
+    pub message: Option<String>,
+}
+
+/// Who refuses, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Refused {
+    /// The plugin.
+    pub plugin: String,
+    /// All its reasons, in its order.
+    pub reasons: Vec<String>,
+}
+
+/// The three forms of a score.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NodeScores {
+    /// As the plugin gave it.
+    pub raw: i64,
+    /// 0..=100.
+    pub normalized: i64,
+    /// Times the plugin's weight.
+    pub weighted: i64,
+}
+
+/// Whom preemption would remove.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Preemption {
+    /// The node on which room would be made.
+    pub nominated: String,
+    /// `namespace/name` of the pods that would go.
+    pub victims: Vec<String>,
+}
+
+impl Engine {
+    /// Explains the decision about a pod as things stand, without deciding anything. The pod itself must not be counted on a node.
+    /// `draw` selects the outcome of a random tie-break: the same number, the same node.
+    pub fn explain(&mut self, facts: &PodFacts, draw: u64) -> Explanation {
+        let mut explanation =
+            Explanation { pod: facts.key.to_string(), profile: facts.spec.scheduler_name.to_string(), ..Explanation::default() };
+        let (nodes, profiles) = self.parts_to_explain();
+        let mut class = PodClass::new(&facts.key.namespace, &facts.spec, &mut nodes.symbols);
+        class.node_name = facts.node_name.as_deref().map(|name| nodes.symbols.intern(name));
+        let profile = profiles.named(class.scheduler_name).and_then(|ix| profiles.get_mut(ix));
+        let Some(profile) = profile else {
+            explanation.error =
+                Some(format!("no profile has the scheduler name {:?}: another scheduler serves this pod", explanation.profile));
+            return explanation;
+        };
+        let hand = PodInHand { key: &facts.key, uid: &facts.uid, class: &class, gates: &facts.gates };
+        explanation.explain_with(profile, hand, nodes, draw);
+        explanation
+    }
+}
+
+impl Explanation {
+    fn explain_with(&mut self, profile: &mut Profile, hand: PodInHand<'_>, nodes: &Nodes, draw: u64) {
+        let gates = profile.pre_enqueue.iter().filter_map(|plugin| Some((*plugin, profile.plugins[*plugin].pre_enqueue()?)));
+        let gate = gates.into_iter().find(|(_, plugin)| plugin.gate(hand).is_some());
+        if let Some((plugin, _)) = gate {
+            self.gated = Some(profile.plugin_name(plugin).into());
+            return;
+        }
+        let mut view = ClassView::new(profile, hand.class, nodes);
+        match view.outlook() {
+            Outlook::Broken(plugin, why) => self.error = Some(format!("running plugin {:?}: {why}", profile.plugin_name(plugin))),
+            Outlook::Infeasible => self.infeasible(&mut view, profile, hand, nodes),
+            Outlook::Feasible(_) => self.feasible(&mut view, profile, nodes, draw),
+        }
+        if self.chosen.is_some() || self.error.is_some() {
+            self.name_refusals(&mut view, profile, nodes);
+        }
+    }
+
+    fn infeasible(&mut self, view: &mut ClassView, profile: &mut Profile, hand: PodInHand<'_>, nodes: &Nodes) {
+        self.name_refusals(view, profile, nodes);
+        let diagnosis = view.diagnosis(profile, nodes);
+        self.message = Some(failure_message(&diagnosis, &diagnosis.refusals_by_node(), profile, hand, nodes));
+    }
+
+    fn name_refusals(&mut self, view: &mut ClassView, profile: &Profile, nodes: &Nodes) {
+        let diagnosis = view.diagnosis(profile, nodes);
+        let named = |(plugin, refusal): &(PluginIx, Refusal)| Refused {
+            plugin: profile.plugin_name(*plugin).into(),
+            reasons: refusal.reasons.iter().map(ToString::to_string).collect(),
+        };
+        self.prefilter = diagnosis.pre_filter.as_ref().map(named);
+        for (ix, _) in nodes.iter() {
+            if let Some(refused) = diagnosis.of(ix) {
+                self.infeasible.insert(shown(ix, nodes), named(refused));
+            }
+        }
+    }
+
+    fn feasible(&mut self, view: &mut ClassView, profile: &Profile, nodes: &Nodes, draw: u64) {
+        let feasible: Vec<NodeIx> = view.feasible().ones().filter_map(|at| u32::try_from(at).ok().map(NodeIx)).collect();
+        self.feasible = sorted(feasible.iter().map(|ix| shown(*ix, nodes)));
+        for lane in view.lanes() {
+            let extremes = lane.extremes();
+            let score = |ix: NodeIx| {
+                let raw = lane.raw(ix);
+                let normalized = lane.normalised(raw, extremes);
+                let raw = if raw == UNSCORED { 0 } else { raw };
+                NodeScores { raw, normalized, weighted: normalized.saturating_mul(lane.weight) }
+            };
+            let by_node = feasible.iter().map(|ix| (shown(*ix, nodes), score(*ix))).collect();
+            self.scores.insert(profile.plugin_name(lane.plugin).into(), by_node);
+        }
+        self.total = feasible.iter().map(|ix| (shown(*ix, nodes), view.total(*ix))).collect();
+        let mut rng = Pcg64Mcg::seed_from_u64(profile.seed ^ draw);
+        let mut start = 0;
+        let best = view.best_once();
+        self.best = sorted(best.iter().map(|ix| shown(*ix, nodes)));
+        self.chosen = select::choose(view, profile, nodes, &mut rng, &mut start).map(|ix| shown(ix, nodes));
+    }
+}
+
+fn shown(ix: NodeIx, nodes: &Nodes) -> String {
+    NodeKey { cluster: nodes.get(ix).cluster, name: nodes.name(ix).into() }.to_string()
+}
+
+fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {
+    let mut names: Vec<String> = names.collect();
+    names.sort_unstable();
+    names
+}

@@ -1,0 +1,133 @@
+//! The two sides of the engine: facts enter as [`Input`], effects leave as [`Command`]. Nothing else crosses.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+
+use super::{framework::PreBindWork, profile::ProfileSpec};
+use crate::model::{
+    ids::{ClusterId, NodeKey, PodKey, PodUid},
+    node::NodeFacts,
+    pod::PodFacts,
+};
+
+/// A fact. Order matters within one cluster and kind; inputs of different kinds may overtake each other.
+#[derive(Debug)]
+pub enum Input {
+    /// A node was listed, added or changed.
+    Node(Box<NodeFacts>),
+    /// A node was deleted.
+    NodeGone(NodeKey),
+    /// A list of nodes is complete: whatever else is known of the cluster is gone.
+    NodesListed(ClusterId, FxHashSet<Box<str>>),
+    /// A pod was listed, added or changed.
+    Pod(Box<PodFacts>),
+    /// A pod was deleted.
+    PodGone(ClusterId, PodUid),
+    /// A list of pods is complete: whatever else is known of the cluster is gone. Nothing is scheduled before the first one of home has come.
+    PodsListed(ClusterId, FxHashSet<PodUid>),
+    /// The API server took the binding (or had it already, with our node).
+    Bound(PodUid),
+    /// The binding did not happen.
+    BindFailed(PodUid, BindFailure),
+    /// The work of a PreBind plugin is done; the binding may be written.
+    PreBound(PodUid),
+    /// A waiting pod was allowed or refused by the plugin that held it.
+    Permit(PodUid, PermitVerdict),
+    /// We became leader, or ceased to be. A standby keeps everything in memory and decides nothing.
+    Leading(bool),
+    /// A new configuration is in force from the next pod on.
+    Profiles(Vec<ProfileSpec>),
+    /// Time has passed: backoffs, time-outs, the five-minute flush.
+    Tick,
+    /// Decide about at most so many pods.
+    Schedule {
+        /// Bound on the work of one call, so that facts are never kept waiting long.
+        attempts_max: u32,
+    },
+}
+
+/// Why a binding did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BindFailure {
+    /// The pod is gone, or another incarnation took its name.
+    PodGone,
+    /// Somebody bound it to another node.
+    BoundElsewhere,
+    /// The API server said no, or gave no answer in time: tried again with backoff. The text says what.
+    Failed(String),
+    /// Never sent, as we lost the lease: the pod stays for the next leader.
+    NotSent,
+}
+
+/// What became of a pod that a Permit plugin held.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PermitVerdict {
+    /// Go on to binding.
+    Allowed(&'static str),
+    /// Give the node back: plugin and reason.
+    Refused(&'static str, String),
+}
+
+/// An effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Write the binding.
+    Bind(Box<BindOrder>),
+    /// Do a plugin's work first; answer with [`Input::PreBound`] or [`Input::BindFailed`].
+    PreBind(PodRef, PreBindWork),
+    /// Write condition `PodScheduled=False` and the nominated node into the pod's status.
+    Condition(Box<ConditionOrder>),
+    /// Record an event.
+    Event(Box<EventOrder>),
+}
+
+/// Which pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodRef {
+    /// Namespace and name.
+    pub key: PodKey,
+    /// `metadata.uid`.
+    pub uid: PodUid,
+    /// `spec.schedulerName`: the reporter of its events.
+    pub scheduler_name: Arc<str>,
+}
+
+/// A decision to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BindOrder {
+    /// The pod.
+    pub pod: PodRef,
+    /// The chosen node.
+    pub node: NodeKey,
+    /// How often this pod has been tried, this time included.
+    pub attempt: u32,
+}
+
+/// Condition `PodScheduled=False`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionOrder {
+    /// The pod.
+    pub pod: PodRef,
+    /// `Unschedulable` or `SchedulerError`.
+    pub reason: &'static str,
+    /// Why, in upstream's words.
+    pub message: Arc<str>,
+    /// `status.nominatedNodeName`: unchanged, or set (empty clears).
+    pub nominated_node: Option<Box<str>>,
+}
+
+/// An event for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventOrder {
+    /// The pod that it is about.
+    pub pod: PodRef,
+    /// `Scheduled` or `FailedScheduling`.
+    pub reason: &'static str,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// `Binding` or `Scheduling`.
+    pub action: &'static str,
+    /// The text, at most 1,024 bytes on the wire.
+    pub note: Arc<str>,
+}

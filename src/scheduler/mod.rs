@@ -1,0 +1,17 @@
+//! The scheduling library: facts in, decisions out. Pure, synchronous, deterministic.
+
+pub mod cache;
+pub mod change;
+pub mod engine;
+pub mod explain;
+pub mod framework;
+pub mod input;
+pub mod nodes;
+pub mod observe;
+pub mod plugins;
+pub mod profile;
+pub mod profiles;
+pub mod queue;
+pub mod registry;
+pub mod select;
+pub mod view;

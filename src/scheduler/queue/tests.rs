@@ -1,0 +1,1 @@
+//! The queue as a state machine, checked against a list.

@@ -1,0 +1,64 @@
+//! The best nodes of a class at once: total scores in, the set of nodes that share the highest out.
+//!
+//! Nodes lie in one bucket per total score. Moving a node costs a look-up in a small tree; the best set is the tree's last entry.
+
+use std::collections::BTreeMap;
+
+use crate::model::ids::NodeIx;
+
+/// Marks a node that is in no bucket.
+const NOWHERE: u32 = u32::MAX;
+
+/// Nodes by total score.
+#[derive(Debug, Default)]
+pub struct BestIndex {
+    buckets: BTreeMap<i64, Vec<NodeIx>>,
+    /// Place of each node in its bucket.
+    places: Vec<u32>,
+}
+
+impl BestIndex {
+    /// An index of these nodes.
+    pub fn new(slots: usize, totals: impl Iterator<Item = (NodeIx, i64)>) -> Self {
+        let mut index = Self { buckets: BTreeMap::new(), places: vec![NOWHERE; slots] };
+        totals.for_each(|(node, total)| index.insert(node, total));
+        index
+    }
+
+    /// Adds a node that is not in it.
+    pub fn insert(&mut self, node: NodeIx, total: i64) {
+        if self.places.len() <= node.at() {
+            self.places.resize(node.at() + 1, NOWHERE);
+        }
+        let bucket = self.buckets.entry(total).or_default();
+        self.places[node.at()] = u32::try_from(bucket.len()).unwrap_or(NOWHERE);
+        bucket.push(node);
+    }
+
+    /// Removes a node that lies under `total`.
+    pub fn remove(&mut self, node: NodeIx, total: i64) {
+        let place = self.places.get(node.at()).copied().unwrap_or(NOWHERE);
+        let Some(bucket) = self.buckets.get_mut(&total).filter(|bucket| (place as usize) < bucket.len()) else {
+            debug_assert!(false, "a node was not in its bucket");
+            return;
+        };
+        bucket.swap_remove(place as usize);
+        if let Some(moved) = bucket.get(place as usize) {
+            self.places[moved.at()] = place;
+        }
+        if bucket.is_empty() {
+            self.buckets.remove(&total);
+        }
+        self.places[node.at()] = NOWHERE;
+    }
+
+    /// The nodes with the highest total.
+    pub fn best(&self) -> &[NodeIx] {
+        self.buckets.last_key_value().map_or(&[], |(_, bucket)| bucket)
+    }
+
+    /// Bytes held, for the bound on all views.
+    pub fn bytes(&self) -> usize {
+        self.places.len() * 8 + self.buckets.len() * 48
+    }
+}

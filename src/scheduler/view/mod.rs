@@ -1,0 +1,377 @@
+//! What is known of all nodes for one pod class: the change log of the nodes in, the feasible set and the best nodes out.
+//!
+//! A view remembers, per node, whether the class fits and how well, and a cursor into the change log. Before a decision it asks again only about
+//! the nodes that changed since, which is mostly the one that was used last. The kept answer of a node is used only while nothing that it depends
+//! on has changed, so the result equals asking every rule about every node each time; a property test holds it to that.
+
+mod best;
+mod diagnosis;
+mod lane;
+mod store;
+
+use std::sync::Arc;
+
+use best::BestIndex;
+pub use diagnosis::{Diagnosis, NO_NODES, failure_message, message};
+use fixedbitset::FixedBitSet;
+pub use lane::Lane;
+pub use store::Views;
+
+use smallvec::SmallVec;
+
+use super::{
+    framework::{CompiledFilter, CompiledScore, NodeRule, Reads, Refusal},
+    nodes::Nodes,
+    profiles::{PluginIx, Profile},
+};
+use crate::model::{class::PodClass, ids::NodeIx, intern::Sym};
+
+/// The default profile scores with seven plugins; so many extremes are compared without an allocation.
+const LANES_INLINE: usize = 8;
+
+/// Kept answers of one profile's rules about one class.
+pub struct ClassView {
+    /// Filters in order, those that skip the class left out.
+    rules: Vec<(PluginIx, Box<dyn NodeRule>)>,
+    lanes: Vec<Lane>,
+    /// The only nodes that PreFilter leaves, and the plugins that said so.
+    only: Option<(Vec<Sym>, Vec<PluginIx>)>,
+    verdict: Verdict,
+    /// PreScore is broken: an error unless one node alone is feasible.
+    score_failure: Option<(PluginIx, String)>,
+    /// Number of the last change that is accounted for.
+    cursor: u64,
+    passes_object_rules: FixedBitSet,
+    feasible: FixedBitSet,
+    feasible_count: usize,
+    /// Weighted sums, valid where feasible.
+    totals: Vec<i64>,
+    /// Made at the second use: most classes of one pod never need it.
+    best: Option<BestIndex>,
+    uses: u32,
+    diagnosis: Option<(u64, Arc<Diagnosis>)>,
+    /// The whole message with what PostFilter plugins said, for the change number it was made at.
+    message: Option<(u64, Arc<str>)>,
+}
+
+/// What compiling the class said before any node was looked at.
+enum Verdict {
+    AskNodes,
+    /// A PreFilter plugin refuses the class everywhere.
+    Refused(PluginIx, Refusal),
+    /// A PreFilter plugin is broken.
+    Failed(PluginIx, String),
+}
+
+/// What a view knows now.
+pub enum Outlook<'v> {
+    /// At least one node takes the class.
+    Feasible(&'v ClassView),
+    /// No node does.
+    Infeasible,
+    /// A plugin is broken: its place and what it said.
+    Broken(PluginIx, &'v str),
+}
+
+/// How much work bringing a view up to date was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Nodes asked about.
+    pub nodes: usize,
+    /// Whether everything was asked anew.
+    pub from_scratch: bool,
+}
+
+impl ClassView {
+    /// Compiles the profile's plugins for a class and asks about all nodes.
+    pub fn new(profile: &Profile, class: &PodClass, nodes: &Nodes) -> Self {
+        let mut view = Self {
+            rules: Vec::with_capacity(profile.filter.len()),
+            lanes: Vec::with_capacity(profile.score.len()),
+            only: None,
+            verdict: Verdict::AskNodes,
+            score_failure: None,
+            cursor: nodes.changed(),
+            passes_object_rules: FixedBitSet::new(),
+            feasible: FixedBitSet::new(),
+            feasible_count: 0,
+            totals: Vec::new(),
+            best: None,
+            uses: 0,
+            diagnosis: None,
+            message: None,
+        };
+        view.compile_filters(profile, class, nodes);
+        if matches!(view.verdict, Verdict::AskNodes) {
+            view.compile_scores(profile, class, nodes);
+            view.ask_all(nodes);
+        }
+        view
+    }
+
+    fn compile_filters(&mut self, profile: &Profile, class: &PodClass, nodes: &Nodes) {
+        for &plugin in &profile.filter {
+            let Some(filter) = profile.plugins[plugin].filter() else { continue };
+            match filter.compile(class, nodes) {
+                CompiledFilter::Skip => {}
+                CompiledFilter::Rule(rule) => self.rules.push((plugin, rule)),
+                CompiledFilter::Only(names, rule) => {
+                    self.restrict(plugin, &names);
+                    self.rules.push((plugin, rule));
+                }
+                // An unresolvable refusal ends PreFilter at once; a later one wins over a resolvable one. Upstream's rules.
+                CompiledFilter::Refused(refusal) => {
+                    let resolvable = refusal.code == super::framework::RefusalCode::Unschedulable;
+                    self.verdict = Verdict::Refused(plugin, refusal);
+                    if !resolvable {
+                        return;
+                    }
+                }
+                CompiledFilter::Failed(why) => {
+                    self.verdict = Verdict::Failed(plugin, why);
+                    return;
+                }
+            }
+        }
+        if let (Verdict::AskNodes, Some((names, plugins))) = (&self.verdict, &self.only)
+            && names.is_empty()
+        {
+            let mut by: Vec<&str> = plugins.iter().map(|plugin| profile.plugin_name(*plugin)).collect();
+            by.sort_unstable();
+            let reason = match by.as_slice() {
+                [one] => format!("node(s) didn't satisfy plugin {one}"),
+                many => format!("node(s) didn't satisfy plugin(s) [{}] simultaneously", many.join(" ")),
+            };
+            self.verdict = Verdict::Refused(plugins[0], Refusal::unresolvable(reason));
+        }
+    }
+
+    fn restrict(&mut self, plugin: PluginIx, names: &[Sym]) {
+        let (kept, plugins) = self.only.get_or_insert_with(|| (names.to_vec(), Vec::new()));
+        kept.retain(|name| names.contains(name));
+        plugins.push(plugin);
+    }
+
+    fn compile_scores(&mut self, profile: &Profile, class: &PodClass, nodes: &Nodes) {
+        for &(plugin, weight) in &profile.score {
+            let Some(score) = profile.plugins[plugin].score() else { continue };
+            match score.compile(class, nodes) {
+                CompiledScore::Skip => {}
+                CompiledScore::Score(score) => self.lanes.push(Lane::new(plugin, weight, score)),
+                CompiledScore::Failed(why) => {
+                    self.score_failure.get_or_insert((plugin, why));
+                }
+            }
+        }
+    }
+
+    /// Whether something that compiling read has changed, so that the view must be made anew.
+    pub fn outdated(&self, nodes: &Nodes) -> bool {
+        self.rules.iter().any(|(_, rule)| rule.outdated(nodes)) || self.lanes.iter().any(|lane| lane.score.outdated(nodes))
+    }
+
+    /// Accounts for every change since the last time.
+    pub fn catch_up(&mut self, nodes: &Nodes) -> Effort {
+        self.uses = self.uses.saturating_add(1);
+        if !matches!(self.verdict, Verdict::AskNodes) || self.cursor == nodes.changed() {
+            return Effort::default();
+        }
+        let since = self.cursor;
+        let behind = usize::try_from(nodes.changed() - since).unwrap_or(usize::MAX);
+        let Some(changed) = nodes.changed_since(since).filter(|_| behind < nodes.slots()) else {
+            self.ask_all(nodes);
+            return Effort { nodes: nodes.slots(), from_scratch: true };
+        };
+        self.grow(nodes.slots());
+        let before: SmallVec<[_; LANES_INLINE]> = self.lanes.iter().map(Lane::extremes).collect();
+        for ix in changed {
+            self.ask_again(ix, since, nodes);
+        }
+        self.cursor = nodes.changed();
+        if !before.into_iter().eq(self.lanes.iter().map(Lane::extremes)) {
+            self.sum_all();
+        }
+        Effort { nodes: behind, from_scratch: false }
+    }
+
+    fn grow(&mut self, slots: usize) {
+        if self.totals.len() < slots {
+            self.passes_object_rules.grow(slots);
+            self.feasible.grow(slots);
+            self.totals.resize(slots, 0);
+        }
+    }
+
+    /// Asks everything about every node.
+    fn ask_all(&mut self, nodes: &Nodes) {
+        self.grow(nodes.slots());
+        self.passes_object_rules.clear();
+        match &self.only {
+            Some((names, _)) => {
+                let wanted = names.iter().flat_map(|name| nodes.named(*name));
+                wanted.filter(|ix| nodes.get(*ix).present).for_each(|ix| self.passes_object_rules.insert(ix.at()));
+            }
+            None => nodes.iter().for_each(|(ix, _)| self.passes_object_rules.insert(ix.at())),
+        }
+        for reads in [Reads::Object, Reads::Usage] {
+            let set = if reads == Reads::Object { &mut self.passes_object_rules } else { &mut self.feasible };
+            for (_, rule) in self.rules.iter().filter(|(_, rule)| rule.reads() == reads) {
+                rule.keep_admitted(nodes, set);
+            }
+            if reads == Reads::Object {
+                self.feasible.clone_from(&self.passes_object_rules);
+            }
+        }
+        self.feasible_count = self.feasible.count_ones(..);
+        for lane in &mut self.lanes {
+            lane.fill(nodes, &self.feasible);
+        }
+        self.cursor = nodes.changed();
+        self.sum_all();
+    }
+
+    /// Asks about one node that changed after `since`.
+    fn ask_again(&mut self, ix: NodeIx, since: u64, nodes: &Nodes) {
+        let node = nodes.get(ix);
+        let object_changed = node.object_changed > since;
+        if object_changed {
+            let wanted = node.present && self.only.as_ref().is_none_or(|(names, _)| names.contains(&node.name));
+            let passes = wanted && self.admitted(Reads::Object, node, nodes);
+            self.passes_object_rules.set(ix.at(), passes);
+        }
+        let was = self.feasible.contains(ix.at());
+        let is = self.passes_object_rules.contains(ix.at()) && self.admitted(Reads::Usage, node, nodes);
+        self.feasible.set(ix.at(), is);
+        self.feasible_count = self.feasible_count + usize::from(is) - usize::from(was);
+        match (was, is) {
+            (false, false) => return,
+            (true, false) => self.lanes.iter_mut().for_each(|lane| lane.drop_node(ix)),
+            (_, true) => {
+                let stale = self.lanes.iter_mut().filter(|lane| object_changed || !was || lane.reads_usage());
+                stale.for_each(|lane| lane.refresh(ix, node, nodes, was));
+            }
+        }
+        let old = self.totals[ix.at()];
+        if is {
+            self.totals[ix.at()] = self.total_of(ix);
+        }
+        if let Some(best) = &mut self.best {
+            if was {
+                best.remove(ix, old);
+            }
+            if is {
+                best.insert(ix, self.totals[ix.at()]);
+            }
+        }
+    }
+
+    fn admitted(&self, reads: Reads, node: &crate::model::node::NodeRecord, nodes: &Nodes) -> bool {
+        self.rules.iter().filter(|(_, rule)| rule.reads() == reads).all(|(_, rule)| rule.admits(node, nodes))
+    }
+
+    fn total_of(&self, ix: NodeIx) -> i64 {
+        let weighted = |lane: &Lane| lane.weight.saturating_mul(lane.normalised(lane.raw(ix), lane.extremes()));
+        self.lanes.iter().map(weighted).fold(0, i64::saturating_add)
+    }
+
+    /// Sums the lanes for every feasible node.
+    fn sum_all(&mut self) {
+        self.totals.fill(0);
+        for lane in &self.lanes {
+            let extremes = lane.extremes();
+            for at in self.feasible.ones() {
+                let ix = NodeIx(u32::try_from(at).unwrap_or(u32::MAX));
+                self.totals[at] = self.totals[at].saturating_add(lane.weight.saturating_mul(lane.normalised(lane.raw(ix), extremes)));
+            }
+        }
+        self.best = None;
+    }
+
+    /// Where the class stands.
+    pub fn outlook(&self) -> Outlook<'_> {
+        match (&self.verdict, &self.score_failure) {
+            (Verdict::Failed(plugin, why), _) => Outlook::Broken(*plugin, why),
+            (Verdict::Refused(..), _) => Outlook::Infeasible,
+            (Verdict::AskNodes, _) if self.feasible_count == 0 => Outlook::Infeasible,
+            (Verdict::AskNodes, Some((plugin, why))) if self.feasible_count > 1 => Outlook::Broken(*plugin, why),
+            (Verdict::AskNodes, _) => Outlook::Feasible(self),
+        }
+    }
+
+    /// The nodes with the highest total, in no order that means anything; empty when no node is feasible.
+    pub fn best(&mut self) -> &[NodeIx] {
+        if self.best.is_none() {
+            let feasible = self.feasible.ones().map(|at| (NodeIx(u32::try_from(at).unwrap_or(u32::MAX)), self.totals[at]));
+            self.best = Some(BestIndex::new(self.totals.len(), feasible));
+        }
+        self.best.as_ref().map_or(&[], BestIndex::best)
+    }
+
+    /// As [`Self::best`] without keeping an index: for a class that is seen for the first time, and often the last.
+    pub fn best_once(&self) -> Vec<NodeIx> {
+        let highest = self.feasible.ones().map(|at| self.totals[at]).max();
+        let nodes = self.feasible.ones().filter(|at| Some(self.totals[*at]) == highest);
+        nodes.map(|at| NodeIx(u32::try_from(at).unwrap_or(u32::MAX))).collect()
+    }
+
+    /// Whether an index of the best nodes is worth its making.
+    pub fn is_repeated(&self) -> bool {
+        self.uses > 1
+    }
+
+    /// The feasible nodes.
+    pub fn feasible(&self) -> &FixedBitSet {
+        &self.feasible
+    }
+
+    /// How many nodes are feasible.
+    pub fn feasible_count(&self) -> usize {
+        self.feasible_count
+    }
+
+    /// The weighted sum of a feasible node.
+    pub fn total(&self, ix: NodeIx) -> i64 {
+        self.totals.get(ix.at()).copied().unwrap_or(0)
+    }
+
+    /// The scores that apply to the class, in profile order.
+    pub fn lanes(&self) -> &[Lane] {
+        &self.lanes
+    }
+
+    /// Why no node takes the class. Kept until something changes, so that the thousands of other pods of the class cost a look-up.
+    pub fn diagnosis(&mut self, profile: &Profile, nodes: &Nodes) -> Arc<Diagnosis> {
+        if let Some((at, kept)) = &self.diagnosis
+            && *at == nodes.changed()
+        {
+            return kept.clone();
+        }
+        let made = Arc::new(Diagnosis::new(self, profile, nodes));
+        self.diagnosis = Some((nodes.changed(), made.clone()));
+        made
+    }
+
+    /// The message that was kept for this moment.
+    pub fn kept_message(&self, nodes: &Nodes) -> Option<Arc<str>> {
+        self.message.as_ref().filter(|(at, _)| *at == nodes.changed()).map(|(_, message)| message.clone())
+    }
+
+    /// Keeps the whole message until something changes.
+    pub fn keep_message(&mut self, nodes: &Nodes, message: Arc<str>) {
+        self.message = Some((nodes.changed(), message));
+    }
+
+    /// Whether PreFilter left only named nodes: such a class is mostly a single pod of a DaemonSet.
+    pub fn is_restricted(&self) -> bool {
+        self.only.is_some()
+    }
+
+    /// Bytes held, for the bound on all views.
+    pub fn bytes(&self) -> usize {
+        let best = self.best.as_ref().map_or(0, BestIndex::bytes);
+        self.totals.len() * 8 + self.feasible.len() / 4 + best + self.lanes.iter().map(Lane::bytes).sum::<usize>() + 512
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,11 @@
+//! Tests against the real control plane: kube-apiserver and etcd on loopback, beside them kube-scheduler or Isobar. `testbed/build` makes the
+//! programs; without them each test says loudly that it was skipped, and fails under `CI_REQUIRE_CLUSTER=1`.
+
+mod harness;
+
+mod control_plane;
+mod describe_parity;
+mod failover;
+mod manifests;
+mod placement;
+mod requeue;
