@@ -8,4 +8,6 @@ mod http_server;
 mod manifests;
 mod metrics_page;
 mod sim_api;
+mod sim_kubelet;
+mod sim_watch;
 mod tools;
