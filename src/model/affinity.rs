@@ -61,7 +61,8 @@ pub type PreferredTerms = Result<Box<[(i32, TermMatcher)]>, Box<str>>;
 /// Interns preferred terms as upstream keeps them: without weight or requirements a term never counts.
 pub fn preferred_terms(terms: &[PreferredTerm], table: &mut Interner) -> PreferredTerms {
     let counts = |preferred: &PreferredTerm| preferred.weight != 0;
-    let faults: Vec<String> = terms.iter().enumerate().filter(|(_, term)| counts(term)).flat_map(|(at, term)| faults(&term.term, at)).collect();
+    let faults: Vec<String> =
+        terms.iter().enumerate().filter(|(_, term)| counts(term)).flat_map(|(at, term)| faults(&term.term, at)).collect();
     match faults.as_slice() {
         [] => {}
         [one] => return Err(one.as_str().into()),

@@ -98,13 +98,25 @@ mod tests {
     fn faults_are_in_upstreams_words() {
         for (term, want) in [
             (term("Gt", &["5"]), ""),
-            (term("Gt", &["abc"]), r#"[3].matchExpressions[0].values[0]: Invalid value: "abc": for 'Gt', 'Lt' operators, the value must be an integer"#),
-            (term("Lt", &[]), "[3].matchExpressions[0].values: Invalid value: null: for 'Gt', 'Lt' operators, exactly one value is required"),
-            (term("In", &["a", "a b"]), "[3].matchExpressions[0].values[1][size]: Invalid value: \"a b\": a valid label must be an empty string or \
+            (
+                term("Gt", &["abc"]),
+                r#"[3].matchExpressions[0].values[0]: Invalid value: "abc": for 'Gt', 'Lt' operators, the value must be an integer"#,
+            ),
+            (
+                term("Lt", &[]),
+                "[3].matchExpressions[0].values: Invalid value: null: for 'Gt', 'Lt' operators, exactly one value is required",
+            ),
+            (
+                term("In", &["a", "a b"]),
+                "[3].matchExpressions[0].values[1][size]: Invalid value: \"a b\": a valid label must be an empty string or \
               consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or \
-              'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')"),
-            (term("Like", &["a"]), "[3].matchExpressions[0].operator: Unsupported value: \"Like\": supported values: \"In\", \"NotIn\", \
-              \"Exists\", \"DoesNotExist\", \"Gt\", \"Lt\""),
+              'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')",
+            ),
+            (
+                term("Like", &["a"]),
+                "[3].matchExpressions[0].operator: Unsupported value: \"Like\": supported values: \"In\", \"NotIn\", \
+              \"Exists\", \"DoesNotExist\", \"Gt\", \"Lt\"",
+            ),
         ] {
             assert_eq!(faults(&term, 3).join(" | "), want);
         }
