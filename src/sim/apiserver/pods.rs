@@ -26,11 +26,12 @@ pub(super) fn admit(server: &ApiServer, tx: &Transaction<'_>, resource: &Resourc
     if !node_name.is_empty() {
         copy_topology_labels(server, tx, &node_name, &mut pod["metadata"]);
     }
+    let since = server.clock.now_text();
     let mut status = json!({"phase": "Pending"});
     if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
         let message = "Scheduling is blocked due to non-empty scheduling gates";
         let reason = "SchedulingGated";
-        status["conditions"] = json!([{"type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null, "reason": reason, "message": message}]);
+        status["conditions"] = json!([{"type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": since, "reason": reason, "message": message}]);
     }
     status["qosClass"] = qos::class_of(pod).into();
     pod["status"] = status;
@@ -44,7 +45,8 @@ fn set_priority(server: &ApiServer, tx: &Transaction<'_>, resource: &ResourceTyp
     let spec = &mut pod["spec"];
     let class_name = spec["priorityClassName"].as_str().unwrap_or_default().to_string();
     let class = if class_name.is_empty() {
-        let mut defaults: Vec<Value> = tx.all(classes.table).map(|stored| stored.value()).filter(|class| class["globalDefault"] == true).collect();
+        let mut defaults: Vec<Value> =
+            tx.all(classes.table).map(|stored| stored.value()).filter(|class| class["globalDefault"] == true).collect();
         defaults.sort_by_key(|class| class["value"].as_i64());
         defaults.into_iter().next()
     } else {
@@ -65,6 +67,16 @@ fn set_priority(server: &ApiServer, tx: &Transaction<'_>, resource: &ResourceTyp
     let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority").to_string();
     spec["preemptionPolicy"] = policy.into();
     Ok(())
+}
+
+/// Admission of a pod that is being changed: what a client left out of priority and tolerations is put back.
+pub(super) fn readmit(old: &Value, pod: &mut Value) {
+    for field in ["priority", "preemptionPolicy"] {
+        if pod["spec"][field].is_null() && !old["spec"][field].is_null() {
+            pod["spec"][field] = old["spec"][field].clone();
+        }
+    }
+    tolerate_for_a_while(pod);
 }
 
 fn tolerate_for_a_while(pod: &mut Value) {
@@ -96,7 +108,14 @@ fn copy_topology_labels(server: &ApiServer, tx: &Transaction<'_>, node_name: &st
 
 impl ApiServer {
     /// `POST pods/NAME/binding`, and the older `POST bindings` with the pod's name in the body.
-    pub(super) fn bind(&self, pods: &ResourceType, namespace: &str, name: &str, binding: &Value, dry_run: bool) -> Result<Response<Body>, ApiError> {
+    pub(super) fn bind(
+        &self,
+        pods: &ResourceType,
+        namespace: &str,
+        name: &str,
+        binding: &Value,
+        dry_run: bool,
+    ) -> Result<Response<Body>, ApiError> {
         let given_namespace = binding["metadata"]["namespace"].as_str().unwrap_or_default();
         if !given_namespace.is_empty() && given_namespace != namespace {
             return Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
@@ -113,7 +132,15 @@ impl ApiServer {
         Ok(json_response(StatusCode::CREATED, &answer))
     }
 
-    fn bind_in(&self, tx: &mut Transaction<'_>, pods: &ResourceType, namespace: &str, name: &str, binding: &Value, dry_run: bool) -> Result<(), ApiError> {
+    fn bind_in(
+        &self,
+        tx: &mut Transaction<'_>,
+        pods: &ResourceType,
+        namespace: &str,
+        name: &str,
+        binding: &Value,
+        dry_run: bool,
+    ) -> Result<(), ApiError> {
         let key = Key::new(namespace, name);
         let existing = tx.get(pods.table, &key).cloned().ok_or_else(|| ApiError::not_found(pods, name))?;
         let mut pod = existing.value();
@@ -141,8 +168,15 @@ impl ApiServer {
         Ok(())
     }
 
-    /// `POST pods/NAME/eviction`: a delete that a PodDisruptionBudget may refuse; budgets are read, never computed.
-    pub(super) fn evict(&self, pods: &ResourceType, namespace: &str, name: &str, eviction: &Value, options: &DeleteOptions) -> Result<Response<Body>, ApiError> {
+    /// `POST pods/NAME/eviction`: a delete that a `PodDisruptionBudget` may refuse; budgets are read, never computed.
+    pub(super) fn evict(
+        &self,
+        pods: &ResourceType,
+        namespace: &str,
+        name: &str,
+        eviction: &Value,
+        options: &DeleteOptions,
+    ) -> Result<Response<Body>, ApiError> {
         let key = Key::new(namespace, name);
         let pod = self.store.get(pods.table, &key).ok_or_else(|| ApiError::not_found(pods, name))?.value();
         if eviction["metadata"]["name"].as_str().unwrap_or_default() != name {

@@ -8,13 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::ApiServer;
 use super::encode::Encoder;
 use super::request::{Form, Query};
-use super::resources::ResourceType;
+use super::resources::{Behaviour, ResourceType};
 use super::selectors::Selector;
 use super::status::{ApiError, FieldError, bytes_response};
 use super::store::{HistoryError, Key, Snapshot, Stored};
-use super::ApiServer;
 
 /// Upstream waits three seconds for a version that is not there yet; nothing here can bring it, so there is no wait.
 const EXPIRED_CONTINUE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
@@ -53,12 +53,16 @@ impl ApiServer {
                 metadata["remainingItemCount"] = rest.into();
             }
         }
+        if resource.behaviour == Behaviour::Custom && metadata.get("continue").is_none() {
+            metadata["continue"] = "".into();
+        }
         Ok(bytes_response(StatusCode::OK, self.encoder(resource, form).list(&chosen, &metadata)))
     }
 
     fn snapshot_for(&self, resource: &ResourceType, namespace: &str, query: &Query, page: &Page) -> Result<Snapshot, ApiError> {
         let asked = query.resource_version().map_err(|why| invalid_version(query, &why))?;
-        let exact = query.text("resourceVersionMatch") == "Exact" || (query.has("limit") && query.text("limit") != "0" && query.text("resourceVersionMatch").is_empty());
+        let exact = query.text("resourceVersionMatch") == "Exact"
+            || (query.has("limit") && query.text("limit") != "0" && query.text("resourceVersionMatch").is_empty());
         let asked = asked.filter(|version| *version > 0);
         let at = page.at.or(if exact { asked } else { None });
         if let (Some(version), None) = (asked, at) {
@@ -137,10 +141,9 @@ fn encode_token(resource_version: i64, start: &str) -> String {
 }
 
 pub(super) fn invalid_version(query: &Query, why: &str) -> ApiError {
-    let error = FieldError::invalid("resourceVersion", &json!(query.text("resourceVersion")), why);
-    let mut refused = ApiError::invalid("", "", "", std::slice::from_ref(&error));
-    refused.message = error.to_string();
-    refused
+    let text = format!("resourceVersion: Invalid value: {:?}: {why}", query.text("resourceVersion"));
+    // Upstream's cacher parses it for a list, its storage for a watch, and only one of them answers with a Status of its own.
+    if query.flag("watch") { ApiError::plain(500, "", text) } else { ApiError::bad_request(text) }
 }
 
 /// Upstream's `ValidateListOptions` for lists.

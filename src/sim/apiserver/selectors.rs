@@ -60,10 +60,8 @@ impl Selectable {
     pub fn of(object: &Value, _table: TableId) -> Self {
         let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
         let labels = labels.map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into())).collect();
-        let mut fields = vec![
-            ("metadata.name", text_at(object, "/metadata/name")),
-            ("metadata.namespace", text_at(object, "/metadata/namespace")),
-        ];
+        let mut fields =
+            vec![("metadata.name", text_at(object, "/metadata/name")), ("metadata.namespace", text_at(object, "/metadata/namespace"))];
         let kind = object["kind"].as_str().unwrap_or_default();
         fields.extend(fields_of_kind(kind).iter().map(|&(label, pointer)| (label, text_at(object, pointer))));
         Self { labels, fields }
@@ -145,21 +143,14 @@ impl Selector {
         self.labels.iter().all(|rule| rule.matches(object))
             && self.fields.iter().all(|rule| (object.field(&rule.label) == rule.value) == rule.equal)
     }
-
-    /// The name that the selector asks for, if it asks for exactly one.
-    pub fn exact_name(&self) -> Option<&str> {
-        self.fields.iter().find(|rule| rule.equal && rule.label == "metadata.name").map(|rule| rule.value.as_str())
-    }
 }
 
 fn parse_fields(resource: &ResourceType, text: &str) -> Result<Vec<FieldRule>, ApiError> {
     let mut rules = Vec::new();
     for term in text.split(',').filter(|term| !term.is_empty()) {
-        let (label, equal, value) = split_term(term).ok_or_else(|| {
-            ApiError::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'"))
-        })?;
-        let label = stored_label(resource, label)
-            .ok_or_else(|| ApiError::bad_request(unsupported(resource, text, label)))?;
+        let (label, equal, value) =
+            split_term(term).ok_or_else(|| ApiError::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")))?;
+        let label = stored_label(resource, label).ok_or_else(|| ApiError::bad_request(unsupported(resource, label)))?;
         rules.push(FieldRule { label, equal, value: value.to_string() });
     }
     Ok(rules)
@@ -172,12 +163,17 @@ fn split_term(term: &str) -> Option<(&str, bool, &str)> {
     term.split_once("==").or_else(|| term.split_once('=')).map(|(label, value)| (label, true, value))
 }
 
-fn unsupported(resource: &ResourceType, _text: &str, label: &str) -> String {
+fn unsupported(resource: &ResourceType, label: &str) -> String {
     match resource.behaviour {
-        Behaviour::Pod | Behaviour::Node | Behaviour::Namespace | Behaviour::Secret | Behaviour::EventCore => {
+        Behaviour::Pod
+        | Behaviour::Node
+        | Behaviour::Namespace
+        | Behaviour::Secret
+        | Behaviour::EventCore
+        | Behaviour::EventV1
+        | Behaviour::Custom => {
             format!("field label not supported: {label}")
         }
-        Behaviour::EventV1 => format!("field label not supported: {label}"),
         _ => format!("{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
     }
 }
