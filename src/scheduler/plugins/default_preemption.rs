@@ -62,11 +62,7 @@ mod tests {
     use super::*;
     use crate::{
         model::{
-<<<<<<< HEAD
             ids::{NodeIx, PodKey, PodUid},
-=======
-            ids::{PodKey, PodUid},
->>>>>>> demo
             pod::PodSpecFacts,
         },
         scheduler::plugins::fixtures::{World, node, pod},
@@ -129,18 +125,7 @@ mod tests {
         for want in ["1 Preemption is not built", "1 Preemption is not built", "1 No preemption victims"] {
             let text = told(&mut world, &spec, &refusals);
             assert!(text.contains(want), "{text}");
-<<<<<<< HEAD
             world.nodes.remove_pod(NodeIx(0), &low);
         }
     }
-=======
-            let ix = world.nodes.find(low_cluster(), "a").expect("a node");
-            world.nodes.remove_pod(ix, &low);
-        }
-    }
-
-    fn low_cluster() -> crate::model::ids::ClusterId {
-        crate::model::ids::ClusterId::HOME
-    }
->>>>>>> demo
 }

@@ -1,7 +1,6 @@
 //! `NodeAffinity`: node selector, node affinity and the profile's `addedAffinity`. A class's selectors in, a rule and a score out.
 //!
 //! Source: kube-scheduler v1.37 `NodeAffinity`. When every required term pins `metadata.name`, only those nodes are asked at all, which makes the
-<<<<<<< HEAD
 //! pods of a `DaemonSet` cheap.
 
 use std::cell::Cell;
@@ -9,10 +8,6 @@ use std::cell::Cell;
 use fixedbitset::FixedBitSet;
 
 use super::sweep;
-=======
-//! pods of a DaemonSet cheap.
-
->>>>>>> demo
 use crate::{
     model::{
         affinity::{PreferredTerms, SelectorMatcher, TermMatcher, preferred_terms},
@@ -142,7 +137,6 @@ impl NodeRule for Wanted {
     fn refuses(&self, node: &NodeRecord, nodes: &Nodes) -> Option<Refusal> {
         self.refusal(node, nodes).map(Refusal::unresolvable)
     }
-<<<<<<< HEAD
 
     /// The node selector, which most pods that choose have, label by label over all nodes; then the rest for those that are left.
     fn keep_admitted(&self, nodes: &Nodes, set: &mut FixedBitSet) {
@@ -159,8 +153,6 @@ impl NodeRule for Wanted {
             sweep::keep(nodes, set, |node| self.refusal(node, nodes).is_none());
         }
     }
-=======
->>>>>>> demo
 }
 
 // === score ===
@@ -194,13 +186,10 @@ impl NodeScore for Preferred {
         matching.map(|(weight, _)| weight).sum()
     }
 
-<<<<<<< HEAD
     fn raw_all(&self, nodes: &Nodes, set: &FixedBitSet, lane: &mut [i64]) {
         sweep::fill(nodes, set, lane, |node| self.raw(node, nodes));
     }
 
-=======
->>>>>>> demo
     fn normalise(&self) -> Normalise {
         Normalise::Extremes(by_max)
     }
