@@ -39,7 +39,7 @@ pub enum Write {
         /// How often and when last.
         series: Series,
     },
-    /// Only counted here for now.
+    /// Only counted.
     Nothing,
 }
 
