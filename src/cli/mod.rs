@@ -4,6 +4,7 @@
 //! Errors that reach [`main`] are printed with their causes; what a subcommand finds wrong with its input, it prints itself.
 
 mod config;
+mod run;
 
 use std::process::ExitCode;
 
@@ -19,6 +20,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Schedule pods on a cluster
+    Run(Box<run::RunArgs>),
     /// Check, describe and write out configuration files
     Config(config::ConfigArgs),
 }
@@ -36,6 +39,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Run(args) => args.run(),
         Command::Config(args) => args.run(),
     }
 }
