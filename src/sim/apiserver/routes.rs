@@ -274,6 +274,9 @@ fn read_delete_options(call: &Call) -> Result<DeleteOptions, ApiError> {
         return DeleteOptions::read(None, &call.query);
     }
     let options = decode(&call.content_type, &call.body)?;
+    if !matches!(options["kind"].as_str(), None | Some("" | "DeleteOptions")) {
+        return Err(ApiError::bad_request(format!("decoded object cannot be converted to DeleteOptions: {}", options["kind"])));
+    }
     DeleteOptions::read(Some(&options), &call.query)
 }
 
