@@ -13,6 +13,8 @@
 pub mod cli;
 pub mod config;
 #[cfg(feature = "live")]
+pub mod driver;
+#[cfg(feature = "live")]
 pub mod http;
 #[cfg(feature = "live")]
 pub mod kubernetes;

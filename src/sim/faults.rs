@@ -175,7 +175,11 @@ impl Faults {
     }
 
     /// Sends a request onward through the plan.
-    pub(crate) async fn around<F>(&self, request: Request<Body>, onward: impl FnOnce(Request<Body>) -> F) -> Result<Response<Body>, BoxError>
+    pub(crate) async fn around<F>(
+        &self,
+        request: Request<Body>,
+        onward: impl FnOnce(Request<Body>) -> F,
+    ) -> Result<Response<Body>, BoxError>
     where
         F: Future<Output = Result<Response<Body>, BoxError>>,
     {
@@ -209,7 +213,9 @@ impl Faults {
                 let error = json!({"type": "ERROR", "object": ApiError::expired("too old resource version: 1 (2)").to_status()});
                 Ok(Response::new(Body::from(format!("{error}\n"))))
             }
-            Fault::ListExpired if verb == "list" => Ok(ApiError::expired("The resourceVersion for the provided list is too old.").into_response()),
+            Fault::ListExpired if verb == "list" => {
+                Ok(ApiError::expired("The resourceVersion for the provided list is too old.").into_response())
+            }
             Fault::WatchDropped { .. } | Fault::WatchExpired | Fault::ListExpired => onward(request).await,
         }
     }
@@ -244,7 +250,8 @@ fn cut(body: Body, after_frames: usize) -> Body {
 
 /// Verb and resource (with subresource) of a request, as RBAC names them.
 fn describe(method: &Method, uri: &http::Uri) -> (&'static str, String) {
-    let mut segments = uri.path().split('/').filter(|segment| !segment.is_empty()).skip(if uri.path().starts_with("/apis/") { 3 } else { 2 }).peekable();
+    let mut segments =
+        uri.path().split('/').filter(|segment| !segment.is_empty()).skip(if uri.path().starts_with("/apis/") { 3 } else { 2 }).peekable();
     let mut parts: Vec<&str> = segments.by_ref().collect();
     if parts.len() > 2 && parts[0] == "namespaces" {
         parts.drain(..2);

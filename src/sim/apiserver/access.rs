@@ -5,9 +5,9 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::ApiServer;
 use super::resources::ResourceType;
 use super::status::{ApiError, json_response};
-use super::ApiServer;
 
 /// Whom a token stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,8 @@ pub struct AllowAll;
 
 impl AccessPolicy for AllowAll {
     fn authenticate(&self, token: &str) -> Option<Identity> {
-        (!token.is_empty()).then(|| Identity { user: "kubernetes-admin".into(), groups: vec!["system:masters".into(), "system:authenticated".into()] })
+        (!token.is_empty())
+            .then(|| Identity { user: "kubernetes-admin".into(), groups: vec!["system:masters".into(), "system:authenticated".into()] })
     }
 
     fn authorize(&self, _attributes: &Attributes) -> bool {
@@ -67,7 +68,9 @@ impl ApiServer {
         }
         review["status"] = match resource.kind.as_str() {
             "TokenReview" => self.review_token(&review["spec"])?,
-            "SelfSubjectReview" => json!({"userInfo": {"username": "kubernetes-admin", "groups": ["system:masters", "system:authenticated"]}}),
+            "SelfSubjectReview" => {
+                json!({"userInfo": {"username": "kubernetes-admin", "groups": ["system:masters", "system:authenticated"]}})
+            }
             _ => json!({"allowed": self.access.authorize(&attributes(&review["spec"]))}),
         };
         Ok(json_response(StatusCode::CREATED, &super::defaults::in_order(resource, review)))

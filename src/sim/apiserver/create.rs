@@ -17,7 +17,13 @@ const GENERATE_TRIES: usize = 8;
 
 impl ApiServer {
     /// Creates an object. A dry run does everything but storing.
-    pub(super) fn create_object(&self, resource: &ResourceType, namespace: &str, object: Value, dry_run: bool) -> Result<Arc<Stored>, ApiError> {
+    pub(super) fn create_object(
+        &self,
+        resource: &ResourceType,
+        namespace: &str,
+        object: Value,
+        dry_run: bool,
+    ) -> Result<Arc<Stored>, ApiError> {
         let strict_event = resource.behaviour == Behaviour::EventV1;
         let object = if strict_event { events::to_core(&object) } else { object };
         let object = self.prepare(resource, namespace, object)?;
@@ -45,7 +51,9 @@ impl ApiServer {
             return Err(ApiError::plain(500, "", "resourceVersion should not be set on objects to be created"));
         }
         let Some(fields) = metadata.as_object_mut() else { return Err(ApiError::bad_request("metadata is not an object")) };
-        for system in ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion"] {
+        for system in
+            ["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "managedFields", "resourceVersion"]
+        {
             fields.shift_remove(system);
         }
         if resource.namespaced {
@@ -104,7 +112,14 @@ impl ApiServer {
     }
 
     /// The rest of a create, under the store's lock.
-    pub(super) fn create_in(&self, tx: &mut Transaction<'_>, resource: &ResourceType, namespace: &str, mut object: Value, dry_run: bool) -> Result<Arc<Stored>, ApiError> {
+    pub(super) fn create_in(
+        &self,
+        tx: &mut Transaction<'_>,
+        resource: &ResourceType,
+        namespace: &str,
+        mut object: Value,
+        dry_run: bool,
+    ) -> Result<Arc<Stored>, ApiError> {
         if resource.namespaced {
             self.check_namespace(tx, resource, namespace, &object)?;
         }
@@ -165,7 +180,14 @@ impl ApiServer {
         for version in spec["versions"].as_array().into_iter().flatten().filter(|version| version["served"] == true) {
             let namespaced = spec["scope"] == "Namespaced";
             let has_status = version["subresources"]["status"].is_object();
-            let mut added = ResourceType::custom(&text(&spec["group"]), &text(&version["name"]), &text(&names["kind"]), &text(&names["plural"]), namespaced, has_status);
+            let mut added = ResourceType::custom(
+                &text(&spec["group"]),
+                &text(&version["name"]),
+                &text(&names["kind"]),
+                &text(&names["plural"]),
+                namespaced,
+                has_status,
+            );
             added.short_names = names["shortNames"].as_array().into_iter().flatten().map(text).collect();
             added.categories = names["categories"].as_array().into_iter().flatten().map(text).collect();
             self.register(added);
@@ -188,7 +210,11 @@ pub(super) fn check_name(object: &Value, name: &str) -> Result<(), ApiError> {
     if given.is_empty() {
         return Err(ApiError::bad_request("the name of the object () does not match the name on the URL (".to_string() + name + ")"));
     }
-    if given == name { Ok(()) } else { Err(ApiError::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({name})"))) }
+    if given == name {
+        Ok(())
+    } else {
+        Err(ApiError::bad_request(format!("the name of the object ({given}) does not match the name on the URL ({name})")))
+    }
 }
 
 /// For update errors that upstream reports under the resource instead of the kind.

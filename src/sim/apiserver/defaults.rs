@@ -40,7 +40,8 @@ pub(super) fn in_order(resource: &ResourceType, object: Value) -> Value {
 }
 
 /// Maps that Go leaves out when empty. Other empty maps are pointers to structs and mean something (`emptyDir: {}`).
-const OMITTED_EMPTY_MAPS: &[&str] = &["labels", "annotations", "nodeSelector", "matchLabels", "limits", "requests", "data", "binaryData", "overhead"];
+const OMITTED_EMPTY_MAPS: &[&str] =
+    &["labels", "annotations", "nodeSelector", "matchLabels", "limits", "requests", "data", "binaryData", "overhead"];
 
 /// Drops nulls, and for built-in types empty lists, maps and texts that Go would not print.
 pub(super) fn tidy(resource: &ResourceType, object: &mut Value) {
@@ -133,7 +134,13 @@ pub(super) fn fill_always_printed(object: &mut Value) {
         ("coordination.k8s.io/v1", "Lease") => or_else(object, "spec", json!({})),
         ("v1", "Event") => fill_core_event(object),
         ("events.k8s.io/v1", "Event") => {
-            for (field, empty) in [("eventTime", Value::Null), ("regarding", json!({})), ("deprecatedSource", json!({})), ("deprecatedFirstTimestamp", Value::Null), ("deprecatedLastTimestamp", Value::Null)] {
+            for (field, empty) in [
+                ("eventTime", Value::Null),
+                ("regarding", json!({})),
+                ("deprecatedSource", json!({})),
+                ("deprecatedFirstTimestamp", Value::Null),
+                ("deprecatedLastTimestamp", Value::Null),
+            ] {
                 or_else(object, field, empty);
             }
         }
@@ -226,13 +233,23 @@ fn default_volume(volume: &mut Value) {
 
 /// Conditions print `lastProbeTime` and `lastTransitionTime` even when nobody set them.
 fn pod_status(status: &mut Value) {
-    for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten().filter(|condition| condition.is_object()) {
+    for condition in
+        status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten().filter(|condition| condition.is_object())
+    {
         or_else(condition, "lastProbeTime", Value::Null);
         or_else(condition, "lastTransitionTime", Value::Null);
     }
     for list in ["containerStatuses", "initContainerStatuses"] {
-        for container in status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().filter(|container| container.is_object()) {
-            for (field, value) in [("state", json!({})), ("lastState", json!({})), ("ready", json!(false)), ("restartCount", json!(0)), ("image", json!("")), ("imageID", json!(""))] {
+        for container in status.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten().filter(|container| container.is_object())
+        {
+            for (field, value) in [
+                ("state", json!({})),
+                ("lastState", json!({})),
+                ("ready", json!(false)),
+                ("restartCount", json!(0)),
+                ("image", json!("")),
+                ("imageID", json!("")),
+            ] {
                 or_else(container, field, value);
             }
         }
@@ -246,7 +263,9 @@ fn node_status(node: &mut Value) {
     if let Some(capacity) = status.get("capacity").cloned() {
         or_else(status, "allocatable", capacity);
     }
-    for condition in status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten().filter(|condition| condition.is_object()) {
+    for condition in
+        status.get_mut("conditions").and_then(Value::as_array_mut).into_iter().flatten().filter(|condition| condition.is_object())
+    {
         or_else(condition, "lastHeartbeatTime", Value::Null);
         or_else(condition, "lastTransitionTime", Value::Null);
     }

@@ -71,7 +71,14 @@ impl DeleteOptions {
 }
 
 impl ApiServer {
-    pub(super) fn delete(&self, resource: &ResourceType, namespace: &str, name: &str, options: &DeleteOptions, form: Form) -> Result<Response<Body>, ApiError> {
+    pub(super) fn delete(
+        &self,
+        resource: &ResourceType,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+        form: Form,
+    ) -> Result<Response<Body>, ApiError> {
         let outcome = self.store.transaction(|tx| self.delete_in(tx, resource, namespace, name, options))?;
         let encoder = self.encoder(resource, form);
         Ok(match outcome {
@@ -79,13 +86,23 @@ impl ApiServer {
             Outcome::Gone(stored) => {
                 let mut details = details_of(name, &resource.group, &resource.plural);
                 details["uid"] = stored.value()["metadata"]["uid"].clone();
-                json_response(StatusCode::OK, &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}))
+                json_response(
+                    StatusCode::OK,
+                    &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}),
+                )
             }
             Outcome::Marked(stored) => bytes_response(StatusCode::OK, encoder.object(&stored)),
         })
     }
 
-    pub(super) fn delete_collection(&self, resource: &ResourceType, namespace: &str, query: &Query, options: &DeleteOptions, form: Form) -> Result<Response<Body>, ApiError> {
+    pub(super) fn delete_collection(
+        &self,
+        resource: &ResourceType,
+        namespace: &str,
+        query: &Query,
+        options: &DeleteOptions,
+        form: Form,
+    ) -> Result<Response<Body>, ApiError> {
         let selected = self.select(resource, namespace, query)?;
         let mut deleted = Vec::with_capacity(selected.len());
         for stored in selected {
@@ -102,7 +119,14 @@ impl ApiServer {
     }
 
     /// Deletes under the store's lock.
-    fn delete_in(&self, tx: &mut Transaction<'_>, resource: &ResourceType, namespace: &str, name: &str, options: &DeleteOptions) -> Result<Outcome, ApiError> {
+    fn delete_in(
+        &self,
+        tx: &mut Transaction<'_>,
+        resource: &ResourceType,
+        namespace: &str,
+        name: &str,
+        options: &DeleteOptions,
+    ) -> Result<Outcome, ApiError> {
         let key = Key::new(namespace, name);
         let existing = tx.get(resource.table, &key).cloned().ok_or_else(|| ApiError::not_found(resource, name))?;
         let mut object = existing.value();
@@ -142,7 +166,9 @@ impl ApiServer {
         }
         let asked = options.grace_seconds.map(|seconds| if seconds < 0 { 1 } else { seconds });
         if let Some(deletion) = object["metadata"]["deletionTimestamp"].as_str() {
-            let Some(current) = object["metadata"]["deletionGracePeriodSeconds"].as_i64() else { return Mark { pending: false, marked: false } };
+            let Some(current) = object["metadata"]["deletionGracePeriodSeconds"].as_i64() else {
+                return Mark { pending: false, marked: false };
+            };
             let Some(seconds) = asked.filter(|seconds| *seconds < current) else { return Mark { pending: true, marked: false } };
             let deletion: jiff::Timestamp = deletion.parse().unwrap_or_else(|_| self.clock.now());
             object["metadata"]["deletionTimestamp"] = later(deletion, seconds - current).into();
@@ -206,12 +232,16 @@ fn check_preconditions(resource: &ResourceType, name: &str, object: &Value, opti
     let metadata = &object["metadata"];
     if let Some(uid) = options.uid.as_deref().filter(|uid| metadata["uid"] != *uid) {
         let known = metadata["uid"].as_str().unwrap_or_default();
-        let why = format!("the UID in the precondition ({uid}) does not match the UID in record ({known}). The object might have been deleted and then recreated");
+        let why = format!(
+            "the UID in the precondition ({uid}) does not match the UID in record ({known}). The object might have been deleted and then recreated"
+        );
         return Err(ApiError::conflict(resource, name, &why));
     }
     if let Some(version) = options.resource_version.as_deref().filter(|version| metadata["resourceVersion"] != *version) {
         let known = metadata["resourceVersion"].as_str().unwrap_or_default();
-        let why = format!("the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({known}). The object might have been modified");
+        let why = format!(
+            "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({known}). The object might have been modified"
+        );
         return Err(ApiError::conflict(resource, name, &why));
     }
     Ok(())

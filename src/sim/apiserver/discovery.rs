@@ -6,9 +6,9 @@ use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
 
+use super::ApiServer;
 use super::resources::{Behaviour, ResourceType};
 use super::status::json_response;
-use super::ApiServer;
 
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const SUBRESOURCE_VERBS: &[&str] = &["get", "patch", "update"];
@@ -133,13 +133,17 @@ fn aggregated_response(version: &'static str, types: &[Arc<ResourceType>], core:
 }
 
 fn aggregated_version(types: &[Arc<ResourceType>], group: &str, version: &str) -> Value {
-    let resources: Vec<Value> = types.iter().filter(|row| row.group == group && row.version == version).map(|row| aggregated_resource(row)).collect();
+    let resources: Vec<Value> =
+        types.iter().filter(|row| row.group == group && row.version == version).map(|row| aggregated_resource(row)).collect();
     json!({"version": version, "freshness": "Current", "resources": resources})
 }
 
 fn aggregated_resource(row: &ResourceType) -> Value {
     let kind = |kind: &str| json!({"group": row.group, "version": row.version, "kind": kind});
-    let parts: Vec<Value> = subresources(row).iter().map(|(part, part_kind, verbs)| json!({"subresource": part, "responseKind": kind(part_kind), "verbs": verbs})).collect();
+    let parts: Vec<Value> = subresources(row)
+        .iter()
+        .map(|(part, part_kind, verbs)| json!({"subresource": part, "responseKind": kind(part_kind), "verbs": verbs}))
+        .collect();
     let scope = if row.namespaced { "Namespaced" } else { "Cluster" };
     let mut value = json!({"resource": row.plural, "responseKind": kind(&row.kind), "scope": scope, "singularResource": row.kind.to_lowercase(), "verbs": verbs(row)});
     for (field, words) in [("shortNames", &row.short_names), ("categories", &row.categories)] {

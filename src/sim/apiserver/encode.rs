@@ -68,7 +68,8 @@ impl Encoder<'_> {
             Form::Table(row_object) => Bytes::from(self.table(objects, row_object, metadata, true).to_string()),
             Form::Metadata => {
                 let items: Vec<Value> = objects.iter().map(|stored| metadata_only(&stored.value())).collect();
-                let list = json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items});
+                let list =
+                    json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items});
                 Bytes::from(list.to_string())
             }
             Form::Object => self.object_list(objects, metadata),

@@ -35,7 +35,8 @@ pub fn to_core(events: &Value) -> Value {
 
 fn rename(object: &Value, new_name: impl Fn(&str) -> Option<&'static str>) -> Value {
     let fields = object.as_object().into_iter().flatten();
-    let renamed: Map<String, Value> = fields.map(|(name, value)| (new_name(name).map_or_else(|| name.clone(), str::to_string), value.clone())).collect();
+    let renamed: Map<String, Value> =
+        fields.map(|(name, value)| (new_name(name).map_or_else(|| name.clone(), str::to_string), value.clone())).collect();
     Value::Object(renamed)
 }
 

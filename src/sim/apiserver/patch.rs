@@ -61,7 +61,8 @@ impl Patch {
 }
 
 fn read_operations(body: &[u8]) -> Result<json_patch::Patch, ApiError> {
-    let operations: json_patch::Patch = serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
+    let operations: json_patch::Patch =
+        serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
     if operations.0.len() > OPERATIONS_MAX {
         let message = format!("The allowed maximum operations in a JSON patch is {OPERATIONS_MAX}, got {}", operations.0.len());
         return Err(ApiError::too_large(message));
@@ -71,7 +72,11 @@ fn read_operations(body: &[u8]) -> Result<json_patch::Patch, ApiError> {
 
 fn read_object(body: &[u8]) -> Result<Value, ApiError> {
     let patch: Value = serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-    if patch.is_object() { Ok(patch) } else { Err(ApiError::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}")) }
+    if patch.is_object() {
+        Ok(patch)
+    } else {
+        Err(ApiError::bad_request("error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}"))
+    }
 }
 
 /// YAML or JSON, which is YAML too.

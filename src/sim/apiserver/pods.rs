@@ -44,7 +44,8 @@ fn set_priority(server: &ApiServer, tx: &Transaction<'_>, resource: &ResourceTyp
     let spec = &mut pod["spec"];
     let class_name = spec["priorityClassName"].as_str().unwrap_or_default().to_string();
     let class = if class_name.is_empty() {
-        let mut defaults: Vec<Value> = tx.all(classes.table).map(|stored| stored.value()).filter(|class| class["globalDefault"] == true).collect();
+        let mut defaults: Vec<Value> =
+            tx.all(classes.table).map(|stored| stored.value()).filter(|class| class["globalDefault"] == true).collect();
         defaults.sort_by_key(|class| class["value"].as_i64());
         defaults.into_iter().next()
     } else {
@@ -96,7 +97,14 @@ fn copy_topology_labels(server: &ApiServer, tx: &Transaction<'_>, node_name: &st
 
 impl ApiServer {
     /// `POST pods/NAME/binding`, and the older `POST bindings` with the pod's name in the body.
-    pub(super) fn bind(&self, pods: &ResourceType, namespace: &str, name: &str, binding: &Value, dry_run: bool) -> Result<Response<Body>, ApiError> {
+    pub(super) fn bind(
+        &self,
+        pods: &ResourceType,
+        namespace: &str,
+        name: &str,
+        binding: &Value,
+        dry_run: bool,
+    ) -> Result<Response<Body>, ApiError> {
         let given_namespace = binding["metadata"]["namespace"].as_str().unwrap_or_default();
         if !given_namespace.is_empty() && given_namespace != namespace {
             return Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
@@ -113,7 +121,15 @@ impl ApiServer {
         Ok(json_response(StatusCode::CREATED, &answer))
     }
 
-    fn bind_in(&self, tx: &mut Transaction<'_>, pods: &ResourceType, namespace: &str, name: &str, binding: &Value, dry_run: bool) -> Result<(), ApiError> {
+    fn bind_in(
+        &self,
+        tx: &mut Transaction<'_>,
+        pods: &ResourceType,
+        namespace: &str,
+        name: &str,
+        binding: &Value,
+        dry_run: bool,
+    ) -> Result<(), ApiError> {
         let key = Key::new(namespace, name);
         let existing = tx.get(pods.table, &key).cloned().ok_or_else(|| ApiError::not_found(pods, name))?;
         let mut pod = existing.value();
@@ -142,7 +158,14 @@ impl ApiServer {
     }
 
     /// `POST pods/NAME/eviction`: a delete that a PodDisruptionBudget may refuse; budgets are read, never computed.
-    pub(super) fn evict(&self, pods: &ResourceType, namespace: &str, name: &str, eviction: &Value, options: &DeleteOptions) -> Result<Response<Body>, ApiError> {
+    pub(super) fn evict(
+        &self,
+        pods: &ResourceType,
+        namespace: &str,
+        name: &str,
+        eviction: &Value,
+        options: &DeleteOptions,
+    ) -> Result<Response<Body>, ApiError> {
         let key = Key::new(namespace, name);
         let pod = self.store.get(pods.table, &key).ok_or_else(|| ApiError::not_found(pods, name))?.value();
         if eviction["metadata"]["name"].as_str().unwrap_or_default() != name {

@@ -92,7 +92,17 @@ mod tests {
 
     #[test]
     fn amounts() {
-        let table = [("1", Some(1_000_000_000)), ("1000m", Some(1_000_000_000)), ("0.5", Some(500_000_000)), ("1Ki", Some(1_024_000_000_000)), ("1e3", Some(1_000_000_000_000)), ("x", None), ("", None), ("1x", None), ("-1", Some(-1_000_000_000))];
+        let table = [
+            ("1", Some(1_000_000_000)),
+            ("1000m", Some(1_000_000_000)),
+            ("0.5", Some(500_000_000)),
+            ("1Ki", Some(1_024_000_000_000)),
+            ("1e3", Some(1_000_000_000_000)),
+            ("x", None),
+            ("", None),
+            ("1x", None),
+            ("-1", Some(-1_000_000_000)),
+        ];
         for (text, wanted) in table {
             assert_eq!(amount(&json!(text)), wanted, "{text}");
         }
@@ -103,7 +113,10 @@ mod tests {
         let container = |resources: Value| json!({"spec": {"containers": [{"name": "c", "resources": resources}]}});
         assert_eq!(class_of(&container(json!({}))), "BestEffort");
         assert_eq!(class_of(&container(json!({"requests": {"cpu": "1"}}))), "Burstable");
-        assert_eq!(class_of(&container(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}}))), "Guaranteed");
+        assert_eq!(
+            class_of(&container(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}}))),
+            "Guaranteed"
+        );
         assert_eq!(class_of(&container(json!({"limits": {"cpu": "1"}}))), "Burstable");
         assert_eq!(class_of(&container(json!({"requests": {"nvidia.com/gpu": "1"}}))), "BestEffort");
     }

@@ -8,13 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::ApiServer;
 use super::encode::Encoder;
 use super::request::{Form, Query};
 use super::resources::ResourceType;
 use super::selectors::Selector;
 use super::status::{ApiError, FieldError, bytes_response};
 use super::store::{HistoryError, Key, Snapshot, Stored};
-use super::ApiServer;
 
 /// Upstream waits three seconds for a version that is not there yet; nothing here can bring it, so there is no wait.
 const EXPIRED_CONTINUE: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without \
@@ -58,7 +58,8 @@ impl ApiServer {
 
     fn snapshot_for(&self, resource: &ResourceType, namespace: &str, query: &Query, page: &Page) -> Result<Snapshot, ApiError> {
         let asked = query.resource_version().map_err(|why| invalid_version(query, &why))?;
-        let exact = query.text("resourceVersionMatch") == "Exact" || (query.has("limit") && query.text("limit") != "0" && query.text("resourceVersionMatch").is_empty());
+        let exact = query.text("resourceVersionMatch") == "Exact"
+            || (query.has("limit") && query.text("limit") != "0" && query.text("resourceVersionMatch").is_empty());
         let asked = asked.filter(|version| *version > 0);
         let at = page.at.or(if exact { asked } else { None });
         if let (Some(version), None) = (asked, at) {

@@ -214,7 +214,8 @@ mod tests {
             ("/api/v1/namespaces/x/pods/a/b/c", None),
         ];
         for (path, wanted) in table {
-            let wanted = wanted.map(|(group, version, namespace, resource, name, sub)| ResourcePath::of(group, version, namespace, resource, name, sub));
+            let wanted = wanted
+                .map(|(group, version, namespace, resource, name, sub)| ResourcePath::of(group, version, namespace, resource, name, sub));
             assert_eq!(ResourcePath::parse(path), wanted, "{path}");
         }
     }

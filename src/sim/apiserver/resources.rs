@@ -104,7 +104,10 @@ impl ResourceType {
 
     /// Whether PUT may leave `metadata.resourceVersion` out.
     pub fn unconditional_update(&self) -> bool {
-        let without = matches!(self.plural.as_str(), "csidrivers" | "csistoragecapacities" | "volumeattachments" | "csinodes" | "poddisruptionbudgets" | "leases");
+        let without = matches!(
+            self.plural.as_str(),
+            "csidrivers" | "csistoragecapacities" | "volumeattachments" | "csinodes" | "poddisruptionbudgets" | "leases"
+        );
         self.behaviour != Behaviour::Custom && !without
     }
 

@@ -204,10 +204,14 @@ impl ApiServer {
         let given_kind = object["kind"].as_str().unwrap_or_default();
         let given_version = object["apiVersion"].as_str().unwrap_or_default();
         if !given_version.is_empty() && given_version != api_version {
-            return Err(ApiError::bad_request(format!("the API version in the data ({given_version}) does not match the expected API version ({api_version})")));
+            return Err(ApiError::bad_request(format!(
+                "the API version in the data ({given_version}) does not match the expected API version ({api_version})"
+            )));
         }
         if !given_kind.is_empty() && given_kind != kind {
-            return Err(ApiError::bad_request(format!("{given_kind} in version {api_version:?} cannot be handled as a {kind}: converting to {kind} is not possible")));
+            return Err(ApiError::bad_request(format!(
+                "{given_kind} in version {api_version:?} cannot be handled as a {kind}: converting to {kind} is not possible"
+            )));
         }
         Ok(object)
     }
@@ -222,11 +226,16 @@ fn fits_scope(resource: &ResourceType, call: &Call) -> bool {
 fn decode(content_type: &str, body: &[u8]) -> Result<Value, ApiError> {
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     let object: Value = match media_type {
-        "" | "application/json" | "*/*" => serde_json::from_slice(body).map_err(|error| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}")))?,
+        "" | "application/json" | "*/*" => serde_json::from_slice(body)
+            .map_err(|error| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}")))?,
         "application/yaml" | "application/apply-patch+yaml" => read_yaml(body)?,
         _ => return Err(ApiError::unsupported_media_type(ACCEPTED)),
     };
-    if object.is_object() { Ok(object) } else { Err(ApiError::bad_request("couldn't get version/kind; json parse error: the body is not an object")) }
+    if object.is_object() {
+        Ok(object)
+    } else {
+        Err(ApiError::bad_request("couldn't get version/kind; json parse error: the body is not an object"))
+    }
 }
 
 fn read_delete_options(call: &Call) -> Result<DeleteOptions, ApiError> {

@@ -60,10 +60,8 @@ impl Selectable {
     pub fn of(object: &Value, _table: TableId) -> Self {
         let labels = object["metadata"]["labels"].as_object().into_iter().flatten();
         let labels = labels.map(|(key, value)| (key.as_str().into(), value.as_str().unwrap_or_default().into())).collect();
-        let mut fields = vec![
-            ("metadata.name", text_at(object, "/metadata/name")),
-            ("metadata.namespace", text_at(object, "/metadata/namespace")),
-        ];
+        let mut fields =
+            vec![("metadata.name", text_at(object, "/metadata/name")), ("metadata.namespace", text_at(object, "/metadata/namespace"))];
         let kind = object["kind"].as_str().unwrap_or_default();
         fields.extend(fields_of_kind(kind).iter().map(|&(label, pointer)| (label, text_at(object, pointer))));
         Self { labels, fields }
@@ -155,11 +153,9 @@ impl Selector {
 fn parse_fields(resource: &ResourceType, text: &str) -> Result<Vec<FieldRule>, ApiError> {
     let mut rules = Vec::new();
     for term in text.split(',').filter(|term| !term.is_empty()) {
-        let (label, equal, value) = split_term(term).ok_or_else(|| {
-            ApiError::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'"))
-        })?;
-        let label = stored_label(resource, label)
-            .ok_or_else(|| ApiError::bad_request(unsupported(resource, text, label)))?;
+        let (label, equal, value) =
+            split_term(term).ok_or_else(|| ApiError::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")))?;
+        let label = stored_label(resource, label).ok_or_else(|| ApiError::bad_request(unsupported(resource, text, label)))?;
         rules.push(FieldRule { label, equal, value: value.to_string() });
     }
     Ok(rules)

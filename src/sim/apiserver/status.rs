@@ -116,7 +116,8 @@ impl ApiError {
         let qualified = if group.is_empty() { kind.to_string() } else { format!("{kind}.{group}") };
         let message = format!("{qualified} {name:?} is invalid: {}", aggregate(errors));
         let mut details = details_of(name, group, kind);
-        details["causes"] = errors.iter().map(|error| json!({"reason": error.reason, "message": error.message, "field": error.field})).collect();
+        details["causes"] =
+            errors.iter().map(|error| json!({"reason": error.reason, "message": error.message, "field": error.field})).collect();
         Self::new(422, "Invalid", message, details)
     }
 

@@ -188,22 +188,56 @@ mod tests {
     #[test]
     fn rules() {
         let table = [
-            ("a condition is replaced by type", json!({"conditions": [{"type": "A", "status": "False", "reason": "x"}, {"type": "B", "status": "True"}]}),
-             json!({"conditions": [{"type": "A", "status": "True", "reason": null}]}),
-             json!({"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}]})),
-            ("an element is deleted", json!({"containers": [{"name": "a"}, {"name": "b"}]}), json!({"containers": [{"name": "a", "$patch": "delete"}]}),
-             json!({"containers": [{"name": "b"}]})),
-            ("a keyed list is replaced", json!({"containers": [{"name": "a"}]}), json!({"containers": [{"$patch": "replace"}, {"name": "b"}]}),
-             json!({"containers": [{"name": "b"}]})),
-            ("an atomic list is replaced", json!({"tolerations": [{"key": "a"}]}), json!({"tolerations": [{"key": "b"}]}), json!({"tolerations": [{"key": "b"}]})),
+            (
+                "a condition is replaced by type",
+                json!({"conditions": [{"type": "A", "status": "False", "reason": "x"}, {"type": "B", "status": "True"}]}),
+                json!({"conditions": [{"type": "A", "status": "True", "reason": null}]}),
+                json!({"conditions": [{"type": "A", "status": "True"}, {"type": "B", "status": "True"}]}),
+            ),
+            (
+                "an element is deleted",
+                json!({"containers": [{"name": "a"}, {"name": "b"}]}),
+                json!({"containers": [{"name": "a", "$patch": "delete"}]}),
+                json!({"containers": [{"name": "b"}]}),
+            ),
+            (
+                "a keyed list is replaced",
+                json!({"containers": [{"name": "a"}]}),
+                json!({"containers": [{"$patch": "replace"}, {"name": "b"}]}),
+                json!({"containers": [{"name": "b"}]}),
+            ),
+            (
+                "an atomic list is replaced",
+                json!({"tolerations": [{"key": "a"}]}),
+                json!({"tolerations": [{"key": "b"}]}),
+                json!({"tolerations": [{"key": "b"}]}),
+            ),
             ("taints are atomic", json!({"taints": [{"key": "a"}]}), json!({"taints": [{"key": "b"}]}), json!({"taints": [{"key": "b"}]})),
             ("a set grows", json!({"finalizers": ["a"]}), json!({"finalizers": ["b", "a"]}), json!({"finalizers": ["a", "b"]})),
-            ("a set shrinks", json!({"finalizers": ["a", "b"]}), json!({"$deleteFromPrimitiveList/finalizers": ["a"]}), json!({"finalizers": ["b"]})),
-            ("a map is replaced", json!({"labels": {"a": "1"}}), json!({"labels": {"$patch": "replace", "b": "2"}}), json!({"labels": {"b": "2"}})),
-            ("keys are retained", json!({"strategy": {"type": "R", "rollingUpdate": {}}}), json!({"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}),
-             json!({"strategy": {"type": "Recreate"}})),
-            ("an order is set", json!({"env": [{"name": "a"}, {"name": "b"}]}), json!({"$setElementOrder/env": [{"name": "b"}, {"name": "a"}]}),
-             json!({"env": [{"name": "b"}, {"name": "a"}]})),
+            (
+                "a set shrinks",
+                json!({"finalizers": ["a", "b"]}),
+                json!({"$deleteFromPrimitiveList/finalizers": ["a"]}),
+                json!({"finalizers": ["b"]}),
+            ),
+            (
+                "a map is replaced",
+                json!({"labels": {"a": "1"}}),
+                json!({"labels": {"$patch": "replace", "b": "2"}}),
+                json!({"labels": {"b": "2"}}),
+            ),
+            (
+                "keys are retained",
+                json!({"strategy": {"type": "R", "rollingUpdate": {}}}),
+                json!({"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}),
+                json!({"strategy": {"type": "Recreate"}}),
+            ),
+            (
+                "an order is set",
+                json!({"env": [{"name": "a"}, {"name": "b"}]}),
+                json!({"$setElementOrder/env": [{"name": "b"}, {"name": "a"}]}),
+                json!({"env": [{"name": "b"}, {"name": "a"}]}),
+            ),
             ("null removes", json!({"a": 1, "b": {"c": 1}}), json!({"a": null, "b": {"c": null}}), json!({"b": {}})),
         ];
         for (rule, mut object, patch, wanted) in table {

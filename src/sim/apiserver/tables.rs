@@ -25,8 +25,17 @@ const fn wide(name: &'static str) -> Column {
     (name, "string", "", 1)
 }
 
-const POD: &[Column] =
-    &[NAME, text("Ready"), text("Status"), text("Restarts"), AGE, wide("IP"), wide("Node"), wide("Nominated Node"), wide("Readiness Gates")];
+const POD: &[Column] = &[
+    NAME,
+    text("Ready"),
+    text("Status"),
+    text("Restarts"),
+    AGE,
+    wide("IP"),
+    wide("Node"),
+    wide("Nominated Node"),
+    wide("Readiness Gates"),
+];
 const NODE: &[Column] = &[
     NAME,
     text("Status"),
@@ -92,7 +101,9 @@ fn age(value: &Value, now: i64) -> Value {
 /// kubectl's `HumanDuration`: two units while they say something.
 fn human_duration(seconds: i64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
-    let two = |whole: i64, unit: &str, rest: i64, small: &str| if rest == 0 { format!("{whole}{unit}") } else { format!("{whole}{unit}{rest}{small}") };
+    let two = |whole: i64, unit: &str, rest: i64, small: &str| {
+        if rest == 0 { format!("{whole}{unit}") } else { format!("{whole}{unit}{rest}{small}") }
+    };
     match seconds {
         ..=-2 => "<invalid>".into(),
         -1 => "0s".into(),
@@ -119,7 +130,13 @@ fn lease(object: &Value, now: i64) -> Vec<Value> {
 
 fn priority_class(object: &Value, now: i64) -> Vec<Value> {
     let global = object["globalDefault"] == true;
-    vec![object["metadata"]["name"].clone(), object["value"].clone(), global.into(), age(&object["metadata"]["creationTimestamp"], now), object["preemptionPolicy"].clone()]
+    vec![
+        object["metadata"]["name"].clone(),
+        object["value"].clone(),
+        global.into(),
+        age(&object["metadata"]["creationTimestamp"], now),
+        object["preemptionPolicy"].clone(),
+    ]
 }
 
 fn event(object: &Value, now: i64) -> Vec<Value> {
@@ -176,7 +193,8 @@ fn node(object: &Value, now: i64) -> Vec<Value> {
     let info = &object["status"]["nodeInfo"];
     let known = |value: &Value| value.as_str().filter(|text| !text.is_empty()).unwrap_or("<unknown>").to_string();
     let architecture = info["architecture"].as_str().filter(|text| !text.is_empty());
-    let kernel = architecture.map_or_else(|| known(&info["kernelVersion"]), |architecture| format!("{} ({architecture})", known(&info["kernelVersion"])));
+    let kernel = architecture
+        .map_or_else(|| known(&info["kernelVersion"]), |architecture| format!("{} ({architecture})", known(&info["kernelVersion"])));
     let address = |kind: &str| {
         let found = object["status"]["addresses"].as_array().into_iter().flatten().find(|address| address["type"] == kind);
         found.map_or("<none>".into(), |address| address["address"].clone())
@@ -242,7 +260,20 @@ mod tests {
 
     #[test]
     fn durations() {
-        let table = [(0, "0s"), (119, "119s"), (120, "2m"), (125, "2m5s"), (600, "10m"), (10_800, "3h"), (11_100, "3h5m"), (28_800, "8h"), (172_800, "2d"), (180_000, "2d2h"), (691_200, "8d"), (-5, "<invalid>")];
+        let table = [
+            (0, "0s"),
+            (119, "119s"),
+            (120, "2m"),
+            (125, "2m5s"),
+            (600, "10m"),
+            (10_800, "3h"),
+            (11_100, "3h5m"),
+            (28_800, "8h"),
+            (172_800, "2d"),
+            (180_000, "2d2h"),
+            (691_200, "8d"),
+            (-5, "<invalid>"),
+        ];
         for (seconds, wanted) in table {
             assert_eq!(human_duration(seconds), wanted, "{seconds}");
         }

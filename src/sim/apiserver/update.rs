@@ -26,7 +26,11 @@ pub(super) struct Update<'a> {
 
 impl ApiServer {
     /// Writes what `change` makes of the stored object. The flag says whether the object was created by it.
-    pub(super) fn update_object(&self, update: &Update<'_>, change: impl FnOnce(&Value) -> Result<Value, ApiError>) -> Result<(Arc<Stored>, bool), ApiError> {
+    pub(super) fn update_object(
+        &self,
+        update: &Update<'_>,
+        change: impl FnOnce(&Value) -> Result<Value, ApiError>,
+    ) -> Result<(Arc<Stored>, bool), ApiError> {
         let resource = update.resource;
         let key = Key::new(update.namespace, update.name);
         self.store.transaction(|tx| {
@@ -48,12 +52,21 @@ impl ApiServer {
             if new == old {
                 return Ok((existing, false));
             }
-            let stored = if update.dry_run { Arc::new(Stored::unsaved(key.clone(), &new, resource.table)) } else { tx.put(resource.table, key.clone(), new) };
+            let stored = if update.dry_run {
+                Arc::new(Stored::unsaved(key.clone(), &new, resource.table))
+            } else {
+                tx.put(resource.table, key.clone(), new)
+            };
             Ok((stored, false))
         })
     }
 
-    fn create_by_update(&self, tx: &mut Transaction<'_>, update: &Update<'_>, change: impl FnOnce(&Value) -> Result<Value, ApiError>) -> Result<(Arc<Stored>, bool), ApiError> {
+    fn create_by_update(
+        &self,
+        tx: &mut Transaction<'_>,
+        update: &Update<'_>,
+        change: impl FnOnce(&Value) -> Result<Value, ApiError>,
+    ) -> Result<(Arc<Stored>, bool), ApiError> {
         let resource = update.resource;
         if !update.is_put || !update.subresource.is_empty() || !resource.create_on_update() {
             return Err(ApiError::not_found(resource, update.name));
@@ -87,7 +100,10 @@ impl ApiServer {
         if old["metadata"]["deletionTimestamp"].is_string() {
             let added = added_finalizers(old, &new);
             if !added.is_empty() {
-                let text = format!("no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}", added.join(", "));
+                let text = format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+                    added.join(", ")
+                );
                 return Err(ApiError::invalid_object(resource, update.name, &[FieldError::forbidden("metadata.finalizers", &text)]));
             }
         }
@@ -100,7 +116,11 @@ impl ApiServer {
         let given_uid = metadata["uid"].as_str().unwrap_or_default();
         let known_uid = old["metadata"]["uid"].as_str().unwrap_or_default();
         if update.is_put && !given_uid.is_empty() && given_uid != known_uid {
-            return Err(ApiError::conflict(resource, update.name, &uid_mismatch(resource, update.namespace, update.name, given_uid, known_uid)));
+            return Err(ApiError::conflict(
+                resource,
+                update.name,
+                &uid_mismatch(resource, update.namespace, update.name, given_uid, known_uid),
+            ));
         }
         match metadata["resourceVersion"].as_str().unwrap_or_default() {
             "" | "0" if resource.unconditional_update() => Ok(()),
@@ -120,7 +140,11 @@ pub(super) fn uid_mismatch(resource: &ResourceType, namespace: &str, name: &str,
 pub(super) fn precondition_failed(resource: &ResourceType, namespace: &str, name: &str, what: &str) -> String {
     let group = if resource.group.is_empty() { String::new() } else { format!("{}/", resource.group) };
     let key = Key::new(namespace, name);
-    format!("StorageError: invalid object, Code: 4, Key: /registry/{group}{}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what}", resource.plural, key.as_str())
+    format!(
+        "StorageError: invalid object, Code: 4, Key: /registry/{group}{}/{}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: {what}",
+        resource.plural,
+        key.as_str()
+    )
 }
 
 /// Puts back what the caller may not change through this subresource, and counts the generation.

@@ -60,7 +60,12 @@ fn metadata(resource: &ResourceType, metadata: &Value) -> Vec<FieldError> {
     let base = metadata["generateName"].as_str().unwrap_or_default();
     if !base.is_empty() {
         // A trailing dash is fine in a prefix: letters follow.
-        errors.extend(name_rule(resource, "metadata.generateName", base.strip_suffix('-').map_or(base.to_string(), |base| format!("{base}a")).as_str(), base));
+        errors.extend(name_rule(
+            resource,
+            "metadata.generateName",
+            base.strip_suffix('-').map_or(base.to_string(), |base| format!("{base}a")).as_str(),
+            base,
+        ));
     }
     if name.is_empty() {
         errors.push(FieldError::required("metadata.name", "name or generateName is required"));
@@ -259,7 +264,9 @@ fn event(event: &Value, strict: bool) -> Vec<FieldError> {
                 errors.push(FieldError::invalid(controller_field, &json!(""), "name part must be non-empty"));
                 errors.push(FieldError::invalid(controller_field, &json!(""), QUALIFIED));
             }
-            name if !is_name_part(name.split_once('/').map_or(name, |(_, name)| name)) => errors.push(FieldError::invalid(controller_field, &json!(name), QUALIFIED)),
+            name if !is_name_part(name.split_once('/').map_or(name, |(_, name)| name)) => {
+                errors.push(FieldError::invalid(controller_field, &json!(name), QUALIFIED))
+            }
             _ => {}
         }
         for (field, bytes_max) in [("reportingInstance", WORD_BYTES_MAX), ("action", WORD_BYTES_MAX), ("reason", WORD_BYTES_MAX)] {

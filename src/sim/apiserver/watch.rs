@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::{Duration, Instant, sleep_until};
 
+use super::ApiServer;
 use super::encode::Encoder;
 use super::read::{invalid_version, refuse_options};
 use super::request::{Form, Query};
@@ -20,7 +21,6 @@ use super::resources::ResourceType;
 use super::selectors::Selector;
 use super::status::{ApiError, FieldError, bytes_response};
 use super::store::{Change, ChangeKind, HistoryError, Snapshot, Stored};
-use super::ApiServer;
 
 /// Changes read from the history in one go, so that a long history is not held in one buffer.
 const BATCH_MAX: usize = 512;
@@ -57,7 +57,13 @@ struct Watcher {
 }
 
 impl ApiServer {
-    pub(super) fn watch(self: &Arc<Self>, resource: &Arc<ResourceType>, namespace: &str, query: &Query, form: Form) -> Result<Response<Body>, ApiError> {
+    pub(super) fn watch(
+        self: &Arc<Self>,
+        resource: &Arc<ResourceType>,
+        namespace: &str,
+        query: &Query,
+        form: Form,
+    ) -> Result<Response<Body>, ApiError> {
         check_watch_options(query)?;
         let selector = Selector::parse(resource, query.text("labelSelector"), query.text("fieldSelector"))?;
         let version = query.resource_version().map_err(|why| invalid_version(query, &why))?;
@@ -252,7 +258,9 @@ impl Watcher {
         let object = match self.form {
             Form::Object => bookmark_object(&self.resource, metadata),
             Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
-            Form::Table(_) => json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []}),
+            Form::Table(_) => {
+                json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []})
+            }
         };
         Bytes::from(format!("{}\n", json!({"type": "BOOKMARK", "object": object})))
     }
