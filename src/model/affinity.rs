@@ -99,7 +99,7 @@ pub struct SelectorMatcher {
     /// Terms that parse and are not empty, with those that do not parse kept as errors for those who must know.
     pub terms: Box<[Result<TermMatcher, AffinityError>]>,
     /// The nodes that can match at all, when every term pins `metadata.name`: the union over terms of the intersection of their `In` lists.
-    /// `None` when some term is open. This is what makes a DaemonSet's pod cheap.
+    /// `None` when some term is open. This is what makes a `DaemonSet`'s pod cheap.
     pub only_names: Option<Box<[Sym]>>,
 }
 

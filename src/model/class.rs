@@ -1,7 +1,7 @@
 //! Pod classes: everything that any rule reads of a pod, held once for all pods cut from one template.
 //!
 //! In: [`PodFacts`](super::pod::PodFacts). Out: a [`ClassIx`] that equal pods share. Names, labels that no live term reads, claim names that differ
-//! per replica are not part of a class, or every StatefulSet pod would be a class of its own.
+//! per replica are not part of a class, or every `StatefulSet` pod would be a class of its own.
 
 use std::hash::BuildHasher;
 

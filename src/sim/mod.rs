@@ -20,6 +20,7 @@ use tower::{BoxError, ServiceExt, service_fn};
 
 use apiserver::{AccessPolicy, AllowAll, ApiServer, ApiServerOptions};
 use faults::Faults;
+use kubelet::{Kubelet, KubeletOptions};
 
 /// What a simulated cluster is made of.
 #[derive(Default)]
@@ -75,6 +76,11 @@ impl SimCluster {
         let router = self.router.clone();
         let service = service_fn(move |request: Request<KubeBody>| router.clone().oneshot(request.map(Body::new)));
         kube::Client::new(service, "default")
+    }
+
+    /// A kubelet for all nodes, on a client that no fault reaches. Spawn its `run`.
+    pub fn kubelet(&self, options: KubeletOptions) -> Kubelet {
+        Kubelet::new(self.faultless_client(), self.server.clock(), options)
     }
 
     /// One request through the faults.

@@ -9,3 +9,4 @@ mod failover;
 mod manifests;
 mod placement;
 mod requeue;
+mod serving;

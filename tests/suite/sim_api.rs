@@ -1,30 +1,61 @@
-//! The in-memory API server, driven over HTTP by the script that also runs on the real one.
+//! The in-memory API server held to the real one. In: the script of API calls. Out: its transcript, equal to the recorded one of kube-apiserver 1.37.1.
+
+use std::path::Path;
+use std::time::Duration;
 
 use isobar::sim::{SimCluster, SimOptions};
+use serde_json::Value;
 
-use crate::api_script::transcript;
+use crate::api_script::{QUIET, transcript};
+
+/// Recorded by `tests/cluster` (or the ignored test below) from a fresh kube-apiserver.
+const RECORDED: &str = include_str!("../golden/api_script.kube-apiserver-1.37.1.jsonl");
 
 #[tokio::test(start_paused = true)]
 async fn the_script_gives_the_transcript_of_the_real_server() {
     let cluster = SimCluster::new(SimOptions::default());
-    let lines = transcript(&cluster.client()).await;
-    if let Ok(path) = std::env::var("ISOBAR_TRANSCRIPT_OUT") {
-        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        std::fs::write(path, text).expect("the transcript is written");
+    let lines = transcript(&cluster.client(), QUIET).await;
+    if let Ok(path) = std::env::var("API_SCRIPT_SIM_OUT") {
+        write(Path::new(&path), &lines);
     }
-    assert!(lines.iter().all(|line| line.get("transport").is_none()), "a call failed");
+    let recorded: Vec<Value> = RECORDED.lines().map(|line| serde_json::from_str(line).expect("the recording is JSON lines")).collect();
+    assert_eq!(lines.len(), recorded.len(), "the script has changed: record it again");
+    for (at, (ours, real)) in lines.iter().zip(&recorded).enumerate() {
+        assert_eq!(ours, real, "step {at}, {}: in memory (left) and real (right) differ", real["step"]);
+    }
 }
 
-/// Runs the script on a real server named by KUBECONFIG; a tool, not a test.
+/// Over a socket the same script gives the same answers as in process.
 #[tokio::test]
-#[ignore = "needs a real API server: set API_SCRIPT_KUBECONFIG and ISOBAR_TRANSCRIPT_OUT"]
-async fn record_from_a_real_server() {
-    let path = std::env::var("API_SCRIPT_KUBECONFIG").expect("API_SCRIPT_KUBECONFIG");
-    let kubeconfig = kube::config::Kubeconfig::read_from(path).expect("kubeconfig");
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await.expect("config");
+async fn the_script_over_tcp() {
+    let cluster = SimCluster::new(SimOptions::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a loopback port");
+    let address = listener.local_addr().expect("an address");
+    let served = cluster.clone();
+    let server = tokio::spawn(async move { served.serve(listener).await });
+    let mut config = kube::Config::new(format!("http://{address}").parse().expect("a URL"));
     config.default_retry = false;
+    let lines = transcript(&kube::Client::try_from(config).expect("a client"), Duration::from_millis(40)).await;
+    let recorded: Vec<Value> = RECORDED.lines().map(|line| serde_json::from_str(line).expect("the recording is JSON lines")).collect();
+    let differing: Vec<&Value> = lines.iter().zip(&recorded).filter(|(ours, real)| ours != real).map(|(ours, _)| &ours["step"]).collect();
+    assert!(differing.is_empty(), "{differing:?}");
+    server.abort();
+}
+
+/// Records the transcript of a real server that has nothing in it yet: a tool for when the script changes.
+#[tokio::test]
+#[ignore = "records from a real API server: set API_SCRIPT_KUBECONFIG and API_SCRIPT_OUT"]
+async fn record_from_a_real_server() {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let lines = transcript(&kube::Client::try_from(config).expect("client")).await;
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    std::fs::write(std::env::var("ISOBAR_TRANSCRIPT_OUT").expect("ISOBAR_TRANSCRIPT_OUT"), text).expect("written");
+    let path = std::env::var("API_SCRIPT_KUBECONFIG").expect("API_SCRIPT_KUBECONFIG");
+    let kubeconfig = kube::config::Kubeconfig::read_from(path).expect("a kubeconfig");
+    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await.expect("a config");
+    config.default_retry = false;
+    let lines = transcript(&kube::Client::try_from(config).expect("a client"), QUIET).await;
+    write(Path::new(&std::env::var("API_SCRIPT_OUT").expect("API_SCRIPT_OUT")), &lines);
+}
+
+fn write(path: &Path, lines: &[Value]) {
+    let lines: Vec<String> = lines.iter().map(Value::to_string).collect();
+    std::fs::write(path, lines.join("\n") + "\n").expect("the transcript is written");
 }

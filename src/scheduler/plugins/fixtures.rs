@@ -1,5 +1,7 @@
 //! Small worlds for the tests of rules: nodes and classes in a line each, and one way to ask a rule that checks its batch forms as well.
 
+#![allow(clippy::expect_used)] // a broken fixture should stop its test
+
 use fixedbitset::FixedBitSet;
 
 use super::build;
@@ -137,7 +139,9 @@ pub fn node(name: &str) -> NodeFacts {
 /// A node with more, or other, resources.
 pub fn node_with(name: &str, resources: &[(&str, &str)]) -> NodeFacts {
     let mut facts = node(name);
-    resources.iter().for_each(|(name, amount)| facts.allocatable.set(name, Quantity::parse(amount).expect("a quantity")));
+    for (name, amount) in resources {
+        facts.allocatable.set(name, Quantity::parse(amount).expect("a quantity"));
+    }
     facts
 }
 

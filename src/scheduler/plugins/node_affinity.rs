@@ -1,8 +1,13 @@
 //! `NodeAffinity`: node selector, node affinity and the profile's `addedAffinity`. A class's selectors in, a rule and a score out.
 //!
 //! Source: kube-scheduler v1.37 `NodeAffinity`. When every required term pins `metadata.name`, only those nodes are asked at all, which makes the
-//! pods of a DaemonSet cheap.
+//! pods of a `DaemonSet` cheap.
 
+use std::cell::Cell;
+
+use fixedbitset::FixedBitSet;
+
+use super::sweep;
 use crate::{
     model::{
         affinity::{PreferredTerms, SelectorMatcher, TermMatcher, preferred_terms},
@@ -132,6 +137,22 @@ impl NodeRule for Wanted {
     fn refuses(&self, node: &NodeRecord, nodes: &Nodes) -> Option<Refusal> {
         self.refusal(node, nodes).map(Refusal::unresolvable)
     }
+
+    /// The node selector, which most pods that choose have, label by label over all nodes; then the rest for those that are left.
+    fn keep_admitted(&self, nodes: &Nodes, set: &mut FixedBitSet) {
+        for (key, value) in &self.selector {
+            let near = Cell::new(0);
+            sweep::keep(nodes, set, |node| {
+                let mut place = near.get();
+                let found = node.labels.get_near(*key, &mut place);
+                near.set(place);
+                found == Some(*value)
+            });
+        }
+        if self.added.is_some() || self.required.is_some() {
+            sweep::keep(nodes, set, |node| self.refusal(node, nodes).is_none());
+        }
+    }
 }
 
 // === score ===
@@ -163,6 +184,10 @@ impl NodeScore for Preferred {
     fn raw(&self, node: &NodeRecord, nodes: &Nodes) -> i64 {
         let matching = self.0.iter().filter(|(_, term)| term.matches(node.name, &node.labels, &nodes.symbols));
         matching.map(|(weight, _)| weight).sum()
+    }
+
+    fn raw_all(&self, nodes: &Nodes, set: &FixedBitSet, lane: &mut [i64]) {
+        sweep::fill(nodes, set, lane, |node| self.raw(node, nodes));
     }
 
     fn normalise(&self) -> Normalise {

@@ -159,22 +159,22 @@ mod tests {
             // 0.5 | 0.5 on an empty node: no change.
             (default, &[][..], &[("cpu", "5"), ("memory", "50Mi")][..], &[75][..]),
             // 0.5 | 0: deviation 0.25, so 75 against 100.
-            (default, &[], &[("cpu", "5")], &[50 + (50 - 25) / 2]),
+            (default, &[], &[("cpu", "5")], &[62]),
             // 0.5 | 0.5 after 0.5 | 0.
-            (default, &[("cpu", "5")], &[("memory", "50Mi")], &[50 + (50 + 25) / 2]),
+            (default, &[("cpu", "5")], &[("memory", "50Mi")], &[87]),
             // More than everything counts as everything.
-            (default, &[("cpu", "10")], &[("cpu", "10"), ("memory", "100Mi")], &[50 + (50 + 50) / 2]),
+            (default, &[("cpu", "10")], &[("cpu", "10"), ("memory", "100Mi")], &[100]),
             // Real requests count, not the small-pod defaults: with those the node would not be empty.
             (default, &[], &[("cpu", "1"), ("memory", "10Mi")], &[75]),
             (default, &[], &[], &[]),
             (default, &[], &[("nvidia.com/gpu", "1")], &[]),
             (&["cpu"], &[], &[("cpu", "10")], &[75]),
             // Not requested scalars and resources that the node lacks are left out.
-            (gpu, &[], &[("cpu", "5")], &[50 + (50 - 25) / 2]),
+            (gpu, &[], &[("cpu", "5")], &[62]),
             (&["cpu", "ephemeral-storage"], &[], &[("cpu", "5")], &[75]),
             // 0.5, 0.5, 0.5 is balanced; 0, 0, 0.5 deviates by 0.2357: 76 against 100.
             (gpu, &[], &[("cpu", "5"), ("memory", "50Mi"), ("nvidia.com/gpu", "2")], &[75]),
-            (gpu, &[], &[("nvidia.com/gpu", "2")], &[50 + (50 - 24) / 2]),
+            (gpu, &[], &[("nvidia.com/gpu", "2")], &[63]),
         ] {
             let mut world = World::new([node_with("a", &[("cpu", "10"), ("memory", "100Mi"), ("nvidia.com/gpu", "4")])]);
             world.run("a", &pod(used));

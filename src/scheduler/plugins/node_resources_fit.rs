@@ -1,7 +1,7 @@
 //! `NodeResourcesFit`: enough of every resource, and room for one more pod. Requests in, a rule out; how nodes are ranked is `node_resources_score`.
 //!
 //! Source: kube-scheduler v1.37 `NodeResourcesFit`. Scalar resources are checked in the order of their names, where upstream's order is random.
-//! No resource is left to dynamic resource allocation, as no DeviceClass is known.
+//! No resource is left to dynamic resource allocation, as no `DeviceClass` is known.
 
 use fixedbitset::FixedBitSet;
 use smallvec::SmallVec;

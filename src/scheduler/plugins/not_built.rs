@@ -4,8 +4,8 @@
 //! the profile disables the plugin, which then is ignored as upstream ignores it. What a plugin would only *rank* by is not counted: preferred pod
 //! affinity and `ScheduleAnyway` spreading change no placement here, and neither do upstream's default spread constraints, which are all of that kind.
 //!
-//! Two things cannot be seen from the pod: required anti-affinity of pods that others have placed, which InterPodAffinity would keep up against pods
-//! that ask for nothing themselves; and features that NodeDeclaredFeatures would look for.
+//! Two things cannot be seen from the pod: required anti-affinity of pods that others have placed, which `InterPodAffinity` would keep up against pods
+//! that ask for nothing themselves; and features that `NodeDeclaredFeatures` would look for.
 
 use crate::{
     model::{class::PodClass, node::NodeRecord, pod::Wants},
@@ -88,7 +88,7 @@ impl PreEnqueue for NotBuilt {
 }
 
 impl FilterPlugin for NotBuilt {
-    /// A claim is VolumeBinding's business first: where that plugin is active its refusal is what people read, as it comes before any node is asked.
+    /// A claim is `VolumeBinding`'s business first: where that plugin is active its refusal is what people read, as it comes before any node is asked.
     fn compile(&self, class: &PodClass, _nodes: &Nodes) -> CompiledFilter {
         let first = self.info.name == "VolumeBinding" || !class.wants.volume_claims || class.wants.exclusive_disks;
         match self.refusal(class.wants) {

@@ -85,9 +85,10 @@ impl Share {
 
 /// Cpu and memory if the shares are just these, in this order whatever the profile's: by far the most common list, worth loops of its own.
 pub fn cpu_and_memory(shares: &[Share]) -> Option<[Share; 2]> {
-    match shares {
-        [cpu, memory] if cpu.kind == Kind::Cpu && memory.kind == Kind::Memory => Some([*cpu, *memory]),
-        [memory, cpu] if cpu.kind == Kind::Cpu && memory.kind == Kind::Memory => Some([*cpu, *memory]),
+    let &[one, other] = shares else { return None };
+    match (one.kind, other.kind) {
+        (Kind::Cpu, Kind::Memory) => Some([one, other]),
+        (Kind::Memory, Kind::Cpu) => Some([other, one]),
         _ => None,
     }
 }

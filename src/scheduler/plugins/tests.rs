@@ -117,6 +117,10 @@ fn random_pod(dice: &mut Dice) -> PodSpecFacts {
         let required = dice.one_in(2).then(|| NodeSelector { terms: vec![random_term(dice), random_term(dice)] });
         spec.node_affinity = Some(Box::new(NodeAffinity { required, preferred }));
     }
+    if dice.one_in(3) {
+        let keys = KEYS.iter().filter(|_| dice.one_in(2)).collect::<Vec<_>>();
+        spec.node_selector = keys.into_iter().map(|key| (Box::from(*key), Box::from(dice.pick(&VALUES)))).collect();
+    }
     let toleration = |dice: &mut Dice| TolerationFacts {
         key: dice.pick(&KEYS).into(),
         operator: dice.pick(&["", "Exists"]).into(),

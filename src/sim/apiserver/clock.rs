@@ -9,7 +9,7 @@ use rand_pcg::Pcg64Mcg;
 use tokio::time::{Duration, Instant};
 
 /// Wall-clock time that advances with tokio's clock.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct SimClock {
     epoch: Timestamp,
     start: Instant,

@@ -88,6 +88,11 @@ impl ApiServer {
                 let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": self.clock.now_text()});
                 object["status"] = json!({"acceptedNames": names, "storedVersions": [], "conditions": [condition("NamesAccepted"), condition("Established")]});
             }
+            Behaviour::Custom if resource.has_status => {
+                if let Some(fields) = object.as_object_mut() {
+                    fields.shift_remove("status");
+                }
+            }
             Behaviour::Plain if resource.has_status && resource.group != "policy" => {
                 // Controllers write status; clients cannot bring one along.
                 if let Some(fields) = object.as_object_mut() {
@@ -208,7 +213,9 @@ fn fold_string_data(object: &mut Value) {
 pub(super) fn check_name(object: &Value, name: &str) -> Result<(), ApiError> {
     let given = object["metadata"]["name"].as_str().unwrap_or_default();
     if given.is_empty() {
-        return Err(ApiError::bad_request("the name of the object () does not match the name on the URL (".to_string() + name + ")"));
+        return Err(ApiError::bad_request(format!(
+            "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+        )));
     }
     if given == name {
         Ok(())

@@ -131,6 +131,12 @@ pub(super) fn fill_always_printed(object: &mut Value) {
             or_else(object, "spec", json!({}));
             or_else(object, "status", json!({}));
         }
+        ("policy/v1", "PodDisruptionBudget") => {
+            or_else(object, "status", json!({}));
+            for field in ["currentHealthy", "desiredHealthy", "disruptionsAllowed", "expectedPods"] {
+                or_else(&mut object["status"], field, json!(0));
+            }
+        }
         ("coordination.k8s.io/v1", "Lease") => or_else(object, "spec", json!({})),
         ("v1", "Event") => fill_core_event(object),
         ("events.k8s.io/v1", "Event") => {

@@ -39,14 +39,14 @@ impl DeleteOptions {
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_string);
         if let Some(body) = body {
             let dry_run = dry_run || body["dryRun"].as_array().is_some_and(|words| words.contains(&json!("All")));
-            return Ok(Self {
+            return Self {
                 grace_seconds: body["gracePeriodSeconds"].as_i64(),
                 uid: text(&body["preconditions"]["uid"]),
                 resource_version: text(&body["preconditions"]["resourceVersion"]),
                 propagation: text(&body["propagationPolicy"]),
                 dry_run,
             }
-            .checked()?);
+            .checked();
         }
         let grace = query.text("gracePeriodSeconds");
         let grace_seconds = if grace.is_empty() {
@@ -63,7 +63,7 @@ impl DeleteOptions {
         match self.propagation.as_deref() {
             None | Some("Orphan" | "Background" | "Foreground") => Ok(self),
             Some(other) => {
-                let error = FieldError::not_supported("propagationPolicy", &json!(other), &["Background", "Foreground", "Orphan", "nil"]);
+                let error = FieldError::not_supported("propagationPolicy", &json!(other), &["Foreground", "Background", "Orphan", "nil"]);
                 Err(ApiError::invalid("DeleteOptions", "meta.k8s.io", "", &[error]))
             }
         }
@@ -105,15 +105,16 @@ impl ApiServer {
     ) -> Result<Response<Body>, ApiError> {
         let selected = self.select(resource, namespace, query)?;
         let mut deleted = Vec::with_capacity(selected.len());
-        for stored in selected {
+        for stored in &selected {
             let (namespace, name) = (stored.key.namespace().to_string(), stored.key.name().to_string());
             match self.store.transaction(|tx| self.delete_in(tx, resource, &namespace, &name, options)) {
-                Ok(Outcome::Gone(stored) | Outcome::Marked(stored)) => deleted.push(stored),
+                // Upstream answers with the objects as they were listed.
+                Ok(_) => deleted.push(stored),
                 Err(error) if error.code == 404 => {}
                 Err(error) => return Err(error),
             }
         }
-        let objects: Vec<&Stored> = deleted.iter().map(|stored| &**stored).collect();
+        let objects: Vec<&Stored> = deleted.iter().map(|stored| &***stored).collect();
         let metadata = json!({"resourceVersion": self.store.resource_version().to_string()});
         Ok(bytes_response(StatusCode::OK, self.encoder(resource, form).list(&objects, &metadata)))
     }
@@ -132,7 +133,7 @@ impl ApiServer {
         let mut object = existing.value();
         check_preconditions(resource, name, &object, options)?;
         if resource.behaviour == Behaviour::Namespace {
-            return self.delete_namespace(tx, resource, &key, name);
+            return Self::delete_namespace(tx, resource, &key, name);
         }
         let Mark { pending, marked } = self.mark_graceful(resource, &mut object, options);
         if pending {
@@ -198,7 +199,7 @@ impl ApiServer {
     }
 
     /// The namespace controller's work in one step: everything inside goes, then the namespace.
-    fn delete_namespace(&self, tx: &mut Transaction<'_>, resource: &ResourceType, key: &Key, name: &str) -> Result<Outcome, ApiError> {
+    fn delete_namespace(tx: &mut Transaction<'_>, resource: &ResourceType, key: &Key, name: &str) -> Result<Outcome, ApiError> {
         if matches!(name, "default" | "kube-system" | "kube-public") {
             return Err(ApiError::forbidden(resource, name, "this namespace may not be deleted"));
         }
@@ -235,14 +236,14 @@ fn check_preconditions(resource: &ResourceType, name: &str, object: &Value, opti
         let why = format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({known}). The object might have been deleted and then recreated"
         );
-        return Err(ApiError::conflict(resource, name, &why));
+        return Err(ApiError::delete_conflict(resource, name, &why));
     }
     if let Some(version) = options.resource_version.as_deref().filter(|version| metadata["resourceVersion"] != *version) {
         let known = metadata["resourceVersion"].as_str().unwrap_or_default();
         let why = format!(
             "the ResourceVersion in the precondition ({version}) does not match the ResourceVersion in record ({known}). The object might have been modified"
         );
-        return Err(ApiError::conflict(resource, name, &why));
+        return Err(ApiError::delete_conflict(resource, name, &why));
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ mod status;
 pub mod store;
 mod strategic;
 mod tables;
+mod typed;
 mod update;
 mod validate;
 mod watch;
@@ -38,9 +39,10 @@ use serde_json::{Value, json};
 use tokio::time::Duration;
 
 pub use access::{AccessPolicy, AllowAll, Attributes, Identity};
+pub use clock::SimClock;
 pub use status::{ApiError, FieldError};
 
-use clock::{Ids, SimClock};
+use clock::Ids;
 use resources::{Registry, ResourceType};
 use store::{Key, Store};
 
@@ -121,12 +123,17 @@ impl ApiServer {
         routes::router(self.clone())
     }
 
+    /// The cluster's time.
+    pub fn clock(&self) -> SimClock {
+        self.clock
+    }
+
     /// The objects.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// Serves one more type, as a CustomResourceDefinition would.
+    /// Serves one more type, as a `CustomResourceDefinition` would.
     pub fn register(&self, resource: ResourceType) {
         let mut registry = self.registry.write().unwrap_or_else(PoisonError::into_inner);
         registry.add(resource);

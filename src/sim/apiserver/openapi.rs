@@ -1,4 +1,4 @@
-//! As much OpenAPI v3 as kubectl asks for before it sends anything: which patch operations take `fieldValidation`, so that it leaves validation to
+//! As much `OpenAPI` v3 as kubectl asks for before it sends anything: which patch operations take `fieldValidation`, so that it leaves validation to
 //! the server. There are no schemas, so `kubectl explain` has nothing to show.
 
 use serde_json::{Map, Value, json};

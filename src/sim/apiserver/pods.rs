@@ -26,11 +26,12 @@ pub(super) fn admit(server: &ApiServer, tx: &Transaction<'_>, resource: &Resourc
     if !node_name.is_empty() {
         copy_topology_labels(server, tx, &node_name, &mut pod["metadata"]);
     }
+    let since = server.clock.now_text();
     let mut status = json!({"phase": "Pending"});
     if pod["spec"]["schedulingGates"].as_array().is_some_and(|gates| !gates.is_empty()) {
         let message = "Scheduling is blocked due to non-empty scheduling gates";
         let reason = "SchedulingGated";
-        status["conditions"] = json!([{"type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": null, "reason": reason, "message": message}]);
+        status["conditions"] = json!([{"type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": since, "reason": reason, "message": message}]);
     }
     status["qosClass"] = qos::class_of(pod).into();
     pod["status"] = status;
@@ -66,6 +67,16 @@ fn set_priority(server: &ApiServer, tx: &Transaction<'_>, resource: &ResourceTyp
     let policy = class.as_ref().and_then(|class| class["preemptionPolicy"].as_str()).unwrap_or("PreemptLowerPriority").to_string();
     spec["preemptionPolicy"] = policy.into();
     Ok(())
+}
+
+/// Admission of a pod that is being changed: what a client left out of priority and tolerations is put back.
+pub(super) fn readmit(old: &Value, pod: &mut Value) {
+    for field in ["priority", "preemptionPolicy"] {
+        if pod["spec"][field].is_null() && !old["spec"][field].is_null() {
+            pod["spec"][field] = old["spec"][field].clone();
+        }
+    }
+    tolerate_for_a_while(pod);
 }
 
 fn tolerate_for_a_while(pod: &mut Value) {
@@ -157,7 +168,7 @@ impl ApiServer {
         Ok(())
     }
 
-    /// `POST pods/NAME/eviction`: a delete that a PodDisruptionBudget may refuse; budgets are read, never computed.
+    /// `POST pods/NAME/eviction`: a delete that a `PodDisruptionBudget` may refuse; budgets are read, never computed.
     pub(super) fn evict(
         &self,
         pods: &ResourceType,

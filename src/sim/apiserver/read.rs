@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::ApiServer;
 use super::encode::Encoder;
 use super::request::{Form, Query};
-use super::resources::ResourceType;
+use super::resources::{Behaviour, ResourceType};
 use super::selectors::Selector;
 use super::status::{ApiError, FieldError, bytes_response};
 use super::store::{HistoryError, Key, Snapshot, Stored};
@@ -52,6 +52,9 @@ impl ApiServer {
             if selector.is_empty() {
                 metadata["remainingItemCount"] = rest.into();
             }
+        }
+        if resource.behaviour == Behaviour::Custom && metadata.get("continue").is_none() {
+            metadata["continue"] = "".into();
         }
         Ok(bytes_response(StatusCode::OK, self.encoder(resource, form).list(&chosen, &metadata)))
     }
@@ -138,10 +141,9 @@ fn encode_token(resource_version: i64, start: &str) -> String {
 }
 
 pub(super) fn invalid_version(query: &Query, why: &str) -> ApiError {
-    let error = FieldError::invalid("resourceVersion", &json!(query.text("resourceVersion")), why);
-    let mut refused = ApiError::invalid("", "", "", std::slice::from_ref(&error));
-    refused.message = error.to_string();
-    refused
+    let text = format!("resourceVersion: Invalid value: {:?}: {why}", query.text("resourceVersion"));
+    // Upstream's cacher parses it for a list, its storage for a watch, and only one of them answers with a Status of its own.
+    if query.flag("watch") { ApiError::plain(500, "", text) } else { ApiError::bad_request(text) }
 }
 
 /// Upstream's `ValidateListOptions` for lists.

@@ -1,5 +1,5 @@
 //! Which resource types the server knows and how each behaves. In: the table below and types registered by code or by a
-//! CustomResourceDefinition. Out: [`ResourceType`] records that routing, storage and discovery read.
+//! `CustomResourceDefinition`. Out: [`ResourceType`] records that routing, storage and discovery read.
 
 use std::sync::Arc;
 
@@ -65,7 +65,7 @@ pub struct ResourceType {
 }
 
 impl ResourceType {
-    /// A type as a CustomResourceDefinition would make it, to be registered by code.
+    /// A type as a `CustomResourceDefinition` would make it, to be registered by code.
     pub fn custom(group: &str, version: &str, kind: &str, plural: &str, namespaced: bool, has_status: bool) -> Self {
         Self {
             group: group.into(),
@@ -202,13 +202,8 @@ impl Registry {
     pub fn add(&mut self, mut added: ResourceType) -> Arc<ResourceType> {
         let known = self.types.iter().find(|known| known.plural == added.plural && known.group == added.group);
         let core_events = (added.behaviour == Behaviour::EventV1).then(|| self.find("", "v1", "events")).flatten();
-        added.table = match known.or(core_events.as_ref()) {
-            Some(known) => known.table,
-            None => {
-                self.tables += 1;
-                TableId(self.tables - 1)
-            }
-        };
+        added.table = known.or(core_events.as_ref()).map_or(TableId(self.tables), |known| known.table);
+        self.tables = self.tables.max(added.table.0 + 1);
         self.types.retain(|known| !(known.plural == added.plural && known.group == added.group && known.version == added.version));
         let added = Arc::new(added);
         self.types.push(added.clone());

@@ -17,7 +17,7 @@ use super::request::{Form, Query, ResourcePath, aggregated_discovery, negotiate}
 use super::resources::{Behaviour, ResourceType};
 use super::status::{ApiError, bytes_response, json_response};
 use super::update::Update;
-use super::{ApiServer, is_dry_run};
+use super::{ApiServer, FieldError, is_dry_run, typed};
 
 const ACCEPTED: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
@@ -55,6 +55,9 @@ impl ApiServer {
         match found {
             Some(resource) if fits_scope(&resource, &call) => self.dispatch(&resource, &call),
             None if call.path.group.is_empty() && call.path.resource == "bindings" => self.legacy_binding(&call),
+            _ if self.resources().iter().any(|row| row.group == call.path.group && row.version == call.path.version) => {
+                Err(ApiError::unknown_resource())
+            }
             _ => Ok(unknown_path()),
         }
     }
@@ -90,8 +93,8 @@ impl ApiServer {
     fn dispatch(self: &Arc<Self>, resource: &Arc<ResourceType>, call: &Call) -> Result<Response<Body>, ApiError> {
         if resource.behaviour == Behaviour::Review {
             return match call.method {
-                Method::POST if call.path.name.is_empty() => self.review(resource, self.read_object(resource, call)?),
-                _ => Err(ApiError::method_not_allowed(resource, verb_of(&call.method))),
+                Method::POST if call.path.name.is_empty() => self.review(resource, Self::read_object(resource, call)?),
+                _ => Err(ApiError::method_not_allowed()),
             };
         }
         match (call.path.name.is_empty(), call.path.subresource.as_str()) {
@@ -106,14 +109,14 @@ impl ApiServer {
         match call.method {
             Method::GET if call.query.flag("watch") => self.watch(resource, namespace, &call.query, call.form),
             Method::GET => self.list(resource, namespace, &call.query, call.form),
-            Method::POST if resource.namespaced && namespace.is_empty() => Err(ApiError::method_not_allowed(resource, "create")),
+            Method::POST if resource.namespaced && namespace.is_empty() => Err(ApiError::method_not_allowed()),
             Method::POST => {
-                let object = self.read_object(resource, call)?;
+                let object = Self::read_object(resource, call)?;
                 let created = self.create_object(resource, namespace, object, is_dry_run(&call.query)?)?;
                 Ok(bytes_response(StatusCode::CREATED, self.encoder(resource, call.form).object(&created)))
             }
             Method::DELETE => self.delete_collection(resource, namespace, &call.query, &read_delete_options(call)?, call.form),
-            _ => Err(ApiError::method_not_allowed(resource, verb_of(&call.method))),
+            _ => Err(ApiError::method_not_allowed()),
         }
     }
 
@@ -124,7 +127,7 @@ impl ApiServer {
             Method::PUT => self.put(resource, call, ""),
             Method::PATCH => self.patch(resource, call, ""),
             Method::DELETE => self.delete(resource, namespace, name, &read_delete_options(call)?, call.form),
-            _ => Err(ApiError::method_not_allowed(resource, verb_of(&call.method))),
+            _ => Err(ApiError::method_not_allowed()),
         }
     }
 
@@ -132,11 +135,11 @@ impl ApiServer {
         let (namespace, name) = (call.path.namespace.as_str(), call.path.name.as_str());
         match (resource.behaviour, subresource, &call.method) {
             (Behaviour::Pod, "binding", &Method::POST) => {
-                let binding = self.read_value("Binding", "v1", call)?;
+                let binding = Self::read_value("Binding", "v1", call)?;
                 self.bind(resource, namespace, name, &binding, is_dry_run(&call.query)?)
             }
             (Behaviour::Pod, "eviction", &Method::POST) => {
-                let eviction = self.read_value("Eviction", "policy/v1", call)?;
+                let eviction = Self::read_value("Eviction", "policy/v1", call)?;
                 let options = DeleteOptions::read(Some(&eviction["deleteOptions"]), &call.query)?;
                 self.evict(resource, namespace, name, &eviction, &options)
             }
@@ -145,9 +148,10 @@ impl ApiServer {
                 Method::GET => self.get(resource, namespace, name, call.form),
                 Method::PUT => self.put(resource, call, "status"),
                 Method::PATCH => self.patch(resource, call, "status"),
-                _ => Err(ApiError::method_not_allowed(resource, verb_of(method))),
+                _ => Err(ApiError::method_not_allowed()),
             },
-            _ => Ok(unknown_path()),
+            (Behaviour::Pod, "binding" | "eviction", _) | (Behaviour::Namespace, "finalize", _) => Err(ApiError::method_not_allowed()),
+            _ => Err(ApiError::unknown_resource()),
         }
     }
 
@@ -157,13 +161,13 @@ impl ApiServer {
         if call.method != Method::POST || call.path.namespace.is_empty() || !call.path.name.is_empty() {
             return Ok(unknown_path());
         }
-        let binding = self.read_value("Binding", "v1", call)?;
+        let binding = Self::read_value("Binding", "v1", call)?;
         let name = binding["metadata"]["name"].as_str().unwrap_or_default().to_string();
         self.bind(&pods, &call.path.namespace, &name, &binding, is_dry_run(&call.query)?)
     }
 
     fn put(&self, resource: &ResourceType, call: &Call, subresource: &str) -> Result<Response<Body>, ApiError> {
-        let object = self.read_object(resource, call)?;
+        let object = Self::read_object(resource, call)?;
         let update = Update {
             resource,
             namespace: &call.path.namespace,
@@ -179,9 +183,19 @@ impl ApiServer {
 
     fn patch(&self, resource: &ResourceType, call: &Call, subresource: &str) -> Result<Response<Body>, ApiError> {
         let patch = Patch::read(resource, &call.content_type, &call.body)?;
+        if patch.as_created().is_some() && call.query.text("fieldManager").is_empty() {
+            let error = FieldError::required("fieldManager", "is required for apply patch");
+            return Err(ApiError::invalid("PatchOptions", "meta.k8s.io", "", &[error]));
+        }
         let dry_run = is_dry_run(&call.query)?;
         let update = Update { resource, namespace: &call.path.namespace, name: &call.path.name, subresource, is_put: false, dry_run };
-        let result = self.update_object(&update, |object| patch.apply(object));
+        let result = self.update_object(&update, |object| {
+            let patched = patch.apply(object)?;
+            match typed::misfit(resource, &patched) {
+                None => Ok(patched),
+                Some(why) => Err(ApiError::invalid("", "", "", &[FieldError::invalid("patch", &patched, &why)])),
+            }
+        });
         let encoder = self.encoder(resource, call.form);
         match (result, patch.as_created()) {
             (Err(error), Some(object)) if error.code == 404 && subresource.is_empty() => {
@@ -194,12 +208,29 @@ impl ApiServer {
         }
     }
 
-    fn read_object(&self, resource: &ResourceType, call: &Call) -> Result<Value, ApiError> {
-        self.read_value(&resource.kind, &resource.api_version(), call)
+    fn read_object(resource: &ResourceType, call: &Call) -> Result<Value, ApiError> {
+        let mut object = Self::read_value(&resource.kind, &resource.api_version(), call)?;
+        if resource.behaviour == Behaviour::Custom {
+            for (field, words) in [("kind", "Kind"), ("apiVersion", "apiVersion")] {
+                if object[field].as_str().is_none_or(str::is_empty) {
+                    return Err(ApiError::bad_request(format!("Object '{words}' is missing in '{object}'")));
+                }
+            }
+        } else {
+            object["kind"] = resource.kind.clone().into();
+            object["apiVersion"] = resource.api_version().into();
+        }
+        match typed::misfit(resource, &object) {
+            None => Ok(object),
+            Some(why) => {
+                let (kind, version) = (&resource.kind, resource.api_version());
+                Err(ApiError::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")))
+            }
+        }
     }
 
-    /// Decodes a body that has to be of one kind. Kind and apiVersion may be left out for built-in types.
-    fn read_value(&self, kind: &str, api_version: &str, call: &Call) -> Result<Value, ApiError> {
+    /// Decodes a body that has to be of one kind, if it says so at all.
+    fn read_value(kind: &str, api_version: &str, call: &Call) -> Result<Value, ApiError> {
         let object = decode(&call.content_type, &call.body)?;
         let given_kind = object["kind"].as_str().unwrap_or_default();
         let given_version = object["apiVersion"].as_str().unwrap_or_default();
@@ -244,17 +275,6 @@ fn read_delete_options(call: &Call) -> Result<DeleteOptions, ApiError> {
     }
     let options = decode(&call.content_type, &call.body)?;
     DeleteOptions::read(Some(&options), &call.query)
-}
-
-fn verb_of(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "get",
-        Method::POST => "create",
-        Method::PUT => "update",
-        Method::PATCH => "patch",
-        Method::DELETE => "delete",
-        _ => "proxy",
-    }
 }
 
 /// What is served nowhere gets plain text, as the real server's mux does.

@@ -143,11 +143,6 @@ impl Selector {
         self.labels.iter().all(|rule| rule.matches(object))
             && self.fields.iter().all(|rule| (object.field(&rule.label) == rule.value) == rule.equal)
     }
-
-    /// The name that the selector asks for, if it asks for exactly one.
-    pub fn exact_name(&self) -> Option<&str> {
-        self.fields.iter().find(|rule| rule.equal && rule.label == "metadata.name").map(|rule| rule.value.as_str())
-    }
 }
 
 fn parse_fields(resource: &ResourceType, text: &str) -> Result<Vec<FieldRule>, ApiError> {
@@ -155,7 +150,7 @@ fn parse_fields(resource: &ResourceType, text: &str) -> Result<Vec<FieldRule>, A
     for term in text.split(',').filter(|term| !term.is_empty()) {
         let (label, equal, value) =
             split_term(term).ok_or_else(|| ApiError::bad_request(format!("invalid selector: '{text}'; can't understand '{term}'")))?;
-        let label = stored_label(resource, label).ok_or_else(|| ApiError::bad_request(unsupported(resource, text, label)))?;
+        let label = stored_label(resource, label).ok_or_else(|| ApiError::bad_request(unsupported(resource, label)))?;
         rules.push(FieldRule { label, equal, value: value.to_string() });
     }
     Ok(rules)
@@ -168,12 +163,17 @@ fn split_term(term: &str) -> Option<(&str, bool, &str)> {
     term.split_once("==").or_else(|| term.split_once('=')).map(|(label, value)| (label, true, value))
 }
 
-fn unsupported(resource: &ResourceType, _text: &str, label: &str) -> String {
+fn unsupported(resource: &ResourceType, label: &str) -> String {
     match resource.behaviour {
-        Behaviour::Pod | Behaviour::Node | Behaviour::Namespace | Behaviour::Secret | Behaviour::EventCore => {
+        Behaviour::Pod
+        | Behaviour::Node
+        | Behaviour::Namespace
+        | Behaviour::Secret
+        | Behaviour::EventCore
+        | Behaviour::EventV1
+        | Behaviour::Custom => {
             format!("field label not supported: {label}")
         }
-        Behaviour::EventV1 => format!("field label not supported: {label}"),
         _ => format!("{label:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
     }
 }

@@ -16,7 +16,7 @@ pub struct ApiError {
     /// For people.
     pub message: String,
     /// `details` of the Status, or null.
-    pub details: Value,
+    pub details: Box<Value>,
     /// `metadata.continue` of the Status: set when a list token has expired but the remainder can be had.
     pub continue_token: Option<String>,
 }
@@ -82,7 +82,7 @@ pub fn aggregate(errors: &[FieldError]) -> String {
 
 impl ApiError {
     fn new(code: u16, reason: &'static str, message: String, details: Value) -> Self {
-        Self { code, reason, message, details, continue_token: None }
+        Self { code, reason, message, details: Box::new(details), continue_token: None }
     }
 
     fn of_resource(code: u16, reason: &'static str, resource: &ResourceType, name: &str, message: String) -> Self {
@@ -105,6 +105,12 @@ impl ApiError {
         Self::of_resource(409, "Conflict", resource, name, message)
     }
 
+    /// 409 of a delete whose preconditions fail; upstream names the kind here.
+    pub fn delete_conflict(resource: &ResourceType, name: &str, why: &str) -> Self {
+        let message = format!("Operation cannot be fulfilled on {} {name:?}: {why}", resource.qualified_kind());
+        Self::new(409, "Conflict", message, details_of(name, &resource.group, &resource.kind))
+    }
+
     /// 409 of a binding; upstream names the resource `pods/binding`.
     pub fn binding_conflict(name: &str, why: &str) -> Self {
         let message = format!("Operation cannot be fulfilled on pods/binding {name:?}: {why}");
@@ -123,7 +129,9 @@ impl ApiError {
 
     /// 422 for an object of a served type.
     pub fn invalid_object(resource: &ResourceType, name: &str, errors: &[FieldError]) -> Self {
-        Self::invalid(&resource.kind, &resource.group, name, errors)
+        // Events are validated in their core form, whichever group they came by.
+        let group = if resource.kind == "Event" { "" } else { &resource.group };
+        Self::invalid(&resource.kind, group, name, errors)
     }
 
     /// 403.
@@ -138,14 +146,23 @@ impl ApiError {
     }
 
     /// 405.
-    pub fn method_not_allowed(resource: &ResourceType, verb: &str) -> Self {
-        let message = format!("{verb} is not supported on resources of kind {:?}", resource.qualified());
-        Self::new(405, "MethodNotAllowed", message, details_of("", &resource.group, &resource.plural))
+    pub fn method_not_allowed() -> Self {
+        Self::new(405, "MethodNotAllowed", "the server does not allow this method on the requested resource".into(), json!({}))
+    }
+
+    /// 404 for a resource that its group does not have.
+    pub fn unknown_resource() -> Self {
+        Self::new(404, "NotFound", "the server could not find the requested resource".into(), json!({}))
     }
 
     /// 413.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {}", message.into()), Value::Null)
+    }
+
+    /// 415 of a patch: refused by upstream's router, before it knows what is served.
+    pub fn unsupported_patch_type() -> Self {
+        Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type".into(), json!({}))
     }
 
     /// 415.
@@ -203,7 +220,7 @@ impl ApiError {
             status["reason"] = json!(self.reason);
         }
         if !self.details.is_null() {
-            status["details"] = self.details.clone();
+            status["details"] = (*self.details).clone();
         }
         status["code"] = json!(self.code);
         status

@@ -245,8 +245,7 @@ impl Store {
         }
         let start = table.history.partition_point(|change| change.resource_version <= after);
         let changes: Vec<_> = table.history.iter().skip(start).take(max).cloned().collect();
-        let complete = start + changes.len() == table.history.len();
-        let known = if complete { inner.resource_version } else { changes.last().map_or(after, |change| change.resource_version) };
+        let known = changes.last().map_or(after, |change| change.resource_version);
         Ok((changes, known.max(after)))
     }
 

@@ -98,23 +98,20 @@ fn merge_list(entry: &mut Value, name: &str, changes: &[Value]) -> Result<(), Ap
     let replaces = changes.iter().any(|change| change["$patch"] == "replace");
     let plain: Vec<Value> = changes.iter().filter(|change| change["$patch"] != "replace").cloned().collect();
     if PRIMITIVE_SETS.contains(&name) && !replaces {
-        let mut merged = present;
-        for value in plain {
-            if !merged.contains(&value) {
-                merged.push(value);
-            }
-        }
-        *entry = Value::Array(merged);
+        let added = plain.iter().filter(|value| !present.contains(value));
+        let merged = present.iter().chain(added).cloned().collect();
+        *entry = Value::Array(in_patch_order(merged, &plain, &present, Value::clone));
         return Ok(());
     }
     match merge_key(name, if plain.is_empty() { &present } else { &plain }) {
-        Some(key) if !replaces => *entry = Value::Array(merge_keyed(present, key, &plain)?),
+        Some(key) if !replaces => *entry = Value::Array(merge_keyed(&present, key, &plain)?),
         _ => *entry = Value::Array(plain.iter().map(strip_directives).collect()),
     }
     Ok(())
 }
 
-fn merge_keyed(mut items: Vec<Value>, key: &str, changes: &[Value]) -> Result<Vec<Value>, ApiError> {
+fn merge_keyed(present: &[Value], key: &str, changes: &[Value]) -> Result<Vec<Value>, ApiError> {
+    let mut items = present.to_vec();
     for change in changes {
         let Some(wanted) = change.get(key) else {
             let text = format!("map: {change} does not contain declared merge key: {key}");
@@ -132,7 +129,25 @@ fn merge_keyed(mut items: Vec<Value>, key: &str, changes: &[Value]) -> Result<Ve
             }
         }
     }
-    Ok(items)
+    let identity = |item: &Value| item.get(key).cloned().unwrap_or_default();
+    Ok(in_patch_order(items, changes, present, identity))
+}
+
+/// Upstream's `normalizeElementOrder`: elements that the patch names in its order, the others in theirs; of two heads the patched one goes first unless both
+/// were there before and stood the other way round.
+fn in_patch_order(items: Vec<Value>, patch: &[Value], before: &[Value], identity: impl Fn(&Value) -> Value) -> Vec<Value> {
+    let rank = |list: &[Value], item: &Value| list.iter().position(|other| identity(other) == identity(item));
+    let (mut patched, others): (Vec<Value>, Vec<Value>) = items.into_iter().partition(|item| rank(patch, item).is_some());
+    patched.sort_by_key(|item| rank(patch, item));
+    let (mut patched, mut others) = (patched.into_iter().peekable(), others.into_iter().peekable());
+    let mut merged = Vec::new();
+    while let (Some(left), Some(right)) = (others.peek(), patched.peek()) {
+        let left_first = matches!((rank(before, left), rank(before, right)), (Some(left), Some(right)) if left < right);
+        merged.extend(if left_first { others.next() } else { patched.next() });
+    }
+    merged.extend(others);
+    merged.extend(patched);
+    merged
 }
 
 fn strip_directives(value: &Value) -> Value {
@@ -161,21 +176,14 @@ fn delete_from_sets(fields: &mut Map<String, Value>, patch: &Map<String, Value>)
     }
 }
 
-/// `$setElementOrder/LIST`: named elements in that order; the others keep their place behind the named one they followed.
+/// `$setElementOrder/LIST`: the order that the patch wants for elements it may not have touched.
 fn order_elements(fields: &mut Map<String, Value>, patch: &Map<String, Value>) {
     for (name, order) in patch.iter().filter_map(|(name, order)| Some((name.strip_prefix("$setElementOrder/")?, order.as_array()?))) {
         let Some(Value::Array(items)) = fields.get_mut(name) else { continue };
         let key = merge_key(name, items);
         let identity = |item: &Value| key.and_then(|key| item.get(key)).unwrap_or(item).clone();
-        let rank = |item: &Value| order.iter().position(|wanted| identity(wanted) == identity(item));
-        let mut last = 0;
-        let mut ranked: Vec<(usize, usize, Value)> = Vec::with_capacity(items.len());
-        for (at, item) in items.drain(..).enumerate() {
-            last = rank(&item).unwrap_or(last);
-            ranked.push((last, at, item));
-        }
-        ranked.sort_by_key(|(rank, at, _)| (*rank, *at));
-        items.extend(ranked.into_iter().map(|(_, _, item)| item));
+        let before = items.clone();
+        *items = in_patch_order(std::mem::take(items), order, &before, identity);
     }
 }
 
@@ -213,7 +221,12 @@ mod tests {
                 json!({"tolerations": [{"key": "b"}]}),
             ),
             ("taints are atomic", json!({"taints": [{"key": "a"}]}), json!({"taints": [{"key": "b"}]}), json!({"taints": [{"key": "b"}]})),
-            ("a set grows", json!({"finalizers": ["a"]}), json!({"finalizers": ["b", "a"]}), json!({"finalizers": ["a", "b"]})),
+            (
+                "a set grows, named values first",
+                json!({"finalizers": ["a"]}),
+                json!({"finalizers": ["b", "a"]}),
+                json!({"finalizers": ["b", "a"]}),
+            ),
             (
                 "a set shrinks",
                 json!({"finalizers": ["a", "b"]}),

@@ -7,11 +7,13 @@ use super::resources::ResourceType;
 /// Column name, type, format, priority (1: only with `-o wide`).
 type Column = (&'static str, &'static str, &'static str, u8);
 
+/// The cells of an object's row; the number is the present moment in seconds since 1970.
+type Cells = fn(&Value, i64) -> Vec<Value>;
+
 /// How a type is printed.
 pub(super) struct Printer {
     columns: &'static [Column],
-    /// Cells of a row; the number is the present moment in seconds since 1970.
-    pub(super) cells: fn(&Value, i64) -> Vec<Value>,
+    pub(super) cells: Cells,
 }
 
 const NAME: Column = ("Name", "string", "name", 0);
@@ -67,7 +69,7 @@ const PLAIN: &[Column] = &[NAME, ("Created At", "date", "", 0)];
 
 /// The printer of a type; those without one of their own print name and creation time, as custom resources do.
 pub(super) fn printer(resource: &ResourceType) -> Printer {
-    let (columns, cells): (&'static [Column], fn(&Value, i64) -> Vec<Value>) = match (resource.group.as_str(), resource.plural.as_str()) {
+    let (columns, cells): (&'static [Column], Cells) = match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => (POD, pod),
         ("", "nodes") => (NODE, node),
         ("" | "events.k8s.io", "events") => (EVENT, event),

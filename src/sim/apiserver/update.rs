@@ -9,7 +9,7 @@ use super::create::{check_name, must_have_version};
 use super::resources::{Behaviour, ResourceType};
 use super::status::{ApiError, FieldError};
 use super::store::{Key, Stored, Transaction};
-use super::{ApiServer, defaults, events, validate};
+use super::{ApiServer, defaults, events, pods, validate};
 
 const LOST_UPDATE: &str = "the object has been modified; please apply your changes to the latest version and try again";
 
@@ -41,7 +41,7 @@ impl ApiServer {
             let shown = if resource.behaviour == Behaviour::EventV1 { events::to_events_v1(&old) } else { old.clone() };
             let changed = change(&shown)?;
             let changed = if resource.behaviour == Behaviour::EventV1 { events::to_core(&changed) } else { changed };
-            let new = self.checked(update, &old, changed)?;
+            let new = Self::checked(update, &old, changed)?;
             if deletes(&old, &new) {
                 let stored = Arc::new(Stored::unsaved(key.clone(), &new, resource.table));
                 if !update.dry_run {
@@ -81,7 +81,7 @@ impl ApiServer {
     }
 
     /// The new object, after all checks, as it would be stored (with the old resourceVersion).
-    fn checked(&self, update: &Update<'_>, old: &Value, mut new: Value) -> Result<Value, ApiError> {
+    fn checked(update: &Update<'_>, old: &Value, mut new: Value) -> Result<Value, ApiError> {
         let resource = update.resource;
         check_name(&new, update.name)?;
         let metadata = &new["metadata"];
@@ -89,13 +89,16 @@ impl ApiServer {
         if resource.namespaced && !namespace.is_empty() && namespace != update.namespace {
             return Err(ApiError::bad_request("the namespace of the provided object does not match the namespace sent on the request"));
         }
-        self.check_preconditions(update, old, metadata)?;
+        check_preconditions(update, old, metadata)?;
         if resource.namespaced {
             new["metadata"]["namespace"] = update.namespace.into();
         }
         let mut new = defaults::in_order(resource, new);
         defaults::tidy(resource, &mut new);
         defaults::apply(resource, &mut new);
+        if resource.behaviour == Behaviour::Pod && update.subresource.is_empty() {
+            pods::readmit(old, &mut new);
+        }
         keep_untouchable(update, old, &mut new);
         if old["metadata"]["deletionTimestamp"].is_string() {
             let added = added_finalizers(old, &new);
@@ -110,24 +113,27 @@ impl ApiServer {
         let errors = validate::update(resource, update.subresource, old, &new);
         if errors.is_empty() { Ok(new) } else { Err(ApiError::invalid_object(resource, update.name, &errors)) }
     }
+}
 
-    fn check_preconditions(&self, update: &Update<'_>, old: &Value, metadata: &Value) -> Result<(), ApiError> {
-        let resource = update.resource;
-        let given_uid = metadata["uid"].as_str().unwrap_or_default();
-        let known_uid = old["metadata"]["uid"].as_str().unwrap_or_default();
-        if update.is_put && !given_uid.is_empty() && given_uid != known_uid {
-            return Err(ApiError::conflict(
-                resource,
-                update.name,
-                &uid_mismatch(resource, update.namespace, update.name, given_uid, known_uid),
-            ));
+fn check_preconditions(update: &Update<'_>, old: &Value, metadata: &Value) -> Result<(), ApiError> {
+    let resource = update.resource;
+    let given_uid = metadata["uid"].as_str().unwrap_or_default();
+    let known_uid = old["metadata"]["uid"].as_str().unwrap_or_default();
+    if update.is_put && !given_uid.is_empty() && given_uid != known_uid {
+        return Err(ApiError::conflict(
+            resource,
+            update.name,
+            &uid_mismatch(resource, update.namespace, update.name, given_uid, known_uid),
+        ));
+    }
+    match metadata["resourceVersion"].as_str().unwrap_or_default() {
+        "" | "0" if resource.unconditional_update() => Ok(()),
+        "" | "0" => Err(must_have_version(resource, update.name)),
+        given if old["metadata"]["resourceVersion"] == given => Ok(()),
+        given if given.parse::<u64>().is_err() => {
+            Err(ApiError::plain(500, "", format!("strconv.ParseUint: parsing {given:?}: invalid syntax")))
         }
-        match metadata["resourceVersion"].as_str().unwrap_or_default() {
-            "" | "0" if resource.unconditional_update() => Ok(()),
-            "" | "0" => Err(must_have_version(resource, update.name)),
-            given if old["metadata"]["resourceVersion"] == given => Ok(()),
-            _ => Err(ApiError::conflict(resource, update.name, LOST_UPDATE)),
-        }
+        _ => Err(ApiError::conflict(resource, update.name, LOST_UPDATE)),
     }
 }
 
@@ -172,10 +178,10 @@ fn keep_untouchable(update: &Update<'_>, old: &Value, new: &mut Value) {
 fn keep_all_but_status(resource: &ResourceType, old: &Value, new: &mut Value) {
     let mut kept = old.clone();
     kept["status"] = new["status"].take();
-    if resource.behaviour != Behaviour::Custom {
-        kept["metadata"] = new["metadata"].take();
-    } else {
+    if resource.behaviour == Behaviour::Custom {
         kept["metadata"]["resourceVersion"] = new["metadata"]["resourceVersion"].take();
+    } else {
+        kept["metadata"] = new["metadata"].take();
     }
     if resource.behaviour == Behaviour::Pod {
         keep(&old["metadata"], &mut kept["metadata"], "ownerReferences");

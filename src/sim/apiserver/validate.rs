@@ -140,7 +140,7 @@ fn pod_spec(spec: &Value) -> Vec<FieldError> {
     }
     let policy = &spec["restartPolicy"];
     if !matches!(policy.as_str(), None | Some("Always" | "OnFailure" | "Never")) {
-        errors.push(FieldError::not_supported("spec.restartPolicy", policy, &["Always", "Never", "OnFailure"]));
+        errors.push(FieldError::not_supported("spec.restartPolicy", policy, &["Always", "OnFailure", "Never"]));
     }
     if let Some(node) = spec["nodeName"].as_str() {
         errors.extend(subdomain("spec.nodeName", node));
@@ -190,11 +190,9 @@ fn pod_update(old: &Value, new: &Value) -> Vec<FieldError> {
         errors.push(FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
     }
     let old_gates = old["schedulingGates"].as_array().unwrap_or(&empty);
-    let added = new["schedulingGates"].as_array().into_iter().flatten().filter(|gate| !old_gates.contains(gate));
-    let added: Vec<String> = added.filter_map(|gate| gate["name"].as_str().map(|name| format!("{name:?}"))).collect();
-    if !added.is_empty() {
-        let text = format!("only deletion is allowed, but found new scheduling gates: [{}]", added.join(","));
-        errors.push(FieldError::forbidden("spec.schedulingGates", &text));
+    for (at, gate) in new["schedulingGates"].as_array().into_iter().flatten().enumerate().filter(|(_, gate)| !old_gates.contains(gate)) {
+        let text = format!("only deletion is allowed, but found new scheduling gate '{}'", gate["name"].as_str().unwrap_or_default());
+        errors.push(FieldError::forbidden(&format!("spec.schedulingGates[{at}].name"), &text));
     }
     let mut munged = new.clone();
     put_back_updatable(old, &mut munged, !old_gates.is_empty());
@@ -265,7 +263,7 @@ fn event(event: &Value, strict: bool) -> Vec<FieldError> {
                 errors.push(FieldError::invalid(controller_field, &json!(""), QUALIFIED));
             }
             name if !is_name_part(name.split_once('/').map_or(name, |(_, name)| name)) => {
-                errors.push(FieldError::invalid(controller_field, &json!(name), QUALIFIED))
+                errors.push(FieldError::invalid(controller_field, &json!(name), QUALIFIED));
             }
             _ => {}
         }

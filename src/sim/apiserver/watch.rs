@@ -32,7 +32,7 @@ const LAST_BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 /// Where a watch starts.
 enum Start {
     /// With the present state as ADDED events, then everything behind it.
-    State { marked: bool },
+    State,
     /// With what happened after a version.
     After(u64),
 }
@@ -46,9 +46,10 @@ struct Watcher {
     bookmarks: bool,
     /// Everything up to here has been told.
     told: u64,
-    initial: VecDeque<Arc<Stored>>,
-    /// The end of the initial objects has to be marked.
-    mark_initial_end: bool,
+    /// Where `told` stood once the past had been caught up with: upstream sends bookmarks only for what is newer.
+    caught_up: Option<u64>,
+    /// The present state while it is being told; its end is marked.
+    initial: Option<VecDeque<Arc<Stored>>>,
     signal: Receiver<u64>,
     deadline: Instant,
     next_bookmark: Instant,
@@ -72,12 +73,13 @@ impl ApiServer {
         let length = seconds.map_or_else(|| self.ids.up_to_double(self.options.watch_timeout_min), Duration::from_secs);
         let signal = self.store.subscribe(resource.table).ok_or_else(|| ApiError::internal("the type has no table"))?;
         let (initial, told) = match start {
-            Start::State { .. } => {
+            Start::State => {
                 let snapshot = self.store.snapshot(resource.table, namespace, None);
                 let snapshot = snapshot.unwrap_or(Snapshot { resource_version: 0, objects: Vec::new() });
-                (snapshot.objects.into_iter().filter(|stored| selector.matches(&stored.selectable)).collect(), snapshot.resource_version)
+                let selected = snapshot.objects.into_iter().filter(|stored| selector.matches(&stored.selectable));
+                (Some(selected.collect()), snapshot.resource_version)
             }
-            Start::After(version) => (VecDeque::new(), version),
+            Start::After(version) => (None, version),
         };
         if let Err(HistoryError::TooOld { oldest }) = self.store.changes(resource.table, told, 0) {
             return Ok(stream_response(error_line(&ApiError::expired(format!("too old resource version: {told} ({oldest})")))));
@@ -91,8 +93,8 @@ impl ApiServer {
             form,
             bookmarks: query.flag("allowWatchBookmarks"),
             told,
+            caught_up: None,
             initial,
-            mark_initial_end: matches!(start, Start::State { marked: true }),
             signal,
             deadline: now + length,
             next_bookmark: now + self.options.bookmark_interval,
@@ -106,9 +108,10 @@ impl ApiServer {
 fn start_of(query: &Query, version: Option<u64>, current: u64) -> Start {
     let initial = query.has("sendInitialEvents");
     match version {
-        _ if initial && query.flag("sendInitialEvents") => Start::State { marked: true },
+        _ if initial && query.flag("sendInitialEvents") => Start::State,
         None | Some(0) if initial => Start::After(current),
-        None | Some(0) => Start::State { marked: false },
+        // Upstream's default for old clients: initial events, and their end is marked as well.
+        None | Some(0) => Start::State,
         Some(version) => Start::After(version),
     }
 }
@@ -160,6 +163,7 @@ impl Watcher {
             if self.ended {
                 return None;
             }
+            self.caught_up.get_or_insert(self.told);
             let wake = self.deadline.min(self.bookmark_due());
             tokio::select! {
                 biased;
@@ -169,7 +173,9 @@ impl Watcher {
                         return None;
                     }
                     self.next_bookmark = Instant::now() + self.server.options.bookmark_interval;
-                    return Some(self.bookmark_line(false));
+                    if self.caught_up.is_some_and(|start| self.told > start) {
+                        return Some(self.bookmark_line(false));
+                    }
                 }
             }
         }
@@ -185,28 +191,26 @@ impl Watcher {
     }
 
     fn initial_frame(&mut self) -> Option<Bytes> {
-        if self.initial.is_empty() && !self.mark_initial_end {
-            return None;
-        }
-        let count = self.initial.len().min(INITIAL_BATCH_MAX);
-        let objects: Vec<_> = self.initial.drain(..count).collect();
+        let initial = self.initial.as_mut()?;
+        let objects: Vec<_> = initial.drain(..initial.len().min(INITIAL_BATCH_MAX)).collect();
+        let complete = initial.is_empty();
         let mut frame = BytesMut::new();
         for stored in objects {
             frame.extend_from_slice(&self.line("ADDED", &stored));
         }
-        if self.initial.is_empty() && std::mem::take(&mut self.mark_initial_end) && self.bookmarks {
-            frame.extend_from_slice(&self.bookmark_line(true));
+        if complete {
+            self.initial = None;
+            if self.bookmarks {
+                frame.extend_from_slice(&self.bookmark_line(true));
+            }
         }
         (!frame.is_empty()).then(|| frame.freeze())
     }
 
     fn history_frame(&mut self) -> Option<Bytes> {
-        let (changes, told) = match self.server.store.changes(self.resource.table, self.told, BATCH_MAX) {
-            Ok(read) => read,
-            Err(_) => {
-                self.ended = true;
-                return None;
-            }
+        let Ok((changes, told)) = self.server.store.changes(self.resource.table, self.told, BATCH_MAX) else {
+            self.ended = true;
+            return None;
         };
         let mut frame = BytesMut::new();
         for change in &changes {
@@ -256,7 +260,7 @@ impl Watcher {
             metadata["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let object = match self.form {
-            Form::Object => bookmark_object(&self.resource, metadata),
+            Form::Object => bookmark_object(&self.resource, &metadata),
             Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
             Form::Table(_) => {
                 json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "columnDefinitions": [], "rows": []})
@@ -267,7 +271,7 @@ impl Watcher {
 }
 
 /// An object of the type with nothing but its version, printed with the fields that Go prints even when empty.
-fn bookmark_object(resource: &ResourceType, metadata: Value) -> Value {
+fn bookmark_object(resource: &ResourceType, metadata: &Value) -> Value {
     let mut object = json!({"kind": resource.kind, "apiVersion": resource.api_version(), "metadata": metadata});
     super::defaults::fill_always_printed(&mut object);
     object
