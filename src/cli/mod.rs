@@ -6,6 +6,7 @@
 mod config;
 mod explain;
 mod files;
+mod run;
 
 use std::process::ExitCode;
 
@@ -21,6 +22,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Schedule pods on a cluster
+    Run(Box<run::RunArgs>),
     /// Check, describe and write out configuration files
     Config(config::ConfigArgs),
     /// Explain why a pod is pending, or why it goes where it goes
@@ -40,6 +43,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
+        Command::Run(args) => args.run(),
         Command::Config(args) => args.run(),
         Command::Explain(args) => args.run(),
     }
