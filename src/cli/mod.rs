@@ -4,6 +4,8 @@
 //! Errors that reach [`main`] are printed with their causes; what a subcommand finds wrong with its input, it prints itself.
 
 mod config;
+mod explain;
+mod files;
 mod run;
 
 use std::process::ExitCode;
@@ -24,6 +26,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Check, describe and write out configuration files
     Config(config::ConfigArgs),
+    /// Explain why a pod is pending, or why it goes where it goes
+    Explain(explain::ExplainArgs),
 }
 
 /// Runs the program: 0 is success, 1 a refusal or failure that was explained, 2 a wrong command line.
@@ -41,5 +45,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => args.run(),
         Command::Config(args) => args.run(),
+        Command::Explain(args) => args.run(),
     }
 }
