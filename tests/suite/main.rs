@@ -7,6 +7,7 @@ mod engine_worlds;
 mod http_server;
 mod manifests;
 mod metrics_page;
+mod pipeline;
 mod sim_api;
 mod sim_kubelet;
 mod sim_watch;
