@@ -14,6 +14,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     kubernetes::clock::Clock,
@@ -86,16 +87,22 @@ pub struct Driver<M, D, G> {
     dispatch: D,
     /// Told the sizes about once a second.
     publish: G,
+    stop: CancellationToken,
     published: Option<Timestamp>,
 }
 
 impl<M: Machine, D: FnMut(Command), G: FnMut(&Gauges)> Driver<M, D, G> {
     /// Drives `machine` with what comes from `inputs`.
     pub fn new(machine: M, clock: Clock, inputs: mpsc::Receiver<Input>, dispatch: D, publish: G) -> Self {
-        Self { machine, clock, inputs, dispatch, publish, published: None }
+        Self { machine, clock, inputs, dispatch, publish, stop: CancellationToken::new(), published: None }
     }
 
-    /// Runs until nobody can send facts any more. Everything that was sent is taken in first.
+    /// Ends when the token is cancelled, too.
+    pub fn until(self, stop: CancellationToken) -> Self {
+        Self { stop, ..self }
+    }
+
+    /// Runs until nobody can send facts any more, or it is told to stop. Everything that was sent is taken in first.
     pub async fn run(mut self) {
         let mut arrived = Vec::with_capacity(INPUTS_PER_TURN);
         let mut commands = Vec::new();
@@ -107,7 +114,7 @@ impl<M: Machine, D: FnMut(Command), G: FnMut(&Gauges)> Driver<M, D, G> {
             for input in arrived.drain(..) {
                 self.machine.handle(now, input, &mut commands);
             }
-            if self.machine.wants_schedule() {
+            if self.machine.wants_schedule() && !self.stop.is_cancelled() {
                 self.machine.handle(now, Input::Schedule { attempts_max: ATTEMPTS_PER_TURN }, &mut commands);
             }
             commands.drain(..).for_each(&mut self.dispatch);
@@ -117,7 +124,7 @@ impl<M: Machine, D: FnMut(Command), G: FnMut(&Gauges)> Driver<M, D, G> {
 
     /// Fills in what has come; waits only when there is nothing to do. False at the end.
     async fn wait(&mut self, arrived: &mut Vec<Input>) -> bool {
-        if self.machine.wants_schedule() {
+        if self.machine.wants_schedule() && !self.stop.is_cancelled() {
             // Others get their turn between two rounds of decisions.
             tokio::task::yield_now().await;
             while arrived.len() < INPUTS_PER_TURN {
@@ -129,9 +136,15 @@ impl<M: Machine, D: FnMut(Command), G: FnMut(&Gauges)> Driver<M, D, G> {
             }
             return true;
         }
+        let stopping = self.inputs.is_closed();
         let wake = self.machine.next_wake().map(|time| self.clock.instant_of(time));
         tokio::select! {
             biased;
+            () = self.stop.cancelled(), if !stopping => {
+                // What was sent before is still received; nobody can send more.
+                self.inputs.close();
+                true
+            }
             count = self.inputs.recv_many(arrived, INPUTS_PER_TURN) => count > 0,
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {
                 arrived.push(Input::Tick);

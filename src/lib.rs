@@ -10,6 +10,8 @@
 //! all are pure, synchronous and deterministic: no I/O, no clock, no async, no Kubernetes types. Everything that talks stands around them.
 
 #[cfg(feature = "live")]
+pub mod app;
+#[cfg(feature = "live")]
 pub mod cli;
 pub mod config;
 #[cfg(feature = "live")]
@@ -18,6 +20,8 @@ pub mod driver;
 pub mod http;
 #[cfg(feature = "live")]
 pub mod kubernetes;
+#[cfg(feature = "live")]
+pub mod live;
 #[cfg(feature = "live")]
 pub mod metrics;
 pub mod model;

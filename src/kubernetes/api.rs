@@ -100,6 +100,11 @@ impl Api {
         Self { limiter: Some(Arc::new(TokenBucket::new(per_second, burst))), ..self }
     }
 
+    /// The same without the rate limit: a renewal of the lease never waits behind bindings.
+    pub fn unlimited(&self) -> Self {
+        Self { limiter: None, ..self.clone() }
+    }
+
     /// The client itself, for rare calls on typed objects.
     pub fn client(&self) -> Client {
         self.client.clone()

@@ -4,7 +4,13 @@
 //! taken here is for knowing the outcome. A POST is never repeated blindly: after a conflict or an answer that leaves the outcome open (time-out,
 //! 5xx, broken connection) the pod is read back and says what happened.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use serde::Serialize;
@@ -66,6 +72,7 @@ pub struct Binder {
     permission: Permission,
     conditions: ConditionDesk,
     timeout: Duration,
+    outstanding: Arc<AtomicUsize>,
 }
 
 #[derive(Serialize)]
@@ -94,12 +101,17 @@ struct BindingTarget<'a> {
 impl Binder {
     /// Writes through `api` as long as `permission` is granted; conditions that wait on the desk are withdrawn before the binding of their pod.
     pub fn new(api: Api, permission: Permission, conditions: ConditionDesk) -> Self {
-        Self { api, permission, conditions, timeout: BIND_TIMEOUT }
+        Self { api, permission, conditions, timeout: BIND_TIMEOUT, outstanding: Arc::default() }
     }
 
     /// Another time-out for one binding.
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
+    }
+
+    /// Counts down by one for each outcome told, so that a shutdown sees when all are.
+    pub fn counting(self, outstanding: Arc<AtomicUsize>) -> Self {
+        Self { outstanding, ..self }
     }
 
     /// Works until no orders can come any more and the last outcome is told. The engine bounds how many orders wait.
@@ -124,6 +136,7 @@ impl Binder {
                             let outcome = binder.carry_out(work).await;
                             // Nobody listens only when the process ends.
                             let _ = inputs.send(outcome).await;
+                            binder.outstanding.fetch_sub(1, Ordering::AcqRel);
                         });
                     }
                 },

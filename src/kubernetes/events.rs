@@ -45,17 +45,46 @@ const SHORTENED: &str = " ...";
 /// The API's limit on `reportingInstance`, bytes.
 const INSTANCE_BYTES_MAX: usize = 128;
 
+/// News of our own: who leads, which configuration is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Namespace and name of the Lease.
+    pub lease: (String, String),
+    /// Who reports: the first scheduler name that we serve.
+    pub reporter: String,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// One word.
+    pub reason: &'static str,
+    /// For people.
+    pub note: String,
+}
+
+enum Message {
+    Pod(Box<EventOrder>),
+    News(Box<News>),
+}
+
 /// Where events wait for their turn. Cheap to clone.
 #[derive(Clone)]
 pub struct EventDesk {
-    sender: mpsc::Sender<Box<EventOrder>>,
+    sender: mpsc::Sender<Message>,
     metrics: ApiMetrics,
 }
 
 impl EventDesk {
     /// Leaves an event, or drops and counts it when too many wait.
     pub fn put(&self, order: Box<EventOrder>) {
-        if self.sender.try_send(order).is_err() {
+        self.leave(Message::Pod(order));
+    }
+
+    /// Leaves news of our own, about the Lease that stands for all replicas.
+    pub fn tell(&self, news: News) {
+        self.leave(Message::News(Box::new(news)));
+    }
+
+    fn leave(&self, message: Message) {
+        if self.sender.try_send(message).is_err() {
             self.metrics.event_dropped(EventDrop::Full);
         }
     }
@@ -63,7 +92,7 @@ impl EventDesk {
 
 /// Writes what lies on the desk.
 pub struct EventWriter {
-    orders: mpsc::Receiver<Box<EventOrder>>,
+    messages: mpsc::Receiver<Message>,
     table: SeriesTable,
     bucket: TokenBucket,
     sender: Sender,
@@ -78,10 +107,13 @@ struct Sender {
 
 /// A desk and the writer that empties it.
 pub fn event_desk(api: Api, clock: Clock, hostname: &str, per_second: f64) -> (EventDesk, EventWriter) {
-    let (sender, orders) = mpsc::channel(WAITING_MAX);
+    let (sender, messages) = mpsc::channel(WAITING_MAX);
     let desk = EventDesk { sender, metrics: api.metrics().clone() };
     let sender = Sender { api, clock, hostname: hostname.into() };
-    (desk, EventWriter { orders, table: SeriesTable::default(), bucket: TokenBucket::new(per_second, per_second * BURST_SECONDS), sender })
+    (
+        desk,
+        EventWriter { messages, table: SeriesTable::default(), bucket: TokenBucket::new(per_second, per_second * BURST_SECONDS), sender },
+    )
 }
 
 impl EventWriter {
@@ -93,8 +125,12 @@ impl EventWriter {
         loop {
             let writes = tokio::select! {
                 biased;
-                order = self.orders.recv() => match order {
-                    Some(order) => vec![(self.table.record(&order, self.sender.clock.now()), order)],
+                message = self.messages.recv() => match message {
+                    Some(Message::Pod(order)) => vec![(self.table.record(&order, self.sender.clock.now()), order)],
+                    Some(Message::News(news)) => {
+                        self.sender.tell(&news, self.table.name(&news.lease.1, self.sender.clock.now())).await;
+                        continue;
+                    }
                     None => break,
                 },
                 _ = sweep.tick() => self.table.sweep(self.sender.clock.now()),
@@ -127,6 +163,28 @@ impl Sender {
             Write::Nothing => return,
         };
         match written {
+            Ok(()) => self.api.metrics().event_sent(),
+            Err(_) => self.api.metrics().event_dropped(EventDrop::Failed),
+        }
+    }
+
+    async fn tell(&self, news: &News, event_name: String) {
+        let (namespace, name) = &news.lease;
+        let body = json!({
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": event_name, "namespace": namespace},
+            "eventTime": micro_time(self.clock.wall()),
+            "reportingController": news.reporter,
+            "reportingInstance": self.instance(&news.reporter),
+            "action": news.reason,
+            "reason": news.reason,
+            "regarding": {"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "namespace": namespace, "name": name},
+            "note": shortened(&news.note),
+            "type": news.kind,
+        });
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        match self.write(Method::POST, path, JSON, &body).await {
             Ok(()) => self.api.metrics().event_sent(),
             Err(_) => self.api.metrics().event_dropped(EventDrop::Failed),
         }
@@ -168,8 +226,6 @@ impl Sender {
 
     fn event(&self, order: &EventOrder, name: &str, series: Option<&Series>) -> Value {
         let PodRef { key, uid, scheduler_name } = &order.pod;
-        let mut instance = format!("{scheduler_name}-{}", self.hostname);
-        instance.truncate(instance.floor_char_boundary(INSTANCE_BYTES_MAX));
         json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
@@ -177,13 +233,19 @@ impl Sender {
             "eventTime": micro_time(self.clock.wall()),
             "series": series.map(|series| self.series(series)),
             "reportingController": &**scheduler_name,
-            "reportingInstance": instance,
+            "reportingInstance": self.instance(scheduler_name),
             "action": order.action,
             "reason": order.reason,
             "regarding": {"kind": "Pod", "apiVersion": "v1", "namespace": &*key.namespace, "name": &*key.name, "uid": &*uid.0},
             "note": shortened(&order.note),
             "type": order.kind,
         })
+    }
+
+    fn instance(&self, reporter: &str) -> String {
+        let mut instance = format!("{reporter}-{}", self.hostname);
+        instance.truncate(instance.floor_char_boundary(INSTANCE_BYTES_MAX));
+        instance
     }
 
     fn series(&self, series: &Series) -> Value {

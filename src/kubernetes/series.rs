@@ -111,8 +111,8 @@ impl SeriesTable {
         }
     }
 
-    /// The pod's name and a number that is the time in nanoseconds, and never twice the same.
-    fn name(&mut self, pod: &str, now: Timestamp) -> String {
+    /// A name for an event: the pod's name and a number that is the time in nanoseconds, and never twice the same.
+    pub fn name(&mut self, pod: &str, now: Timestamp) -> String {
         self.last_name = now.0.saturating_mul(1_000_000).max(self.last_name + 1);
         let pod = &pod[..pod.floor_char_boundary(POD_NAME_BYTES_MAX)];
         format!("{}.{:x}", pod.trim_end_matches(['.', '-']), self.last_name)

@@ -31,7 +31,7 @@ pub const APPLY: &str = "application/apply-patch+yaml";
 /// What a step does.
 pub enum Action {
     /// One request.
-    Call { method: Method, path: String, content_type: &'static str, body: String },
+    Call { method: Method, path: String, content_type: &'static str, accept: &'static str, body: String },
     /// Asks until the answer is 200.
     Await { path: String },
     /// Opens a watch under a name.
@@ -78,11 +78,20 @@ fn step(name: &'static str, action: Action) -> Step {
 }
 
 fn call(name: &'static str, method: Method, path: &str, content_type: &'static str, body: impl ToString) -> Step {
-    step(name, Action::Call { method, path: path.to_string(), content_type, body: body.to_string() })
+    step(name, Action::Call { method, path: path.to_string(), content_type, accept: "", body: body.to_string() })
 }
 
 fn get(name: &'static str, path: &str) -> Step {
     call(name, Method::GET, path, "", "")
+}
+
+/// A GET with an Accept header.
+fn get_as(name: &'static str, path: &str, wanted: &'static str) -> Step {
+    let mut asked = get(name, path);
+    if let Action::Call { accept, .. } = &mut asked.action {
+        *accept = wanted;
+    }
+    asked
 }
 
 fn post(name: &'static str, path: &str, body: Value) -> Step {
@@ -174,6 +183,8 @@ pub fn script() -> Vec<Step> {
     steps.extend(custom_types());
     steps.extend(ending_watches());
     steps.extend(other_types());
+    steps.extend(other_forms());
+    steps.extend(more_of_lists_and_writes());
     steps.extend(clean_up());
     steps
 }
@@ -307,7 +318,7 @@ fn bad_bodies() -> Vec<Step> {
         put("PUT on a collection", PODS, pod("x")),
         post("POST on an object", &at(PODS, "p1"), pod("p1")),
         post("POST a namespaced object outside of namespaces", "/api/v1/pods", pod("x")),
-        call("an answer in a form that is not served", Method::GET, &at(PODS, "p1"), "", ""),
+        get_as("an answer in a form that is not served", &at(PODS, "p1"), "text/plain"),
     ]
 }
 
@@ -787,6 +798,141 @@ fn other_types() -> Vec<Step> {
     ]
 }
 
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+
+fn other_forms() -> Vec<Step> {
+    vec![
+        post("a pod to print", PODS, pod_with("printed", "/spec/nodeName", json!("script-node-a"))),
+        patch(
+            "it runs",
+            &format!("{PODS}/printed/status"),
+            MERGE,
+            json!({"status": {"phase": "Running", "podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}],
+            "containerStatuses": [{"name": "main", "ready": true, "started": true, "restartCount": 1, "image": "i", "imageID": "", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}}),
+        ),
+        get_as("pods as a table", PODS, TABLE),
+        get_as("one pod as a table", &at(PODS, "printed"), TABLE),
+        get_as("a table with whole objects", &format!("{PODS}?includeObject=Object&fieldSelector=metadata.name%3Dprinted"), TABLE),
+        get_as("a table without objects", &format!("{PODS}?includeObject=None&fieldSelector=metadata.name%3Dprinted"), TABLE),
+        get_as("nodes as a table", NODES, TABLE),
+        get_as("events as a table", CORE_EVENTS, TABLE),
+        get_as("new events as a table", EVENTS, TABLE),
+        get_as("a namespace as a table", "/api/v1/namespaces/api-script", TABLE),
+        get_as("leases as a table", LEASES, TABLE),
+        post(
+            "a low class",
+            "/apis/scheduling.k8s.io/v1/priorityclasses",
+            json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "script-low"}, "value": -5, "preemptionPolicy": "Never"}),
+        ),
+        get_as("a priority class as a table", "/apis/scheduling.k8s.io/v1/priorityclasses/script-low", TABLE),
+        delete("the low class goes", "/apis/scheduling.k8s.io/v1/priorityclasses/script-low", Value::Null),
+        get_as("metadata of one", &at(PODS, "printed"), METADATA),
+        get_as("metadata of a list", &format!("{PODS}?fieldSelector=metadata.name%3Dprinted"), METADATA_LIST),
+        delete("it ends", &at(PODS, "printed"), json!({"gracePeriodSeconds": 0})),
+    ]
+}
+
+fn more_of_lists_and_writes() -> Vec<Step> {
+    let (map, node) = (at(CONFIG_MAPS, "w3"), at(NODES, "script-node-a"));
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l3"}, "spec": {"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.000000Z"}});
+    let storage_class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "script-fast"}, "provisioner": "example.com/disk"});
+    vec![
+        get("a list of a version to come", &format!("{CONFIG_MAPS}?resourceVersion=999999999")),
+        get("an exact list of a version to come", &format!("{CONFIG_MAPS}?resourceVersion=999999999&resourceVersionMatch=Exact")),
+        get("a limit at any version", &format!("{CONFIG_MAPS}?limit=1&resourceVersion=0")),
+        get("a limit of nothing", &format!("{CONFIG_MAPS}?limit=0&fieldSelector=metadata.name%3Dw3")),
+        get("a negative limit", &format!("{CONFIG_MAPS}?limit=-1&fieldSelector=metadata.name%3Dw3")),
+        get("two selectors", &format!("{PODS}?labelSelector=app%3Dweb&fieldSelector=spec.nodeName!%3D,status.phase%3DPending")),
+        put("dry-run update", &format!("{map}?dryRun=All"), config_map("w3")),
+        patch("dry-run patch", &format!("{map}?dryRun=All"), MERGE, json!({"data": {"dry": "run"}})),
+        get("nothing came of it", &map),
+        delete("delete options as kubectl sends them", &map, json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background", "dryRun": ["All"]})),
+        delete("a dry run in the query does not count beside a body", &format!("{}?dryRun=All", at(CONFIG_MAPS, "w4")), json!({"propagationPolicy": "Background"})),
+        get("so it is gone", &at(CONFIG_MAPS, "w4")),
+        delete("delete options of another kind", &map, json!({"kind": "Pod", "apiVersion": "v1"})).free_wording(),
+        delete("delete with the right version only", &map, json!({"preconditions": {"resourceVersion": "7"}})),
+        put(
+            "update a node's spec and status",
+            &node,
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "script-node-a", "labels": {"kubernetes.io/arch": "amd64"}}, "spec": {"unschedulable": true}, "status": {"capacity": {"cpu": "99"}}}),
+        ),
+        put(
+            "update a node's status",
+            &format!("{node}/status"),
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "script-node-a"}, "status": {"capacity": {"cpu": "8", "pods": "10"}, "allocatable": {"cpu": "7", "pods": "10"}}}),
+        ),
+        patch(
+            "a node's conditions in an order that is not theirs",
+            &format!("{node}/status"),
+            STRATEGIC,
+            json!({"status": {"$setElementOrder/conditions": [{"type": "MemoryPressure"}, {"type": "Ready"}], "conditions": [{"type": "Ready", "status": "False"}, {"type": "MemoryPressure", "status": "False"}]}}),
+        ).free_wording(),
+        patch(
+            "a node's conditions merge by type",
+            &format!("{node}/status"),
+            STRATEGIC,
+            json!({"status": {"$setElementOrder/conditions": [{"type": "MemoryPressure"}, {"type": "Ready"}], "conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "False"}]}}),
+        ),
+        post("a pod for a status update", PODS, pod("st")).saving("st.rv", "/metadata/resourceVersion"),
+        put("update a pod's status", &format!("{PODS}/st/status"), {
+            let mut changed = pod("st");
+            changed["metadata"]["resourceVersion"] = json!("${st.rv}");
+            changed["status"] = json!({"phase": "Failed", "reason": "Evicted", "message": "gone"});
+            changed
+        }),
+        put("update it with the old version", &format!("{PODS}/st/status"), {
+            let mut changed = pod("st");
+            changed["metadata"]["resourceVersion"] = json!("${st.rv}");
+            changed
+        }),
+        post("create a lease", LEASES, lease),
+        patch("a lease by merge patch", &at(LEASES, "l3"), MERGE, json!({"spec": {"holderIdentity": "b", "leaseTransitions": 1}})),
+        patch("a lease released", &at(LEASES, "l3"), MERGE, json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})),
+        post("an event that nobody reports", EVENTS, {
+            let mut event = event("e5");
+            event["reportingController"] = json!("");
+            event
+        }),
+        post("an event without a time", EVENTS, {
+            let mut event = event("e6");
+            event["eventTime"] = Value::Null;
+            event
+        }),
+        post("an event about something elsewhere", EVENTS, {
+            let mut event = event("e7");
+            event["regarding"]["namespace"] = json!("default");
+            event
+        }),
+        post("an event with a long note", EVENTS, {
+            let mut event = event("e8");
+            event["note"] = json!("x".repeat(1025));
+            event
+        }),
+        post("a storage class", "/apis/storage.k8s.io/v1/storageclasses", storage_class),
+        delete("a storage class goes", "/apis/storage.k8s.io/v1/storageclasses/script-fast", Value::Null),
+        post(
+            "a token review",
+            "/apis/authentication.k8s.io/v1/tokenreviews",
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {}}),
+        )
+        .free_wording(),
+        post(
+            "an access review of a path",
+            "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+            json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {"user": "x", "groups": ["system:masters"], "nonResourceAttributes": {"path": "/metrics", "verb": "get"}}}),
+        ),
+        post(
+            "a body over the limit",
+            CONFIG_MAPS,
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "big"}, "data": {"x": "y".repeat(3 * 1024 * 1024)}}),
+        ),
+        call("an unknown method", Method::OPTIONS, PODS, "", "").free_wording(),
+        delete("two of a collection by field", &format!("{PODS}?fieldSelector=status.phase%3DFailed"), Value::Null),
+    ]
+}
+
 fn clean_up() -> Vec<Step> {
     vec![
         delete("pods go", &format!("{PODS}?gracePeriodSeconds=0"), Value::Null),
@@ -817,6 +963,11 @@ pub async fn transcript(client: &kube::Client, quiet: Duration) -> Vec<Value> {
     lines
 }
 
+/// A bookmark that does not mark the end of the initial events.
+fn is_plain_bookmark(event: &Value) -> bool {
+    event["type"] == "BOOKMARK" && event["object"]["metadata"]["annotations"].is_null()
+}
+
 fn merge_into(line: &mut Value, answer: Value) {
     for (field, value) in answer.as_object().into_iter().flatten() {
         line[field] = value.clone();
@@ -833,9 +984,10 @@ struct Runner {
 impl Runner {
     async fn run(&mut self, step: &Step) -> Result<Value, String> {
         match &step.action {
-            Action::Call { method, path, content_type, body } => {
+            Action::Call { method, path, content_type, accept, body } => {
                 let (path, body) = (self.filled(path), self.filled(body));
-                let (code, mut answer) = self.send(method.clone(), &path, content_type, body).await?;
+                let (code, mut answer) =
+                    self.send(method.clone(), &path, [(header::CONTENT_TYPE, *content_type), (header::ACCEPT, *accept)], body).await?;
                 for (variable, pointer) in &step.save {
                     let value = answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
                     self.variables.insert(variable, value.to_string());
@@ -852,7 +1004,7 @@ impl Runner {
             }
             Action::Await { path } => {
                 for _ in 0..AWAIT_TRIES {
-                    if self.send(Method::GET, path, "", String::new()).await?.0 == 200 {
+                    if self.send(Method::GET, path, [(header::CONTENT_TYPE, ""), (header::ACCEPT, "")], String::new()).await?.0 == 200 {
                         return Ok(json!({}));
                     }
                     tokio::time::sleep(AWAIT_PAUSE).await;
@@ -864,7 +1016,12 @@ impl Runner {
                 let code = self.open(watch, &path).await?;
                 Ok(json!({"request": format!("WATCH {path}"), "code": code}))
             }
-            Action::Read { watch } => Ok(json!({"watch": watch, "events": self.read(watch, self.quiet).await})),
+            Action::Read { watch } => {
+                let mut events = self.read(watch, self.quiet).await;
+                // Whether one falls due in this moment is a matter of timers; those at a watch's end are not.
+                events.retain(|event| !is_plain_bookmark(event));
+                Ok(json!({"watch": watch, "events": events}))
+            }
             Action::End { watch } => Ok(
                 json!({"watch": watch, "events": self.read(watch, END_WAIT).await, "ended": self.watches.get(watch).is_none_or(mpsc::UnboundedReceiver::is_closed)}),
             ),
@@ -879,10 +1036,16 @@ impl Runner {
         self.variables.iter().fold(text.to_string(), |text, (variable, value)| text.replace(&format!("${{{variable}}}"), value))
     }
 
-    async fn send(&self, method: Method, path: &str, content_type: &str, body: String) -> Result<(u16, Value), String> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: [(header::HeaderName, &str); 2],
+        body: String,
+    ) -> Result<(u16, Value), String> {
         let mut request = Request::builder().method(method).uri(path);
-        if !content_type.is_empty() {
-            request = request.header(header::CONTENT_TYPE, content_type);
+        for (name, value) in headers.into_iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(name, value);
         }
         let request = request.body(Body::from(body.into_bytes())).map_err(|error| error.to_string())?;
         let response = self.client.send(request).await.map_err(|error| error.to_string())?;
@@ -920,8 +1083,7 @@ impl Runner {
         let Some(receiver) = self.watches.get_mut(watch) else { return events };
         while let Ok(Some(event)) = tokio::time::timeout(quiet, receiver.recv()).await {
             // How many bookmarks come in a row is a matter of timers.
-            let is_bookmark = |event: &Value| event["type"] == "BOOKMARK" && event["object"]["metadata"]["annotations"].is_null();
-            if is_bookmark(&event) && events.last().is_some_and(is_bookmark) {
+            if is_plain_bookmark(&event) && events.last().is_some_and(is_plain_bookmark) {
                 events.pop();
             }
             events.push(event);
@@ -976,6 +1138,10 @@ impl Names {
         match value {
             Value::Object(fields) => {
                 fields.shift_remove("managedFields");
+                if fields.contains_key("priority") && fields.contains_key("format") {
+                    // Documentation of a table's column.
+                    fields.shift_remove("description");
+                }
                 let of_object = fields.contains_key("uid");
                 if let Some(Value::String(version)) = fields.get_mut("resourceVersion") {
                     *version = self.version(version, of_object);
@@ -1001,6 +1167,7 @@ impl Names {
 
     fn text(&self, text: &str, field: &str) -> String {
         match field {
+            "cells" if is_age(text) => return "<age>".into(),
             "continue" if !text.is_empty() => return "<token>".into(),
             "request" => return text.split('?').next().unwrap_or_default().split("/gen-").next().unwrap_or_default().to_string(),
             _ => {}
@@ -1022,6 +1189,12 @@ impl Names {
 fn is_time(text: &str) -> bool {
     let bytes = text.as_bytes();
     bytes.len() >= 20 && bytes[4] == b'-' && bytes[10] == b'T' && text.ends_with('Z')
+}
+
+/// `5s`, `2m10s`, `327d`; in the future they are `<invalid>`.
+fn is_age(text: &str) -> bool {
+    let unit = text.chars().last().is_some_and(|letter| matches!(letter, 's' | 'm' | 'h' | 'd' | 'y'));
+    text == "<invalid>" || (unit && text.starts_with(|letter: char| letter.is_ascii_digit()))
 }
 
 /// Numbers in messages about versions: `record (123)`, `too old resource version: 1 (123)`, `ResourceVersion in object meta: 123`.

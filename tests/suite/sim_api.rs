@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::api_script::{QUIET, transcript};
 
-/// Recorded by `tests/cluster` (or the ignored test below) from a fresh kube-apiserver.
+/// Recorded by `tests/cluster/api_script.rs`, which compares the two servers directly where there is a real one.
 const RECORDED: &str = include_str!("../golden/api_script.kube-apiserver-1.37.1.jsonl");
 
 #[tokio::test(start_paused = true)]
@@ -40,19 +40,6 @@ async fn the_script_over_tcp() {
     let differing: Vec<&Value> = lines.iter().zip(&recorded).filter(|(ours, real)| ours != real).map(|(ours, _)| &ours["step"]).collect();
     assert!(differing.is_empty(), "{differing:?}");
     server.abort();
-}
-
-/// Records the transcript of a real server that has nothing in it yet: a tool for when the script changes.
-#[tokio::test]
-#[ignore = "records from a real API server: set API_SCRIPT_KUBECONFIG and API_SCRIPT_OUT"]
-async fn record_from_a_real_server() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let path = std::env::var("API_SCRIPT_KUBECONFIG").expect("API_SCRIPT_KUBECONFIG");
-    let kubeconfig = kube::config::Kubeconfig::read_from(path).expect("a kubeconfig");
-    let mut config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await.expect("a config");
-    config.default_retry = false;
-    let lines = transcript(&kube::Client::try_from(config).expect("a client"), QUIET).await;
-    write(Path::new(&std::env::var("API_SCRIPT_OUT").expect("API_SCRIPT_OUT")), &lines);
 }
 
 fn write(path: &Path, lines: &[Value]) {

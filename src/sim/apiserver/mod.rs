@@ -15,6 +15,7 @@ mod events;
 mod openapi;
 mod patch;
 mod pods;
+mod protobuf;
 mod qos;
 mod read;
 mod request;
