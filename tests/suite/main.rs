@@ -3,6 +3,7 @@
 
 mod api_script;
 mod config_files;
+mod documentation;
 mod engine_worlds;
 mod http_server;
 mod manifests;
