@@ -4,5 +4,6 @@
 mod api_script;
 mod engine_worlds;
 mod sim_api;
+mod sim_faults;
 mod sim_kubelet;
 mod sim_watch;
