@@ -10,12 +10,18 @@
 //! all are pure, synchronous and deterministic: no I/O, no clock, no async, no Kubernetes types. Everything that talks stands around them.
 
 #[cfg(feature = "live")]
+pub mod app;
+#[cfg(feature = "live")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "live")]
+pub mod driver;
 #[cfg(feature = "live")]
 pub mod http;
 #[cfg(feature = "live")]
 pub mod kubernetes;
+#[cfg(feature = "live")]
+pub mod live;
 #[cfg(feature = "live")]
 pub mod metrics;
 pub mod model;

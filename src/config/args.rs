@@ -290,13 +290,11 @@ fn default_constraint(
 fn volume_binding(args: &written::VolumeBindingArgs, path: &Path, report: &mut Report) -> spec::VolumeBindingArgs {
     let mut binding = spec::VolumeBindingArgs::default();
     if let Some(seconds) = args.bind_timeout_seconds {
-        match u64::try_from(seconds) {
-            Ok(seconds) => binding.bind_timeout = DurationMs(seconds.saturating_mul(1000)),
-            Err(_) => {
-                let detail = "invalid BindTimeoutSeconds, should not be a negative value";
-                report.invalid(&path.field("bindTimeoutSeconds"), seconds, detail).help("0 means no waiting");
-            }
+        if seconds < 0 {
+            let detail = "invalid BindTimeoutSeconds, should not be a negative value";
+            report.invalid(&path.field("bindTimeoutSeconds"), seconds, detail).help("0 means no waiting");
         }
+        binding.bind_timeout = DurationMs(seconds.unsigned_abs().saturating_mul(1000));
     }
     if !args.shape.is_empty() {
         binding.shape = shape(&args.shape, &path.field("shape"), report);

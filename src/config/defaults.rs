@@ -2,9 +2,9 @@
 
 use crate::model::time::DurationMs;
 
-/// The profile of a KubeSchedulerConfiguration with a single one that has no name: upstream's.
+/// The profile of a `KubeSchedulerConfiguration` with a single one that has no name: upstream's.
 pub const SCHEDULER_NAME: &str = "default-scheduler";
-/// The profile when there is no KubeSchedulerConfiguration at all: pods must ask for it, so that starting Isobar in a cluster changes nothing.
+/// The profile when there is no `KubeSchedulerConfiguration` at all: pods must ask for it, so that starting Isobar in a cluster changes nothing.
 pub const OWN_SCHEDULER_NAME: &str = "isobar-scheduler";
 
 /// Accepted for upstream's sake.
@@ -56,5 +56,5 @@ pub const BIND_ADDRESS: &str = "0.0.0.0";
 pub const SECURE_PORT: u16 = 10259;
 /// Upstream's `--authorization-always-allow-paths`.
 pub const ALWAYS_ALLOW_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
-/// A kubelet takes up to a minute to update a mounted ConfigMap anyway.
+/// A kubelet takes up to a minute to update a mounted `ConfigMap` anyway.
 pub const CONFIG_POLL_INTERVAL: DurationMs = DurationMs::from_secs(10);

@@ -41,8 +41,19 @@ fn check(extender: &wire::Extender, path: &Path, report: &mut Report) {
     if !extender.prioritize_verb.is_empty() && extender.weight <= 0 {
         report.invalid(&path.field("weight"), extender.weight, "must have a positive weight applied to it").help("1 is a good start");
     }
+    if let Some(tls) = &extender.tls_config {
+        check_tls(tls, &path.field("tlsConfig"), report);
+    }
     if let Some(text) = extender.http_timeout.as_ref().filter(|text| duration::parse(text).is_none()) {
         report.invalid_text(&path.field("httpTimeout"), text, "must be zero or positive").help("0s means the default of 5s");
+    }
+}
+
+/// client-go refuses a client that is told both to check and not to check.
+fn check_tls(tls: &wire::ExtenderTls, path: &Path, report: &mut Report) {
+    if tls.insecure && !(tls.ca_file.is_empty() && tls.ca_data.is_empty()) {
+        let detail = "specifying a root certificates file with the insecure flag is not allowed";
+        report.forbidden(&path.field("insecure"), detail).help("remove insecure, or caFile and caData");
     }
 }
 

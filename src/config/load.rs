@@ -214,7 +214,7 @@ impl Whole {
                     let first = sources[self.documents[owner].file].name;
                     let path = Path::root().field(&name);
                     let at = document.root.get(&name).map_or(document.root.at, |entry| entry.name_at);
-                    let message = format!("{name} is set in {} already", shortened(first));
+                    let message = format!("is set in {} already", shortened(first));
                     faults.push(Fault { at, path, message, help: Some("set it in one file; only profiles are joined".to_owned()) });
                 }
                 (None, value) => {
@@ -281,7 +281,7 @@ fn decode(content: &[u8]) -> Result<&str, Undecodable> {
     }
     std::str::from_utf8(content).map_err(|error| {
         let good = &content[..error.valid_up_to()];
-        let line = good.iter().filter(|b| **b == b'\n').count() + 1;
+        let line = good.split(|b| *b == b'\n').count();
         let last = good.iter().rposition(|b| *b == b'\n').map_or(0, |end| end + 1);
         let column = String::from_utf8_lossy(&good[last..]).chars().count() + 1;
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);

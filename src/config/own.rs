@@ -18,7 +18,7 @@ pub struct IsobarConfiguration {
     pub api_version: String,
     /// `IsobarConfiguration`.
     pub kind: String,
-    /// Additions to the profiles of the KubeSchedulerConfiguration, by name.
+    /// Additions to the profiles of the `KubeSchedulerConfiguration`, by name.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub profiles: Vec<OwnProfile>,
     /// Bounds, each with its unit.
@@ -38,8 +38,8 @@ pub struct IsobarConfiguration {
 pub struct OwnProfile {
     /// Names the profile.
     pub scheduler_name: String,
-    /// Which of several best nodes is taken. Default Random: uniform among them. StableRank: a fixed order drawn from node UID and seed, for packing.
-    /// First: node order.
+    /// Which of several best nodes is taken. Default `Random`: uniform among them. `StableRank`: a fixed order drawn from node UID and seed, for packing.
+    /// `First`: node order.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["Random", "StableRank", "First"]))]
     pub tie_break: Option<String>,

@@ -1,15 +1,14 @@
 //! Whether a profile's `plugins` make sense. In: its sets as written. Out: the plugins that run, or findings in the words of upstream's framework.
+//!
+//! Upstream also refuses weights whose sum, times 100, overflows an `int64`; with weights of 31 bits no list is long enough for that.
 
 use super::merge::{self, ALL};
 use super::path::Path;
 use super::report::Report;
 use super::shape::suggestion;
 use super::wire::{Plugin, PluginSet, Plugins};
-use crate::scheduler::profile::{PluginPoints, WeightedPlugin};
+use crate::scheduler::profile::PluginPoints;
 use crate::scheduler::registry::{ExtensionPoint, REMOVED, Registry};
-
-/// Upstream adds weights up as `int64` and refuses what could overflow: 100 times each weight.
-const TOTAL_SCORE_MAX: i64 = i64::MAX;
 
 /// Checks the sets of one profile and expands them. `path` is the profile's.
 pub fn resolve(profile_name: &str, plugins: &Plugins, path: &Path, registry: &Registry, report: &mut Report) -> PluginPoints {
@@ -103,18 +102,6 @@ fn check_points(profile_name: &str, points: &PluginPoints, path: &Path, report: 
         let message = format!("at most one placement generate plugin is allowed for profile with scheduler name {profile_name:?}");
         report.error(&path.field("placementGenerate"), message).help("disable all but one");
     }
-    for (field, plugins) in [("score", &points.score), ("placementScore", &points.placement_score)] {
-        if total_score(plugins).is_none() {
-            report
-                .error(&path.field(field), "total score of Score plugins could overflow")
-                .help("use smaller weights: only their ratio counts");
-        }
-    }
-}
-
-fn total_score(plugins: &[WeightedPlugin]) -> Option<i64> {
-    let sum: i128 = plugins.iter().map(|plugin| i128::from(plugin.weight) * 100).sum();
-    i64::try_from(sum).ok().filter(|sum| *sum <= TOTAL_SCORE_MAX)
 }
 
 /// The queue is one for all profiles, so its order must be, too.

@@ -1,6 +1,6 @@
 //! Taking up edits while running. In: the files' content, each time it was read. Out: nothing new, a new configuration, or why the old one stays.
 //!
-//! Whoever does the reading polls the *content*: a mounted ConfigMap changes by swapping a symlink, which file notifications miss. Profiles, weights,
+//! Whoever does the reading polls the *content*: a mounted `ConfigMap` changes by swapping a symlink, which file notifications miss. Profiles, weights,
 //! arguments, tie-breaks, extenders and limits change live, between two pods. What is built once at start (the client, the election, the endpoint)
 //! keeps its old value, and the change is reported, so that nobody waits for an edit that will not come.
 
@@ -108,7 +108,7 @@ mod tests {
 
     fn started(text: &str) -> Reloader {
         let sources = [Source { name: "f", content: text.as_bytes() }];
-        let good = load(&sources, &Registry::in_tree()).expect("a good file");
+        let good = load(&sources, &Registry::in_tree()).unwrap_or_else(|problems| panic!("{problems}"));
         Reloader::new(&sources, good, Registry::in_tree())
     }
 

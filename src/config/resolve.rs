@@ -44,14 +44,12 @@ pub fn kube_scheduler(written: Option<wire::KubeSchedulerConfiguration>, registr
 
 fn percentage(written: Option<i32>, path: &Path, report: &mut Report) -> Option<u8> {
     let given = written?;
-    match u8::try_from(given) {
-        Ok(percent @ 0..=100) => Some(percent),
-        _ => {
-            let help = "0, or leaving it away, makes Isobar look at all nodes";
-            report.invalid(&path.field("percentageOfNodesToScore"), given, "not in valid range [0-100]").help(help);
-            None
-        }
+    let percent = u8::try_from(given).ok().filter(|percent| *percent <= 100);
+    if percent.is_none() {
+        let help = "0, or leaving it away, makes Isobar look at all nodes";
+        report.invalid(&path.field("percentageOfNodesToScore"), given, "not in valid range [0-100]").help(help);
     }
+    percent
 }
 
 fn profiles(written: &wire::KubeSchedulerConfiguration, silent: bool, registry: &Registry, report: &mut Report) -> Vec<ProfileSpec> {
@@ -114,7 +112,7 @@ fn leader_election(written: wire::LeaderElection, profiles: &[ProfileSpec], repo
     let lock = or(written.resource_lock, defaults::RESOURCE_LOCK);
     let elect = written.leader_elect.unwrap_or(true);
     if elect && lock != defaults::RESOURCE_LOCK {
-        let help = "other locks are gone since Kubernetes 1.27";
+        let help = "there is no other lock";
         report.invalid_text(&path.field("resourceLock"), &lock, "resourceLock value must be \"leases\"").help(help);
     }
     let mut span = |field: &str, text: Option<&String>, default: DurationMs| {
@@ -186,16 +184,17 @@ fn client_connection(written: wire::ClientConnection, report: &mut Report) -> Cl
 
 fn backoff(initial: Option<i64>, max: Option<i64>, report: &mut Report) -> Backoff {
     let (initial_path, max_path) = (Path::root().field("podInitialBackoffSeconds"), Path::root().field("podMaxBackoffSeconds"));
-    // The field that is there is the one to look at.
-    let shown = if max.is_some() { &max_path } else { &initial_path };
+    let max_is_given = max.is_some();
     let (initial, max) = (initial.unwrap_or(defaults::POD_INITIAL_BACKOFF), max.unwrap_or(defaults::POD_MAX_BACKOFF));
     if initial <= 0 {
         report.invalid(&initial_path, initial, "must be greater than 0").help("the default is 1");
     }
-    if max < initial {
-        let help = format!("podInitialBackoffSeconds is {initial}, podMaxBackoffSeconds {max}");
-        let detail = "podMaxBackoffSeconds must be greater than or equal to PodInitialBackoffSeconds";
-        report.invalid(shown, max, detail).help(help);
+    if max < initial && max_is_given {
+        let help = format!("podInitialBackoffSeconds is {initial}");
+        report.invalid(&max_path, max, "must be greater than or equal to PodInitialBackoffSeconds").help(help);
+    } else if max < initial {
+        let help = format!("raise podMaxBackoffSeconds, too: its default is {max}");
+        report.invalid(&initial_path, initial, "must be less than or equal to podMaxBackoffSeconds").help(help);
     }
     for (path, seconds) in [(&initial_path, initial), (&max_path, max)] {
         if seconds > BACKOFF_SECONDS_MAX {

@@ -1,6 +1,6 @@
 //! The rules of `IsobarConfiguration`. In: its wire form. Out: settings, tie-break and seed of profiles, or findings.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use super::path::Path;
 use super::report::Report;

@@ -1,6 +1,6 @@
 //! A configuration that is complete and checked: what `app` and the rooms are started with. In: nothing but `load`. Out: plain values with units.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use super::problem::Problem;
 use super::wire::{ExtenderTls, ManagedResource};

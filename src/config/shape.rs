@@ -55,7 +55,7 @@ impl Checker<'_> {
         }
         let types = types(schema);
         let json = match &node.value {
-            _ if types.is_empty() => return Some(self.anything(node, path)),
+            _ if types.is_empty() => return Some(anything(node)),
             Value::Map(entries) if types.contains(&"object") => Some(self.object(entries, schema, path)),
             Value::List(items) if types.contains(&"array") => Some(self.list(items, &schema["items"], path)),
             Value::Text(text) if types.contains(&"string") => Some(Json::String(text.clone())),
@@ -128,21 +128,19 @@ impl Checker<'_> {
         Json::Array(list)
     }
 
-    /// Where everything is allowed: arguments of out-of-tree plugins.
-    fn anything(&mut self, node: &Node, path: &Path) -> Json {
-        match &node.value {
-            Value::Null => Json::Null,
-            Value::Plain(text) => scalar::resolve(text),
-            Value::Text(text) => Json::String(text.clone()),
-            Value::List(items) => items.iter().enumerate().map(|(i, item)| self.anything(item, &path.index(i))).collect(),
-            Value::Map(entries) => {
-                entries.iter().map(|entry| (entry.name.clone(), self.anything(&entry.value, &path.field(&entry.name)))).collect()
-            }
-        }
-    }
-
     fn fault(&mut self, at: Spot, path: &Path, message: String, help: Option<String>) {
         self.faults.push(Fault { at, path: path.clone(), message, help });
+    }
+}
+
+/// Where everything is allowed: arguments of out-of-tree plugins.
+fn anything(node: &Node) -> Json {
+    match &node.value {
+        Value::Null => Json::Null,
+        Value::Plain(text) => scalar::resolve(text),
+        Value::Text(text) => Json::String(text.clone()),
+        Value::List(items) => items.iter().map(anything).collect(),
+        Value::Map(entries) => entries.iter().map(|entry| (entry.name.clone(), anything(&entry.value))).collect(),
     }
 }
 

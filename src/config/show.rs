@@ -97,6 +97,7 @@ pub fn json(configuration: &Configuration) -> Result<Json, serde_json::Error> {
     Ok(serde_json::json!({ "apiVersion": "v1", "kind": "List", "items": items }))
 }
 
+#[allow(clippy::unnecessary_wraps)] // every field that takes it may be left out
 fn span(duration: DurationMs) -> Option<String> {
     Some(duration::format(duration))
 }

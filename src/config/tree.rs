@@ -10,7 +10,7 @@ use serde_saphyr::granit_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use crate::config::path::{Path, Step};
 
-/// Longest file, in bytes: what a ConfigMap can hold.
+/// Longest file, in bytes: what a `ConfigMap` can hold.
 pub const FILE_BYTES_MAX: usize = 1 << 20;
 /// Most nodes of one file after aliases are expanded: a thousand full profiles. Bounds alias bombs.
 const NODES_MAX: usize = 200_000;
@@ -364,7 +364,7 @@ mod tests {
     fn merge_keys_fill_what_is_absent() {
         let (documents, faults) = read("base: &base {a: 1, b: 2}\nuse:\n  <<: *base\n  b: 3\n");
         assert_eq!(faults, []);
-        let used = &documents[0].get("use").expect("field").value;
+        let Some(Entry { value: used, .. }) = documents[0].get("use") else { panic!("the field is there") };
         assert_eq!((used.text("a"), used.text("b"), used.get("<<")), (Some("1"), Some("3"), None));
     }
 
@@ -377,7 +377,7 @@ mod tests {
         let mut laughs = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned();
         for i in 1..12 {
             let alias = format!("*a{}", i - 1);
-            laughs += &format!("a{i}: &a{i} [{}]\n", [alias.as_str(); 9].join(", "));
+            laughs.push_str(&["a", &i.to_string(), ": &a", &i.to_string(), " [", &[alias.as_str(); 9].join(", "), "]\n"].concat());
         }
         assert!(faults(&laughs)[0].contains("more than 200000 values"), "{:?}", faults(&laughs));
         assert!(faults("a: &a [*a]\n")[0].contains("an alias inside"));

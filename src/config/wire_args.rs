@@ -23,7 +23,7 @@ pub struct NodeResourcesFitArgs {
     /// Prefixes of extended resources that the filter does not look at.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ignored_resource_groups: Vec<String>,
-    /// How nodes are ranked. Default: LeastAllocated over cpu and memory.
+    /// How nodes are ranked. Default: `LeastAllocated` over cpu and memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub scoring_strategy: Option<ScoringStrategy>,
 }

@@ -55,7 +55,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn their_number_is_bounded() {
         let mut answers = Answers::<String, usize>::new();
-        for number in 0..ANSWERS_MAX * 3 + 1 {
+        for number in 0..=(ANSWERS_MAX * 3) {
             answers.put(number.to_string(), number, Duration::from_secs(10));
             assert!(answers.entries.len() <= ANSWERS_MAX);
             assert_eq!(answers.get(&number.to_string()[..]), Some(number));

@@ -138,3 +138,59 @@ async fn until_stopped<C: Future<Output = hyper::Result<()>>>(connection: C, shu
         tracing::trace!(%error, "a connection ended early");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
+        time::Instant,
+    };
+
+    use super::*;
+
+    fn served() -> (DuplexStream, tokio::task::JoinHandle<()>, CancellationToken) {
+        let (client, server) = tokio::io::duplex(4 * HEAD_BYTES_MAX);
+        let stop = CancellationToken::new();
+        let router = Router::new().route("/", get(async || "hello"));
+        (client, tokio::spawn(serve_http1(server, router, Peer(None), stop.clone())), stop)
+    }
+
+    /// Seconds until the server hangs up on a client that sends this and then nothing more.
+    async fn seconds_until_closed(sent: &[u8]) -> u64 {
+        let (mut client, task, _stop) = served();
+        let began = Instant::now();
+        client.write_all(sent).await.unwrap();
+        client.read_to_end(&mut Vec::new()).await.unwrap();
+        task.await.unwrap();
+        began.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_sends_no_head_or_half_of_one_or_no_further_one_is_closed() {
+        for sent in ["", "GET / HTTP/1.1\r\nHost:", "GET / HTTP/1.1\r\nHost: x\r\n\r\n"] {
+            assert_eq!(seconds_until_closed(sent.as_bytes()).await, HEAD_TIMEOUT.as_secs(), "{sent:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_beyond_the_bound_is_refused_at_once() {
+        let head = format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(2 * HEAD_BYTES_MAX));
+        let (mut client, task, _stop) = served();
+        client.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let _ended = client.read_to_string(&mut answer).await;
+        assert!(answer.starts_with("HTTP/1.1 431 "), "{answer:?}");
+        task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn told_to_stop_an_idle_connection_ends_at_once() {
+        let (client, task, stop) = served();
+        stop.cancel();
+        let began = Instant::now();
+        task.await.unwrap();
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        drop(client);
+    }
+}

@@ -9,9 +9,10 @@ use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
 use kube::{Client, client::Body};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{limiter::TokenBucket, wire::StatusWire};
+use crate::metrics::ApiMetrics;
 
 /// `Content-Type` of a whole object.
 pub const JSON: &str = "application/json";
@@ -31,6 +32,9 @@ const MESSAGE_BYTES_MAX: usize = 1024;
 #[derive(Clone)]
 pub struct Api {
     client: Client,
+    /// Host and port, for metrics.
+    host: Arc<str>,
+    metrics: ApiMetrics,
     /// `clientConnection.qps` and `burst`, when an admin set them.
     limiter: Option<Arc<TokenBucket>>,
 }
@@ -86,14 +90,29 @@ pub enum CallError {
 }
 
 impl Api {
-    /// Talks through a client that does not retry by itself.
-    pub fn new(client: Client) -> Self {
-        Self { client, limiter: None }
+    /// Talks through a client that does not retry by itself. `host` (with port) names the server in metrics.
+    pub fn new(client: Client, host: &str, metrics: ApiMetrics) -> Self {
+        Self { client, host: host.into(), metrics, limiter: None }
     }
 
     /// The same, at a bounded rate.
-    pub fn limited(client: Client, per_second: f64, burst: f64) -> Self {
-        Self { client, limiter: Some(Arc::new(TokenBucket::new(per_second, burst))) }
+    pub fn limited(self, per_second: f64, burst: f64) -> Self {
+        Self { limiter: Some(Arc::new(TokenBucket::new(per_second, burst))), ..self }
+    }
+
+    /// The same without the rate limit: a renewal of the lease never waits behind bindings.
+    pub fn unlimited(&self) -> Self {
+        Self { limiter: None, ..self.clone() }
+    }
+
+    /// The client itself, for rare calls on typed objects.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Where what happens here is counted.
+    pub fn metrics(&self) -> &ApiMetrics {
+        &self.metrics
     }
 
     /// Asks and reads the whole answer.
@@ -112,7 +131,7 @@ impl Api {
     }
 
     async fn exchange(&self, call: Call, success: Keep) -> Result<Answer, CallError> {
-        self.allowed().await;
+        self.allowed(&call.method).await;
         let limit = call.timeout;
         let exchange = async {
             let response = self.send(call).await?;
@@ -126,7 +145,7 @@ impl Api {
 
     /// Opens a stream; the time-out covers only the head of the answer. A failure's body is read as an answer.
     pub async fn open(&self, path: String, limit: Duration) -> Result<Result<Body, Answer>, CallError> {
-        self.allowed().await;
+        self.allowed(&Method::GET).await;
         let exchange = async {
             let (head, body) = self.send(Call::get(path, limit)).await?.into_parts();
             if head.status.is_success() {
@@ -138,17 +157,23 @@ impl Api {
         timeout(limit, exchange).await.map_err(|_| CallError::Timeout(limit))?
     }
 
-    async fn allowed(&self) {
+    async fn allowed(&self, method: &Method) {
         if let Some(limiter) = &self.limiter {
+            let asked = Instant::now();
             limiter.take().await;
+            self.metrics.limited(&self.host, method.as_str(), asked.elapsed());
         }
     }
 
     async fn send(&self, call: Call) -> Result<http::Response<Body>, CallError> {
+        let (sent, method) = (Instant::now(), call.method.clone());
         let request = Request::builder().method(call.method).uri(call.path).header(header::ACCEPT, JSON);
         let request = if call.body.is_empty() { request } else { request.header(header::CONTENT_TYPE, call.content_type) };
         let request = request.body(Body::from(call.body))?;
-        self.client.send(request).await.map_err(|error| CallError::Connection(with_causes(&error)))
+        let answer = self.client.send(request).await;
+        let code = answer.as_ref().ok().map(|response| response.status().as_u16());
+        self.metrics.request(&self.host, method.as_str(), code, sent.elapsed());
+        answer.map_err(|error| CallError::Connection(with_causes(&error)))
     }
 }
 

@@ -13,6 +13,7 @@ use kube::{
 };
 
 use super::api::{Api, with_causes};
+use crate::metrics::ApiMetrics;
 
 /// A connection that takes longer to set up is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -23,9 +24,9 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ConnectionOptions {
     /// Requests a second; `None` or 0 leaves the rate to the server.
-    pub qps: Option<f32>,
+    pub qps: Option<f64>,
     /// Requests at once beyond that rate.
-    pub burst: Option<u32>,
+    pub burst: u32,
 }
 
 /// Why there is no client.
@@ -50,18 +51,19 @@ pub enum ClientError {
 /// A client from a kubeconfig file, or from the pod's service account when there is none.
 ///
 /// Must be called within a tokio runtime. Credential plugins of the kubeconfig run here, so it may take a while.
-pub async fn connect(kubeconfig: Option<&Path>, options: &ConnectionOptions) -> Result<Api, ClientError> {
+pub async fn connect(kubeconfig: Option<&Path>, options: &ConnectionOptions, metrics: ApiMetrics) -> Result<Api, ClientError> {
     let config = match kubeconfig {
         Some(path) => from_file(path).await?,
         None => Config::incluster().map_err(|error| ClientError::InCluster(with_causes(&error)))?,
     };
+    // Two providers of cryptography could be linked in; this is the one. Already set is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
     let client = Client::try_from(ours(config)).map_err(|error| ClientError::Setup(with_causes(&error)))?;
+    let api = Api::new(client, &host, metrics);
     Ok(match options.qps {
-        Some(qps) if qps > 0.0 => {
-            let burst = options.burst.unwrap_or(1).max(1);
-            Api::limited(client, f64::from(qps), f64::from(burst))
-        }
-        _ => Api::new(client),
+        Some(qps) if qps > 0.0 => api.limited(qps, f64::from(options.burst)),
+        _ => api,
     })
 }
 
@@ -84,14 +86,19 @@ fn ours(mut config: Config) -> Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::Metrics;
+
+    fn metrics() -> ApiMetrics {
+        ApiMetrics::new(&Metrics::new())
+    }
 
     #[tokio::test]
     async fn says_which_file_is_wrong() {
-        let missing = connect(Some(Path::new("/nowhere/kubeconfig")), &ConnectionOptions::default()).await.err().unwrap();
+        let missing = connect(Some(Path::new("/nowhere/kubeconfig")), &ConnectionOptions::default(), metrics()).await.err().unwrap();
         assert!(missing.to_string().starts_with("cannot use kubeconfig /nowhere/kubeconfig: "), "{missing}");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "apiVersion: v1\nkind: Config\ncurrent-context: none\n").unwrap();
-        let empty = connect(Some(file.path()), &ConnectionOptions::default()).await.err().unwrap();
+        let empty = connect(Some(file.path()), &ConnectionOptions::default(), metrics()).await.err().unwrap();
         assert!(matches!(empty, ClientError::Kubeconfig { .. }), "{empty}");
     }
 

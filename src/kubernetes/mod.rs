@@ -9,14 +9,20 @@
 
 pub mod api;
 pub mod backoff;
+pub mod bind;
 pub mod client;
 pub mod clock;
-pub mod counts;
+pub mod election;
+pub mod events;
+pub mod leadership;
+pub mod lease;
 pub mod limiter;
 mod lines;
+pub mod patch;
 pub mod permissions;
 pub mod review;
 #[cfg(test)]
 mod script;
+pub mod series;
 pub mod watch;
 pub mod wire;

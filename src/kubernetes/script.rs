@@ -15,6 +15,7 @@ use kube::client::Body;
 use serde_json::Value;
 
 use super::api::Api;
+use crate::metrics::{ApiMetrics, Metrics};
 
 /// One answer.
 #[derive(Clone, Debug)]
@@ -70,12 +71,17 @@ impl Script {
             let server = server.clone();
             async move { server.answer(request).await }
         });
-        (script, Api::new(kube::Client::new(service, "default")))
+        (script, Api::new(kube::Client::new(service, "default"), "scripted:1", ApiMetrics::new(&Metrics::new())))
     }
 
     /// Everything asked so far.
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap().clone()
+    }
+
+    /// How often anything was asked so far.
+    pub fn count(&self) -> usize {
+        self.asked.lock().unwrap().len()
     }
 
     /// Method and path of everything asked so far, without the query.

@@ -26,11 +26,10 @@ use tokio::{
 use super::{
     api::{Answer, Api, CallError},
     backoff::Backoff,
-    counts::Counts,
     lines::{Lines, LinesError},
     wire::{BadObject, Happening, Watched, read_happening, read_page},
 };
-use crate::{model::ids::ClusterId, scheduler::input::Input};
+use crate::{metrics::WatchRestart, model::ids::ClusterId, scheduler::input::Input};
 
 /// How long the API server keeps one watch open. Just below the five minutes after which proxies like to cut.
 const WATCH_SECONDS: u64 = 290;
@@ -71,7 +70,8 @@ pub struct Watch<K> {
     api: Api,
     cluster: ClusterId,
     inputs: mpsc::Sender<Input>,
-    counts: Counts,
+    /// The cluster's name, for metrics and logs.
+    cluster_name: Arc<str>,
     backoff: Backoff,
     synced: Synced,
     way: Way,
@@ -126,9 +126,19 @@ impl Stop {
 
 impl<K: Watched> Watch<K> {
     /// A watch of all objects of a kind. Equal seeds wait equally.
-    pub fn new(api: Api, cluster: ClusterId, inputs: mpsc::Sender<Input>, counts: Counts, seed: u64) -> Self {
+    pub fn new(api: Api, cluster: ClusterId, cluster_name: &str, inputs: mpsc::Sender<Input>, seed: u64) -> Self {
         let way = Way::Streaming { proven: false, breaks: 0 };
-        Self { api, cluster, inputs, counts, backoff: Backoff::seeded(seed), synced: Synced::default(), way, kind: PhantomData }
+        api.metrics().watch_synced(cluster_name, K::RESOURCE, false);
+        Self {
+            api,
+            cluster,
+            cluster_name: cluster_name.into(),
+            inputs,
+            backoff: Backoff::seeded(seed),
+            synced: Synced::default(),
+            way,
+            kind: PhantomData,
+        }
     }
 
     /// Tells whether the first list was complete.
@@ -143,11 +153,20 @@ impl<K: Watched> Watch<K> {
             match self.follow(position).await {
                 Stop::Closed => return,
                 stop => {
-                    tracing::info!(kind = K::KIND, cluster = self.cluster.0, "listing again: {stop}");
-                    self.counts.watch_restarts.increment(1);
+                    tracing::info!(kind = K::KIND, cluster = &*self.cluster_name, "listing again: {stop}");
+                    self.restarted(&stop);
                 }
             }
         }
+    }
+
+    fn restarted(&self, stop: &Stop) {
+        let reason = match stop {
+            Stop::Expired => WatchRestart::Expired,
+            Stop::Lines(LinesError::Silent(_)) => WatchRestart::Idle,
+            _ => WatchRestart::Error,
+        };
+        self.api.metrics().watch_restarted(&self.cluster_name, K::RESOURCE, reason);
     }
 
     /// `None` when nobody listens any more.
@@ -159,8 +178,8 @@ impl<K: Watched> Watch<K> {
             };
             match listed {
                 Ok(position) => {
-                    self.counts.lists.increment(1);
                     self.synced.0.store(true, Ordering::Relaxed);
+                    self.api.metrics().watch_synced(&self.cluster_name, K::RESOURCE, true);
                     self.backoff.reset();
                     return Some(position);
                 }
@@ -187,7 +206,7 @@ impl<K: Watched> Watch<K> {
             _ => false,
         };
         if unsupported {
-            tracing::info!(kind = K::KIND, cluster = self.cluster.0, "listing in pages: {stop}");
+            tracing::info!(kind = K::KIND, cluster = &*self.cluster_name, "listing in pages: {stop}");
             self.way = Way::Paged;
         }
         unsupported
@@ -195,7 +214,7 @@ impl<K: Watched> Watch<K> {
 
     async fn wait(&mut self, stop: &Stop, what: &str) {
         let wait = self.backoff.next_wait().max(stop.retry_after().unwrap_or_default());
-        tracing::warn!(kind = K::KIND, cluster = self.cluster.0, wait_ms = wait.as_millis(), "{what} failed, trying again: {stop}");
+        tracing::warn!(kind = K::KIND, cluster = &*self.cluster_name, wait_ms = wait.as_millis(), "{what} failed, trying again: {stop}");
         sleep(wait).await;
     }
 
@@ -292,7 +311,10 @@ impl<K: Watched> Watch<K> {
                 Err(stop @ (Stop::Closed | Stop::Expired)) => return stop,
                 Err(stop) => Some(stop),
             };
-            self.counts.watch_restarts.increment(1);
+            match &stop {
+                None => self.api.metrics().watch_restarted(&self.cluster_name, K::RESOURCE, WatchRestart::Closed),
+                Some(stop) => self.restarted(stop),
+            }
             let lasted = stop.is_none() && opened.elapsed() >= STREAM_WORTHWHILE;
             if lasted || position.resource_version != version_before {
                 failures = 0;
@@ -353,13 +375,12 @@ impl<K: Watched> Watch<K> {
     }
 
     async fn send(&self, input: Input) -> Result<(), Stop> {
-        self.counts.watch_events.increment(1);
         self.inputs.send(input).await.map_err(|_| Stop::Closed)
     }
 
     fn skip(&self, bad: &BadObject) {
-        self.counts.bad_objects.increment(1);
-        tracing::warn!(cluster = self.cluster.0, "{bad}");
+        self.api.metrics().decode_rejected(&self.cluster_name, K::RESOURCE);
+        tracing::warn!(cluster = &*self.cluster_name, "{bad}");
     }
 
     fn path(&self, query: &str, seconds: Option<u64>) -> String {

@@ -41,7 +41,7 @@ fn status(code: u16) -> Reply {
 async fn run(script: Vec<Reply>, inputs_wanted: usize) -> (Vec<String>, Vec<String>, Duration) {
     let (server, api) = Script::new(script);
     let (inputs, mut received) = mpsc::channel(8);
-    let watch = Watch::<PodFacts>::new(api, ClusterId::HOME, inputs, Counts::new(), 1);
+    let watch = Watch::<PodFacts>::new(api, ClusterId::HOME, "home", inputs, 1);
     let started = Instant::now();
     let task = tokio::spawn(watch.run());
     let mut got = Vec::new();

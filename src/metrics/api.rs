@@ -1,4 +1,4 @@
-//! Our talk with API servers, as metrics. In: calls of the room `kubernetes`, from any task. Out: `rest_client_*`, `scheduler_async_api_call_*`, watches, events.
+//! Our talk with API servers, as metrics. In: calls of `kubernetes`, from any task. Out: `rest_client_*`, `scheduler_async_api_call_*`, watches, events.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},

@@ -4,6 +4,7 @@
 //! others count; `matchFields` knows only `metadata.name`.
 
 use super::{
+    affinity_faults::{faults, is_label_value},
     intern::{Interner, Sym},
     labels::Labels,
 };
@@ -53,6 +54,26 @@ pub struct PreferredTerm {
     pub term: NodeSelectorTerm,
 }
 
+/// Preferred terms that can be asked about nodes, without those that never count; or, if one of them does not parse, upstream's text for all that
+/// is wrong. Then no score can be given, while a required term that does not parse only never matches.
+pub type PreferredTerms = Result<Box<[(i32, TermMatcher)]>, Box<str>>;
+
+/// Interns preferred terms as upstream keeps them: without weight or requirements a term never counts.
+pub fn preferred_terms(terms: &[PreferredTerm], table: &mut Interner) -> PreferredTerms {
+    let counts = |preferred: &PreferredTerm| preferred.weight != 0;
+    let faults: Vec<String> =
+        terms.iter().enumerate().filter(|(_, term)| counts(term)).flat_map(|(at, term)| faults(&term.term, at)).collect();
+    match faults.as_slice() {
+        [] => {}
+        [one] => return Err(one.as_str().into()),
+        many => return Err(format!("[{}]", many.join(", ")).into()),
+    }
+    let kept = terms.iter().filter(|preferred| counts(preferred));
+    kept.filter_map(|preferred| Some((preferred.weight, TermMatcher::new(&preferred.term, table)?)))
+        .map(|(weight, term)| term.map(|term| (weight, term)).map_err(|error| error.to_string().into()))
+        .collect()
+}
+
 /// Why a term cannot be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum AffinityError {
@@ -78,7 +99,7 @@ pub struct SelectorMatcher {
     /// Terms that parse and are not empty, with those that do not parse kept as errors for those who must know.
     pub terms: Box<[Result<TermMatcher, AffinityError>]>,
     /// The nodes that can match at all, when every term pins `metadata.name`: the union over terms of the intersection of their `In` lists.
-    /// `None` when some term is open. This is what makes a DaemonSet's pod cheap.
+    /// `None` when some term is open. This is what makes a `DaemonSet`'s pod cheap.
     pub only_names: Option<Box<[Sym]>>,
 }
 
@@ -183,6 +204,8 @@ impl Requirement {
             "In" | "NotIn" if from.values.is_empty() => wrong("must not be empty"),
             "Exists" | "DoesNotExist" if !from.values.is_empty() => wrong("must be empty"),
             "Gt" | "Lt" if from.values.len() != 1 => wrong("must be exactly one"),
+            // As upstream: one such value spoils the whole term, though no node can carry it.
+            "In" | "NotIn" if !from.values.iter().all(|value| is_label_value(value)) => wrong("must be label values"),
             "In" => Ok(Self::In(key, intern_all(&from.values, table))),
             "NotIn" => Ok(Self::NotIn(key, intern_all(&from.values, table))),
             "Exists" => Ok(Self::Exists(key)),

@@ -1,7 +1,7 @@
 //! Pod classes: everything that any rule reads of a pod, held once for all pods cut from one template.
 //!
 //! In: [`PodFacts`](super::pod::PodFacts). Out: a [`ClassIx`] that equal pods share. Names, labels that no live term reads, claim names that differ
-//! per replica are not part of a class, or every StatefulSet pod would be a class of its own.
+//! per replica are not part of a class, or every `StatefulSet` pod would be a class of its own.
 
 use std::hash::BuildHasher;
 
@@ -9,7 +9,7 @@ use rustc_hash::{FxBuildHasher, FxHashMap};
 use smallvec::SmallVec;
 
 use super::{
-    affinity::{SelectorMatcher, TermMatcher},
+    affinity::{PreferredTerms, SelectorMatcher, preferred_terms},
     ids::ClassIx,
     intern::{Interner, Sym},
     pod::{PodSpecFacts, Wants},
@@ -43,8 +43,8 @@ pub struct PodClass {
     pub node_selector: Box<[(Sym, Sym)]>,
     /// Required node affinity.
     pub required_affinity: Option<SelectorMatcher>,
-    /// Preferred node affinity: weight and term; terms of weight 0 and empty ones are left out.
-    pub preferred_affinity: Box<[(i32, Result<TermMatcher, super::affinity::AffinityError>)]>,
+    /// Preferred node affinity; `None` if the pod names no terms at all.
+    pub preferred_affinity: Option<PreferredTerms>,
     /// Tolerations that can match anything.
     pub tolerations: Box<[Toleration]>,
     /// Host ports wanted.
@@ -75,7 +75,9 @@ impl PodClass {
             required_affinity: affinity
                 .and_then(|affinity| affinity.required.as_ref())
                 .map(|required| SelectorMatcher::new(required, table)),
-            preferred_affinity: affinity.map(|affinity| preferred(&affinity.preferred, table)).unwrap_or_default(),
+            preferred_affinity: affinity
+                .filter(|affinity| !affinity.preferred.is_empty())
+                .map(|affinity| preferred_terms(&affinity.preferred, table)),
             tolerations: spec.tolerations.iter().filter_map(|facts| Toleration::intern(facts, table)).collect(),
             host_ports: spec.host_ports.clone().into_boxed_slice(),
             images: spec.images.iter().map(|image| table.intern(&normalised_image(image))).collect(),
@@ -93,22 +95,13 @@ impl PodClass {
             mark(*value);
         });
         self.required_affinity.iter().for_each(|required| required.symbols(mark));
-        self.preferred_affinity.iter().filter_map(|(_, term)| term.as_ref().ok()).for_each(|term| term.symbols(mark));
+        self.preferred_affinity.iter().flatten().flatten().for_each(|(_, term)| term.symbols(mark));
         self.tolerations.iter().for_each(|toleration| {
             toleration.key.iter().chain(&toleration.value).for_each(|sym| mark(*sym));
         });
         self.images.iter().for_each(|image| mark(*image));
         self.requests.scalars.iter().chain(&self.score_requests.scalars).for_each(|(name, _)| mark(*name));
     }
-}
-
-/// Interns preferred terms as upstream keeps them: no weight, no term.
-pub fn preferred(
-    terms: &[super::affinity::PreferredTerm],
-    table: &mut Interner,
-) -> Box<[(i32, Result<TermMatcher, super::affinity::AffinityError>)]> {
-    let kept = terms.iter().filter(|preferred| preferred.weight != 0);
-    kept.filter_map(|preferred| Some((preferred.weight, TermMatcher::new(&preferred.term, table)?))).collect()
 }
 
 /// `name` becomes `name:latest` when it has neither tag nor digest: nodes list images that way.

@@ -55,17 +55,14 @@ impl Interner {
             return sym;
         }
         let owned: Arc<str> = text.into();
-        let sym = match self.free.pop() {
-            Some(sym) => {
-                self.texts[sym.at()] = owned.clone();
-                sym
-            }
-            None => {
-                // 2^32 distinct strings do not fit into memory, so the cast cannot wrap.
-                let sym = Sym(u32::try_from(self.texts.len()).unwrap_or(u32::MAX));
-                self.texts.push(owned.clone());
-                sym
-            }
+        let sym = if let Some(sym) = self.free.pop() {
+            self.texts[sym.at()] = owned.clone();
+            sym
+        } else {
+            // 2^32 distinct strings do not fit into memory, so the cast cannot wrap.
+            let sym = Sym(u32::try_from(self.texts.len()).unwrap_or(u32::MAX));
+            self.texts.push(owned.clone());
+            sym
         };
         self.symbols.insert(owned, sym);
         sym
@@ -129,7 +126,64 @@ impl Interner {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Intern(u8),
+        Pin(u8),
+        /// Somebody lets a text go.
+        Drop(u8),
+        Sweep,
+    }
+
+    proptest! {
+        #[test]
+        fn live_symbols_keep_their_text(steps in prop::collection::vec(
+            prop_oneof![
+                6 => (0..24_u8).prop_map(Step::Intern),
+                1 => (0..24_u8).prop_map(Step::Pin),
+                4 => (0..24_u8).prop_map(Step::Drop),
+                2 => Just(Step::Sweep),
+            ],
+            0..120,
+        )) {
+            let mut table = Interner::default();
+            let mut held: BTreeMap<u8, Sym> = BTreeMap::new();
+            let mut pinned: BTreeMap<u8, Sym> = BTreeMap::new();
+            let text = |number: u8| format!("text-{number}");
+            for step in steps {
+                match step {
+                    Step::Intern(number) => {
+                        let sym = table.intern(&text(number));
+                        let before = held.insert(number, sym).or(pinned.get(&number).copied());
+                        prop_assert!(before.is_none_or(|before| before == sym), "one text, one symbol");
+                    }
+                    Step::Pin(number) => drop(pinned.insert(number, table.pin(&text(number)))),
+                    Step::Drop(number) => drop(held.remove(&number)),
+                    Step::Sweep => {
+                        table.sweep(|mark| held.values().for_each(|sym| mark(*sym)));
+                        let alive: BTreeMap<_, _> = held.iter().chain(&pinned).collect();
+                        prop_assert_eq!(table.len(), alive.len() + 1, "the empty string and those that somebody holds");
+                    }
+                }
+                for (number, sym) in held.iter().chain(&pinned) {
+                    prop_assert_eq!(table.text(*sym), text(*number));
+                    prop_assert_eq!(table.get(&text(*number)), Some(*sym));
+                }
+                prop_assert_eq!(table.text(Sym::EMPTY), "");
+                let mut symbols: Vec<u32> = held.iter().chain(&pinned).collect::<BTreeMap<_, _>>().values().map(|sym| sym.0).collect();
+                symbols.sort_unstable();
+                prop_assert!(symbols.windows(2).all(|pair| pair[0] != pair[1]), "two texts, two symbols");
+            }
+            // What was swept is used again before the table grows.
+            prop_assert!(table.texts.len() <= 25);
+        }
+    }
 
     #[test]
     fn equal_texts_share_a_symbol_and_swept_ones_are_reused() {

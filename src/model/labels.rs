@@ -28,6 +28,17 @@ impl Labels {
         self.0.binary_search_by_key(&key, |pair| pair.0).ok().map(|at| self.0[at].1)
     }
 
+    /// As [`Self::get`] for a loop over many nodes: most have the same keys, and so a key in the same place, which `near` remembers.
+    pub fn get_near(&self, key: Sym, near: &mut usize) -> Option<Sym> {
+        if let Some((known, value)) = self.0.get(*near)
+            && *known == key
+        {
+            return Some(*value);
+        }
+        *near = self.0.binary_search_by_key(&key, |pair| pair.0).ok()?;
+        Some(self.0[*near].1)
+    }
+
     /// All pairs, by key symbol.
     pub fn iter(&self) -> impl Iterator<Item = (Sym, Sym)> + '_ {
         self.0.iter().copied()

@@ -4,6 +4,7 @@
 //! cache keeps: strings interned, everything shared by pods of one template held once in a [`class::PodClass`].
 
 pub mod affinity;
+pub mod affinity_faults;
 pub mod class;
 pub mod ids;
 pub mod intern;

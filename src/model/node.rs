@@ -1,5 +1,7 @@
 //! A node: as its object says it ([`NodeFacts`]), and as the cache keeps it ([`NodeRecord`]).
 
+use smallvec::SmallVec;
+
 use super::{
     ids::{ClusterId, NodeKey},
     intern::{Interner, Sym},
@@ -104,6 +106,8 @@ pub struct NodeRecord {
     pub images: Box<[Sym]>,
     /// Host ports in use, one entry per pod and port.
     pub ports: Vec<HostPort>,
+    /// How many of its pods have which priority, lowest first: whether preemption could find victims.
+    pub priorities: SmallVec<[(i32, u32); 2]>,
     /// Architecture, empty if unknown.
     pub architecture: Sym,
     /// Operating system, empty if unknown.
@@ -136,6 +140,7 @@ impl NodeRecord {
             labels: Labels::default(),
             images: Box::default(),
             ports: Vec::new(),
+            priorities: SmallVec::new(),
             architecture: Sym::EMPTY,
             operating_system: Sym::EMPTY,
             gpu_model: Sym::EMPTY,
@@ -166,9 +171,11 @@ impl NodeRecord {
     /// The object is gone; what runs there is still counted until its pods are gone too.
     pub fn withdraw(&mut self) {
         let (requested, ports) = (std::mem::take(&mut self.requested), std::mem::take(&mut self.ports));
+        let priorities = std::mem::take(&mut self.priorities);
         *self = Self {
             requested,
             ports,
+            priorities,
             nonzero_cpu_milli: self.nonzero_cpu_milli,
             nonzero_memory_bytes: self.nonzero_memory_bytes,
             pods_used: self.pods_used,
@@ -176,6 +183,33 @@ impl NodeRecord {
             usage_changed: self.usage_changed,
             ..Self::shell(self.cluster, self.name)
         };
+    }
+
+    /// Counts one more pod of a priority.
+    pub fn count_priority(&mut self, priority: i32) {
+        match self.priorities.binary_search_by_key(&priority, |(known, _)| *known) {
+            Ok(at) => self.priorities[at].1 += 1,
+            Err(at) => self.priorities.insert(at, (priority, 1)),
+        }
+    }
+
+    /// Counts one pod of a priority less.
+    pub fn uncount_priority(&mut self, priority: i32) {
+        let Ok(at) = self.priorities.binary_search_by_key(&priority, |(known, _)| *known) else { return };
+        self.priorities[at].1 -= 1;
+        if self.priorities[at].1 == 0 {
+            self.priorities.remove(at);
+        }
+    }
+
+    /// Whether a pod of lower priority runs here, which preemption may evict.
+    pub fn has_pods_below(&self, priority: i32) -> bool {
+        self.priorities.first().is_some_and(|(lowest, _)| *lowest < priority)
+    }
+
+    /// Whether pods are kept away unless they tolerate it.
+    pub fn has_hard_taint(&self) -> bool {
+        self.taints.iter().any(|taint| taint.effect != Effect::PreferNoSchedule)
     }
 
     /// Whether pods are asked to stay away softly: then a profile that scores taints has to normalise.

@@ -258,3 +258,6 @@ impl<'a> Sums<'a> {
             && ports == self.ports
     }
 }
+
+#[cfg(test)]
+mod tests;

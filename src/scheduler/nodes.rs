@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use fixedbitset::FixedBitSet;
 use rustc_hash::FxHashMap;
 
 use crate::model::{
@@ -25,6 +26,10 @@ pub struct Nodes {
     free: Vec<NodeIx>,
     present: usize,
     soft_tainted: usize,
+    /// Nodes with a `NoSchedule` or `NoExecute` taint, by dense index: few, so rules about taints need not read the others.
+    hard_tainted: FixedBitSet,
+    /// Nodes with `spec.unschedulable`, by dense index.
+    cordoned: FixedBitSet,
     images: FxHashMap<Sym, ImageState>,
     /// Number of the last change; every change has its own.
     changed: u64,
@@ -76,6 +81,21 @@ impl Nodes {
     /// How many nodes have a `PreferNoSchedule` taint.
     pub fn soft_tainted(&self) -> usize {
         self.soft_tainted
+    }
+
+    /// The nodes with a `NoSchedule` or `NoExecute` taint, by dense index.
+    pub fn hard_tainted(&self) -> &FixedBitSet {
+        &self.hard_tainted
+    }
+
+    /// The nodes with `spec.unschedulable`, by dense index.
+    pub fn cordoned(&self) -> &FixedBitSet {
+        &self.cordoned
+    }
+
+    /// All records by dense index, present or not: for loops over whole clusters.
+    pub fn records(&self) -> &[NodeRecord] {
+        &self.records
     }
 
     /// All present nodes, by index.
@@ -162,6 +182,7 @@ impl Nodes {
         node.nonzero_memory_bytes = node.nonzero_memory_bytes.saturating_add(class.nonzero_memory_bytes);
         node.pods_used += 1;
         node.ports.extend(class.host_ports.iter().cloned());
+        node.count_priority(class.priority);
         self.touch_usage(ix);
         ix
     }
@@ -176,6 +197,7 @@ impl Nodes {
         node.nonzero_cpu_milli = node.nonzero_cpu_milli.saturating_sub(class.nonzero_cpu_milli);
         node.nonzero_memory_bytes = node.nonzero_memory_bytes.saturating_sub(class.nonzero_memory_bytes);
         node.pods_used -= 1;
+        node.uncount_priority(class.priority);
         for port in &class.host_ports {
             if let Some(at) = node.ports.iter().position(|used| used == port) {
                 node.ports.swap_remove(at);
@@ -232,7 +254,10 @@ impl Nodes {
 
     fn count(&mut self, ix: NodeIx, facts: &NodeFacts) {
         self.present += 1;
-        self.soft_tainted += usize::from(self.records[ix.at()].has_soft_taint());
+        let node = &self.records[ix.at()];
+        self.soft_tainted += usize::from(node.has_soft_taint());
+        note(&mut self.hard_tainted, ix, node.has_hard_taint());
+        note(&mut self.cordoned, ix, node.unschedulable);
         for &image in &self.records[ix.at()].images {
             self.images.entry(image).or_default().nodes += 1;
         }
@@ -253,6 +278,8 @@ impl Nodes {
         }
         self.present -= 1;
         self.soft_tainted -= usize::from(node.has_soft_taint());
+        note(&mut self.hard_tainted, ix, false);
+        note(&mut self.cordoned, ix, false);
         for image in &node.images {
             if let Some(state) = self.images.get_mut(image) {
                 state.nodes -= 1;
@@ -274,6 +301,15 @@ impl Nodes {
         if self.soft_tainted != self.iter().filter(|(_, node)| node.has_soft_taint()).count() {
             faults.push("the count of softly tainted nodes is wrong".into());
         }
+        let noted = |set: &FixedBitSet, has: fn(&NodeRecord) -> bool| {
+            self.records.iter().enumerate().all(|(at, node)| set.contains(at) == (node.present && has(node)))
+        };
+        if !noted(&self.hard_tainted, NodeRecord::has_hard_taint) || !noted(&self.cordoned, |node| node.unschedulable) {
+            faults.push("the sets of tainted or cordoned nodes are wrong".into());
+        }
+        if !self.records.iter().all(|node| node.priorities.iter().map(|(_, pods)| pods).sum::<u32>() == node.pods_used) {
+            faults.push("a node's pods by priority do not add up to its pods".into());
+        }
         for (&image, state) in &self.images {
             let holders = self.iter().filter(|(_, node)| node.images.binary_search(&image).is_ok()).count();
             if holders != state.nodes as usize {
@@ -284,6 +320,14 @@ impl Nodes {
             faults.push("the index of node names does not cover the slots in use".into());
         }
         faults
+    }
+}
+
+fn note(set: &mut FixedBitSet, ix: NodeIx, is: bool) {
+    if is {
+        set.grow_and_insert(ix.at());
+    } else if set.contains(ix.at()) {
+        set.set(ix.at(), false);
     }
 }
 

@@ -10,3 +10,4 @@ mod failover;
 mod manifests;
 mod placement;
 mod requeue;
+mod serving;

@@ -2,8 +2,13 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test says what it expects by failing
 
 mod api_script;
+mod config_files;
 mod engine_worlds;
+mod http_server;
+mod manifests;
+mod metrics_page;
 mod sim_api;
 mod sim_faults;
 mod sim_kubelet;
 mod sim_watch;
+mod tools;

@@ -46,8 +46,10 @@ pub struct BadObject {
 
 /// A kind of object that is listed and watched.
 pub trait Watched: Sized + Send + 'static {
-    /// For logs and metric labels.
+    /// For logs.
     const KIND: &'static str;
+    /// For metrics: the plural.
+    const RESOURCE: &'static str;
     /// Path of the collection.
     const PATH: &'static str;
     /// Field selector, already escaped for a query; empty for everything.
@@ -73,6 +75,7 @@ pub trait Watched: Sized + Send + 'static {
 
 impl Watched for PodFacts {
     const KIND: &'static str = "Pod";
+    const RESOURCE: &'static str = "pods";
     const PATH: &'static str = "/api/v1/pods";
     /// A pod that ends leaves the selection and arrives as deleted, as kube-scheduler's informer has it.
     const FIELD_SELECTOR: &'static str = "status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed";
@@ -103,6 +106,7 @@ impl Watched for PodFacts {
 
 impl Watched for NodeFacts {
     const KIND: &'static str = "Node";
+    const RESOURCE: &'static str = "nodes";
     const PATH: &'static str = "/api/v1/nodes";
     const FIELD_SELECTOR: &'static str = "";
     type Wire<'a> = node::NodeWire<'a>;

@@ -1,9 +1,51 @@
-//! The rules, one file each.
+//! The rules, one file each. In: a name of the registry and the profile's arguments. Out: the plugin.
+//!
+//! A rule's file holds what upstream calls by the same name: its filter, its score, its queueing hints, and a table of what it says.
 
-use super::{framework::Plugin, profile::PluginArgs};
+mod default_binder;
+mod default_preemption;
+mod image_locality;
+mod node_affinity;
+mod node_name;
+mod node_ports;
+mod node_resources_balanced_allocation;
+mod node_resources_fit;
+mod node_resources_score;
+mod node_unschedulable;
+mod not_built;
+mod priority_sort;
+mod resource_shares;
+mod scheduling_gates;
+mod sweep;
+mod taint_toleration;
+
+#[cfg(test)]
+mod fixtures;
+#[cfg(test)]
+mod tests;
+
+use super::{framework::Plugin, profile::PluginArgs, registry::IN_TREE};
 use crate::model::intern::Interner;
 
-/// Builds a plugin by its name. (Being filled in by the plugin room.)
-pub fn build(_name: &str, _args: &PluginArgs, _symbols: &mut Interner) -> Option<Box<dyn Plugin>> {
-    None
+/// Builds a plugin by its name; `None` if the registry has none of that name. One that this version does not have yet refuses the pods that need it.
+pub fn build(name: &str, args: &PluginArgs, symbols: &mut Interner) -> Option<Box<dyn Plugin>> {
+    let info = IN_TREE.iter().find(|info| info.name == name)?;
+    Some(match name {
+        "SchedulingGates" => Box::new(scheduling_gates::SchedulingGates),
+        "PrioritySort" => Box::new(priority_sort::PrioritySort),
+        "NodeName" => Box::new(node_name::NodeName),
+        "NodeUnschedulable" => Box::new(node_unschedulable::NodeUnschedulable::new(symbols)),
+        "TaintToleration" => Box::new(taint_toleration::TaintToleration),
+        "NodeAffinity" => Box::new(node_affinity::NodeAffinity::new(&args.node_affinity, symbols)),
+        "NodePorts" => Box::new(node_ports::NodePorts),
+        "NodeResourcesFit" => Box::new(node_resources_fit::NodeResourcesFit::new(&args.node_resources_fit, symbols)),
+        "NodeResourcesBalancedAllocation" => Box::new(node_resources_balanced_allocation::NodeResourcesBalancedAllocation::new(
+            &args.node_resources_balanced_allocation,
+            symbols,
+        )),
+        "ImageLocality" => Box::new(image_locality::ImageLocality),
+        "DefaultBinder" => Box::new(default_binder::DefaultBinder),
+        "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption),
+        _ => Box::new(not_built::NotBuilt::new(info, args)),
+    })
 }

@@ -1,0 +1,380 @@
+//! The composition root of `isobar run`: configuration, client, engine, election, endpoint, reload. Reads top to bottom and ends in one `select!`.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use rustc_hash::FxHasher;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{
+        Configuration, Reload, Reloader, Source, defaults, load,
+        resolved::{ClientConnection, LeaderElection},
+        show,
+    },
+    http::{self, CertificateSource, GateOptions, HealthChecks, HttpOptions, HttpState, LeaseWatchdog, Probe},
+    kubernetes::{
+        client::{ConnectionOptions, connect},
+        clock::Clock,
+        election::ElectionSettings,
+        events::{EventDesk, News},
+        leadership::Leadership,
+        review::ApiReviewer,
+    },
+    live::{Live, LiveOptions, Stopped},
+    metrics::{ApiMetrics, ConfigMetrics, EngineGauges, EngineMetrics, LeaderMetrics, Metrics},
+    model::time::Timestamp,
+    scheduler::{
+        engine::{Engine, EngineSettings},
+        input::Input,
+        profiles::OutOfTree,
+        queue::Backoff,
+        registry::Registry,
+    },
+};
+
+/// What the command line says beside the configuration files.
+#[derive(Clone, Debug, Default)]
+pub struct AppOptions {
+    /// Configuration files, read again while running.
+    pub config_files: Vec<PathBuf>,
+    /// Reaches the API server; wins over the configuration's.
+    pub kubeconfig: Option<PathBuf>,
+    /// Overrides of the configuration's election.
+    pub election: ElectionOverrides,
+    /// Overrides of the configuration's endpoint. Port 0 means none, as with kube-scheduler.
+    pub secure_port: Option<u16>,
+    /// Address of the endpoint.
+    pub bind_address: Option<std::net::IpAddr>,
+    /// Certificate and key of the endpoint; made at start if absent.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Client certificates that are believed.
+    pub client_ca_file: Option<PathBuf>,
+    /// Paths that need no authorisation.
+    pub always_allow_paths: Option<Vec<String>>,
+}
+
+/// The flags `--leader-elect*`.
+#[derive(Clone, Debug, Default)]
+pub struct ElectionOverrides {
+    /// Whether there is an election.
+    pub leader_elect: Option<bool>,
+    /// How long others wait for a silent leader.
+    pub lease_duration: Option<Duration>,
+    /// How long a leader tries to renew.
+    pub renew_deadline: Option<Duration>,
+    /// Time between tries.
+    pub retry_period: Option<Duration>,
+    /// Name of the Lease.
+    pub resource_name: Option<String>,
+    /// Namespace of the Lease.
+    pub resource_namespace: Option<String>,
+}
+
+/// Runs the scheduler until it is told to stop (exit code 0) or must (1).
+pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
+    let files = read_files(&options.config_files)?;
+    let sources = sources(&files);
+    let registry = Registry::in_tree();
+    let configuration = load(&sources, &registry).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    configuration.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let election = election(&configuration.leader_election, &options.election)?;
+
+    let metrics = Metrics::new();
+    let config_metrics = ConfigMetrics::new(&metrics);
+    config_metrics.loaded(wall_clock(), content_hash(&files));
+    let kubeconfig = options.kubeconfig.clone().or_else(|| configuration.client_connection.kubeconfig.clone().map(PathBuf::from));
+    let connection = connection(&configuration.client_connection);
+    let api = connect(kubeconfig.as_deref(), &connection, ApiMetrics::new(&metrics)).await?;
+
+    let clock = Clock::system();
+    let profile_names: Vec<_> = configuration.profiles.iter().map(|profile| profile.scheduler_name.as_str()).collect();
+    let observer = Box::new(EngineMetrics::new(&metrics, profile_names.iter().copied()));
+    let engine = Engine::new(configuration.profiles.clone(), OutOfTree::default(), engine_settings(&configuration), observer)
+        .context("the profiles cannot be built")?;
+    let gauges = EngineGauges::new(&metrics);
+    let live_options = LiveOptions {
+        election: election.clone(),
+        bind_timeout: Duration::from_millis(configuration.isobar.limits.bind_timeout.0),
+        events_per_second: f64::from(configuration.isobar.limits.events_per_second),
+        hostname: hostname(),
+        seed: random_seed(),
+        own_thread: true,
+    };
+    let mut live = Live::start(&api, clock, engine, move |sizes| gauges.set(sizes), &live_options).context("the engine's thread")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), profiles = profile_names.join(","), "started");
+
+    let health = HealthChecks::default();
+    let (pods, nodes) = (live.pods_synced.clone(), live.nodes_synced.clone());
+    health.add("sched-handler-sync", &[Probe::Readyz], move || {
+        if pods.is_synced() && nodes.is_synced() { Ok(()) } else { Err("pods and nodes are not listed yet".to_owned()) }
+    });
+    let in_force = Arc::new(RwLock::new(show::json(&configuration).unwrap_or_default()));
+    let state = HttpState {
+        health: health.clone(),
+        metrics: metrics.clone(),
+        configuration: {
+            let in_force = in_force.clone();
+            Arc::new(move || in_force.read().unwrap_or_else(PoisonError::into_inner).clone())
+        },
+        reviewer: Arc::new(ApiReviewer::new(api.client())),
+        draining: CancellationToken::new(),
+        stop: CancellationToken::new(),
+    };
+    let (draining, http_stop) = (state.draining.clone(), state.stop.clone());
+    let server = serve(http_options(&configuration, &options), state);
+
+    let news = NewsRoom {
+        events: live.events.clone(),
+        lease: election.as_ref().map(|settings| (settings.namespace.clone(), settings.name.clone())),
+        reporter: profile_names.first().copied().unwrap_or_default().to_owned(),
+    };
+    let leader = tokio::spawn(report_leader(live.leadership.clone(), election.clone(), metrics.clone(), health, news.clone()));
+    let poll = configuration.isobar.config_poll_interval.map(|interval| Duration::from_millis(interval.0));
+    let reloader = Reloader::new(&sources, configuration, registry);
+    let reload = follow_config(reloader, options.config_files, poll, live.inputs.clone(), config_metrics, in_force, news);
+    let upkeep = metrics.upkeep();
+
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    let ended = tokio::select! {
+        _ = terminate.recv() => None,
+        _ = interrupt.recv() => None,
+        stopped = live.stopped() => Some(stopped),
+        error = server => return Err(error),
+        () = reload => Some(Stopped::PartEnded("reload")),
+        () = upkeep => Some(Stopped::PartEnded("metrics")),
+    };
+    draining.cancel();
+    leader.abort();
+    let code = match ended {
+        None => {
+            tracing::info!("asked to stop");
+            live.shut_down().await;
+            ExitCode::SUCCESS
+        }
+        // What we hold in memory may be behind what the next leader does: begin anew.
+        Some(Stopped::LeaseLost) => ExitCode::FAILURE,
+        Some(Stopped::PartEnded(part)) => {
+            tracing::error!(part, "ended by itself; this is a bug");
+            live.shut_down().await;
+            ExitCode::FAILURE
+        }
+    };
+    http_stop.cancel();
+    Ok(code)
+}
+
+// === configuration ===
+
+fn read_files(paths: &[PathBuf]) -> anyhow::Result<Vec<(String, Vec<u8>)>> {
+    let read = |path: &PathBuf| {
+        let content =
+            std::fs::read(path).with_context(|| format!("cannot read {}: does it exist, and may you read it?", path.display()))?;
+        Ok((path.display().to_string(), content))
+    };
+    paths.iter().map(read).collect()
+}
+
+fn sources(files: &[(String, Vec<u8>)]) -> Vec<Source<'_>> {
+    files.iter().map(|(name, content)| Source { name, content }).collect()
+}
+
+fn content_hash(files: &[(String, Vec<u8>)]) -> u64 {
+    use std::hash::Hasher as _;
+    let mut hasher = FxHasher::default();
+    files.iter().for_each(|(_, content)| hasher.write(content));
+    hasher.finish()
+}
+
+/// The election by configuration and flags; flags win. `None` without one.
+fn election(configured: &LeaderElection, flags: &ElectionOverrides) -> anyhow::Result<Option<ElectionSettings>> {
+    if !flags.leader_elect.unwrap_or(configured.leader_elect) {
+        return Ok(None);
+    }
+    let span = |flag: Option<Duration>, configured: crate::model::time::DurationMs| flag.unwrap_or(Duration::from_millis(configured.0));
+    let settings = ElectionSettings {
+        identity: format!("{}_{}", hostname(), uuid::Uuid::new_v4()),
+        namespace: flags.resource_namespace.clone().unwrap_or_else(|| configured.resource_namespace.clone()),
+        name: flags.resource_name.clone().unwrap_or_else(|| configured.resource_name.clone()),
+        lease_duration: span(flags.lease_duration, configured.lease_duration),
+        renew_deadline: span(flags.renew_deadline, configured.renew_deadline),
+        retry_period: span(flags.retry_period, configured.retry_period),
+    };
+    match settings.problem() {
+        Some(problem) => Err(anyhow::anyhow!("leader election: {problem}")),
+        None => Ok(Some(settings)),
+    }
+}
+
+/// Upstream's defaults for rate and burst are for its own client; here they mean that the admin has not chosen any, and the server's own fairness
+/// sets the pace.
+fn connection(configured: &ClientConnection) -> ConnectionOptions {
+    let chosen = configured.qps != Some(defaults::QPS) || configured.burst != defaults::BURST.unsigned_abs();
+    ConnectionOptions { qps: configured.qps.filter(|_| chosen), burst: configured.burst }
+}
+
+fn engine_settings(configuration: &Configuration) -> EngineSettings {
+    let limits = &configuration.isobar.limits;
+    EngineSettings {
+        seed: random_seed(),
+        backoff: Backoff { initial: configuration.backoff.initial, max: configuration.backoff.max },
+        binds_in_flight_max: usize::try_from(limits.binds_in_flight_max).unwrap_or(usize::MAX),
+        view_bytes_max: usize::try_from(limits.view_bytes_max).unwrap_or(usize::MAX),
+        ..EngineSettings::default()
+    }
+}
+
+/// Reads the files again and again; what is right counts from the next pod on, what is wrong changes nothing and is said once.
+async fn follow_config(
+    mut reloader: Reloader,
+    paths: Vec<PathBuf>,
+    poll: Option<Duration>,
+    inputs: mpsc::Sender<Input>,
+    metrics: ConfigMetrics,
+    in_force: Arc<RwLock<serde_json::Value>>,
+    news: NewsRoom,
+) {
+    let (Some(poll), false) = (poll, paths.is_empty()) else { return std::future::pending().await };
+    let mut ticks = interval(poll);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let files = match read_files(&paths) {
+            Ok(files) => files,
+            // In the middle of a swap, or gone: what is in force stays.
+            Err(error) => {
+                tracing::warn!("configuration not read again: {error:#}");
+                continue;
+            }
+        };
+        match reloader.observe(&sources(&files)) {
+            Reload::Unchanged => {}
+            Reload::Applied(applied) => {
+                metrics.applied(wall_clock(), content_hash(&files));
+                *in_force.write().unwrap_or_else(PoisonError::into_inner) = show::json(&applied.configuration).unwrap_or_default();
+                if inputs.send(Input::Profiles(applied.configuration.profiles)).await.is_err() {
+                    return;
+                }
+                let later = applied.restart_needed.join(", ");
+                tracing::info!(needs_restart = later, "a changed configuration is in force");
+                let note = if later.is_empty() { String::new() } else { format!("; only after a restart: {later}") };
+                news.tell("Normal", "ConfigurationApplied", format!("A changed configuration is in force{note}"));
+            }
+            Reload::Refused(problems) => {
+                metrics.refused();
+                tracing::error!("a changed configuration is refused, the last good one stays:\n{problems}");
+                news.tell("Warning", "ConfigurationRefused", format!("The last good configuration stays: {problems}"));
+            }
+        }
+    }
+}
+
+// === endpoint ===
+
+fn http_options(configuration: &Configuration, options: &AppOptions) -> Option<HttpOptions> {
+    let serving = &configuration.isobar.serving;
+    let port = options.secure_port.or(serving.secure_port).filter(|port| *port != 0)?;
+    let certificate = options.certificate.clone().map(|(certificate, key)| CertificateSource::Files { certificate, key });
+    Some(HttpOptions {
+        address: SocketAddr::new(options.bind_address.unwrap_or(serving.bind_address), port),
+        certificate: certificate.unwrap_or_else(|| CertificateSource::SelfSigned { names: vec![hostname()] }),
+        client_ca_file: options.client_ca_file.clone(),
+        gate: GateOptions {
+            always_allow_paths: options.always_allow_paths.clone().unwrap_or_else(|| serving.always_allow_paths.clone()),
+            ..GateOptions::default()
+        },
+        plain: None,
+    })
+}
+
+/// Serves for ever; the answer is why that ended.
+async fn serve(options: Option<HttpOptions>, state: HttpState) -> anyhow::Error {
+    let Some(options) = options else { return std::future::pending().await };
+    match http::serve(options, state).await {
+        Ok((bound, server)) => {
+            tracing::info!(address = %bound.secure, "serving probes and metrics");
+            server.await;
+            anyhow::anyhow!("the endpoint ended by itself; this is a bug")
+        }
+        Err(error) => error.into(),
+    }
+}
+
+// === leadership ===
+
+/// Tells people about ourselves.
+#[derive(Clone)]
+struct NewsRoom {
+    events: EventDesk,
+    lease: Option<(String, String)>,
+    reporter: String,
+}
+
+impl NewsRoom {
+    fn tell(&self, kind: &'static str, reason: &'static str, note: String) {
+        if let Some(lease) = self.lease.clone() {
+            self.events.tell(News { lease, reporter: self.reporter.clone(), kind, reason, note });
+        }
+    }
+}
+
+/// Keeps metric and watchdog in step with the election.
+async fn report_leader(
+    mut leadership: watch::Receiver<Leadership>,
+    election: Option<ElectionSettings>,
+    metrics: Metrics,
+    health: HealthChecks,
+    news: NewsRoom,
+) {
+    let Some(election) = election else { return };
+    let gauge = LeaderMetrics::new(&metrics, &election.name);
+    let watchdog = LeaseWatchdog::default();
+    watchdog.register(&health);
+    let mut led = false;
+    loop {
+        let now = *leadership.borrow_and_update();
+        match now {
+            Leadership::Until(until) => watchdog.renewed(until),
+            Leadership::Standby | Leadership::Unlimited => watchdog.released(),
+        }
+        let leads = now != Leadership::Standby;
+        gauge.set(leads);
+        if leads && !led {
+            news.tell("Normal", "LeaderElection", format!("{} became leader", election.identity));
+        }
+        led = leads;
+        if leadership.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+// === the process ===
+
+/// The host's name, as it stands in identities and events.
+pub fn hostname() -> String {
+    let name = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+fn random_seed() -> u64 {
+    uuid::Uuid::new_v4().as_u64_pair().0
+}
+
+fn wall_clock() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,312 @@
+//! Executes [`BindOrder`]s and the work before them: orders in; exactly one [`Input::Bound`], [`Input::PreBound`] or [`Input::BindFailed`] out for each.
+//!
+//! A binding is one compare-and-swap on the API server: it takes at most one per incarnation of a pod. So nothing is ever bound twice; the care
+//! taken here is for knowing the outcome. A POST is never repeated blindly: after a conflict or an answer that leaves the outcome open (time-out,
+//! 5xx, broken connection) the pod is read back and says what happened.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use serde::Serialize;
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until},
+};
+
+use super::{
+    api::{Answer, Api, Call, CallError, JSON, MERGE},
+    leadership::Permission,
+    patch::ConditionDesk,
+    wire::read_object,
+};
+use crate::{
+    metrics::CallType,
+    model::{
+        ids::{ClusterId, PodKey, PodUid},
+        pod::PodFacts,
+    },
+    scheduler::{
+        framework::PreBindWork,
+        input::{BindFailure, BindOrder, Input, PodRef},
+    },
+};
+
+/// Requests at once. HTTP/1.1 needs a connection for each; more than this only queues inside the API server (measured on loopback: 16 to 64 in
+/// flight give the highest rate).
+pub const IN_FLIGHT_MAX: usize = 64;
+/// How long a binding may take, a wait that the server asks for included. The API server is told, so that it does not bind after we gave up.
+const BIND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one reading back may take.
+const READ_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long we try to learn an unclear outcome. The node's room stays taken meanwhile, so that nobody is placed upon a pod that may be there.
+const READ_BACK_MAX: Duration = Duration::from_secs(30);
+/// First wait between two readings; doubles.
+const READ_BACK_WAIT: Duration = Duration::from_millis(200);
+/// A 429 without `Retry-After` means this.
+const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
+/// How often a patch before the binding is sent. It is a merge patch, so sending it again changes nothing more.
+const PATCH_TRIES_MAX: u32 = 3;
+/// An order that may not be sent is handed back only after this, so that engine and binder do not run in a circle until the loss of the lease is known.
+const NOT_SENT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Something to be done for a pod that has its node.
+#[derive(Debug)]
+pub enum BindWork {
+    /// Write the binding.
+    Bind(Box<BindOrder>),
+    /// Do a plugin's work before it.
+    PreBind(PodRef, PreBindWork),
+}
+
+/// Carries out bindings. Cheap to clone.
+#[derive(Clone)]
+pub struct Binder {
+    api: Api,
+    permission: Permission,
+    conditions: ConditionDesk,
+    timeout: Duration,
+    outstanding: Arc<AtomicUsize>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BindingBody<'a> {
+    api_version: &'static str,
+    kind: &'static str,
+    metadata: BindingMeta<'a>,
+    target: BindingTarget<'a>,
+}
+
+#[derive(Serialize)]
+struct BindingMeta<'a> {
+    name: &'a str,
+    namespace: &'a str,
+    /// Only this incarnation of the pod.
+    uid: &'a str,
+}
+
+#[derive(Serialize)]
+struct BindingTarget<'a> {
+    kind: &'static str,
+    name: &'a str,
+}
+
+impl Binder {
+    /// Writes through `api` as long as `permission` is granted; conditions that wait on the desk are withdrawn before the binding of their pod.
+    pub fn new(api: Api, permission: Permission, conditions: ConditionDesk) -> Self {
+        Self { api, permission, conditions, timeout: BIND_TIMEOUT, outstanding: Arc::default() }
+    }
+
+    /// Another time-out for one binding.
+    pub fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
+    /// Counts down by one for each outcome told, so that a shutdown sees when all are.
+    pub fn counting(self, outstanding: Arc<AtomicUsize>) -> Self {
+        Self { outstanding, ..self }
+    }
+
+    /// Works until no orders can come any more and the last outcome is told. The engine bounds how many orders wait.
+    pub async fn run(self, mut orders: mpsc::UnboundedReceiver<BindWork>, inputs: mpsc::Sender<Input>) {
+        let binder = Arc::new(self);
+        let mut under_way = JoinSet::new();
+        let mut open = true;
+        while open || !under_way.is_empty() {
+            binder.api.metrics().binds_in_flight(under_way.len());
+            tokio::select! {
+                biased;
+                Some(done) = under_way.join_next(), if !under_way.is_empty() => {
+                    if let Err(error) = done {
+                        tracing::error!(%error, "a binding ended without an outcome; this is a bug");
+                    }
+                }
+                order = orders.recv(), if open && under_way.len() < IN_FLIGHT_MAX => match order {
+                    None => open = false,
+                    Some(work) => {
+                        let (binder, inputs) = (binder.clone(), inputs.clone());
+                        under_way.spawn(async move {
+                            let outcome = binder.carry_out(work).await;
+                            // Nobody listens only when the process ends.
+                            let _ = inputs.send(outcome).await;
+                            binder.outstanding.fetch_sub(1, Ordering::AcqRel);
+                        });
+                    }
+                },
+            }
+        }
+    }
+
+    /// Carries out one order; the outcome is what the engine is told.
+    pub async fn carry_out(&self, work: BindWork) -> Input {
+        let started = Instant::now();
+        match work {
+            BindWork::Bind(order) => {
+                self.api.metrics().call_began(CallType::PodBinding);
+                self.conditions.withdraw(&order.pod.uid).await;
+                let outcome = self.bind(&order).await;
+                self.api.metrics().call_ended(CallType::PodBinding, outcome.is_ok(), started.elapsed());
+                told(order.pod.uid, outcome, Input::Bound)
+            }
+            BindWork::PreBind(pod, work) => {
+                let outcome = self.prepare(&work).await;
+                told(pod.uid, outcome, Input::PreBound)
+            }
+        }
+    }
+
+    async fn bind(&self, order: &BindOrder) -> Result<(), BindFailure> {
+        if order.node.cluster != ClusterId::HOME {
+            return Err(BindFailure::Failed(format!("cluster {} is not connected", order.node.cluster.0)));
+        }
+        let deadline = Instant::now() + self.timeout;
+        let body = binding_body(order)?;
+        let mut answer = self.post(order, body.clone(), deadline).await?;
+        if let Ok(Answer { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = &answer {
+            // Turned away before anything was done, so this is no repetition.
+            let until = Instant::now() + retry_after.unwrap_or(RETRY_AFTER_DEFAULT);
+            if until < deadline {
+                sleep_until(until).await;
+                answer = self.post(order, body, deadline).await?;
+            }
+        }
+        match answer {
+            Ok(answer) if answer.status.is_success() => Ok(()),
+            Ok(answer) if is_clear_refusal(answer.status) => Err(BindFailure::Failed(answer.failure())),
+            Ok(answer) => self.read_back(order, answer.failure()).await,
+            Err(CallError::Request(error)) => Err(BindFailure::Failed(error.to_string())),
+            Err(error) => self.read_back(order, error.to_string()).await,
+        }
+    }
+
+    /// Sends the binding, if we may.
+    async fn post(&self, order: &BindOrder, body: Vec<u8>, deadline: Instant) -> Result<Result<Answer, CallError>, BindFailure> {
+        let timeout = deadline.duration_since(Instant::now());
+        let path = format!("{}/binding?timeout={}ms", pod_path(&order.pod.key), timeout.as_millis());
+        self.still_permitted().await?;
+        Ok(self.api.tell(Call { method: Method::POST, path, content_type: JSON, body, timeout }).await)
+    }
+
+    async fn still_permitted(&self) -> Result<(), BindFailure> {
+        if self.permission.granted() {
+            return Ok(());
+        }
+        sleep(NOT_SENT_PAUSE).await;
+        Err(BindFailure::NotSent)
+    }
+
+    /// What became of a binding, by what the pod says.
+    async fn read_back(&self, order: &BindOrder, why: String) -> Result<(), BindFailure> {
+        tracing::info!(pod = %order.pod.key, "reading back whether it is bound: {why}");
+        let give_up = Instant::now() + READ_BACK_MAX;
+        let mut wait = READ_BACK_WAIT;
+        loop {
+            let answer = self.api.call(Call::get(pod_path(&order.pod.key), READ_TIMEOUT)).await;
+            let unread = match answer {
+                Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Err(BindFailure::PodGone),
+                Ok(answer) if answer.status.is_success() => return outcome_by(&answer.body, order, why),
+                Ok(answer) if !answer.is_transient() => answer.failure(),
+                Ok(answer) if Instant::now() + wait >= give_up => answer.failure(),
+                Err(error) if Instant::now() + wait >= give_up => error.to_string(),
+                Ok(answer) => {
+                    wait = wait.max(answer.retry_after.unwrap_or_default()).min(READ_BACK_MAX);
+                    String::new()
+                }
+                Err(_) => String::new(),
+            };
+            if !unread.is_empty() {
+                return Err(BindFailure::Failed(format!("{why}; and the pod cannot be read back: {unread}")));
+            }
+            sleep(wait).await;
+            wait *= 2;
+        }
+    }
+
+    /// Patches of a PreBind plugin, in order.
+    async fn prepare(&self, work: &PreBindWork) -> Result<(), BindFailure> {
+        for (path, patch) in &work.patches {
+            self.patch(path, patch).await.map_err(|failure| match failure {
+                BindFailure::Failed(why) => BindFailure::Failed(format!("{}: {why}", work.plugin)),
+                other => other,
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn patch(&self, path: &str, patch: &str) -> Result<(), BindFailure> {
+        let mut wait = READ_BACK_WAIT;
+        for attempt in 1.. {
+            self.still_permitted().await?;
+            let call =
+                Call { method: Method::PATCH, path: path.to_owned(), content_type: MERGE, body: patch.into(), timeout: BIND_TIMEOUT };
+            let why = match self.api.tell(call).await {
+                Ok(answer) if answer.status.is_success() => return Ok(()),
+                Ok(answer) if !answer.is_transient() => return Err(BindFailure::Failed(answer.failure())),
+                Ok(answer) => {
+                    wait = wait.max(answer.retry_after.unwrap_or_default());
+                    answer.failure()
+                }
+                Err(error) => error.to_string(),
+            };
+            if attempt >= PATCH_TRIES_MAX {
+                return Err(BindFailure::Failed(why));
+            }
+            sleep(wait.min(BIND_TIMEOUT)).await;
+            wait *= 2;
+        }
+        Ok(())
+    }
+}
+
+fn told(uid: PodUid, outcome: Result<(), BindFailure>, done: fn(PodUid) -> Input) -> Input {
+    match outcome {
+        Ok(()) => done(uid),
+        Err(failure) => {
+            tracing::debug!(pod = %uid, ?failure, "not bound");
+            Input::BindFailed(uid, failure)
+        }
+    }
+}
+
+fn binding_body(order: &BindOrder) -> Result<Vec<u8>, BindFailure> {
+    let PodRef { key, uid, .. } = &order.pod;
+    let body = BindingBody {
+        api_version: "v1",
+        kind: "Binding",
+        metadata: BindingMeta { name: &key.name, namespace: &key.namespace, uid: &uid.0 },
+        target: BindingTarget { kind: "Node", name: &order.node.name },
+    };
+    serde_json::to_vec(&body).map_err(|error| BindFailure::Failed(error.to_string()))
+}
+
+/// Path of a pod object.
+pub(super) fn pod_path(key: &PodKey) -> String {
+    format!("/api/v1/namespaces/{}/pods/{}", key.namespace, key.name)
+}
+
+/// The server said no and did nothing. A conflict may be our own earlier success, a missing pod may be missing since; 5xx may have come after the deed.
+fn is_clear_refusal(status: StatusCode) -> bool {
+    let reread = matches!(status, StatusCode::CONFLICT | StatusCode::NOT_FOUND | StatusCode::REQUEST_TIMEOUT);
+    status.is_client_error() && !reread
+}
+
+fn outcome_by(body: &[u8], order: &BindOrder, why: String) -> Result<(), BindFailure> {
+    let pod = read_object::<PodFacts>(body, ClusterId::HOME).map_err(|bad| BindFailure::Failed(format!("{why}; {bad}")))?;
+    match pod.node_name {
+        _ if pod.uid != order.pod.uid => Err(BindFailure::PodGone),
+        Some(node) if node == order.node.name => Ok(()),
+        Some(_) => Err(BindFailure::BoundElsewhere),
+        None => Err(BindFailure::Failed(why)),
+    }
+}
+
+#[cfg(test)]
+#[path = "bind_tests.rs"]
+mod tests;

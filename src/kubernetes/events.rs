@@ -1,0 +1,272 @@
+//! Writes events for people: [`EventOrder`]s in, `events.k8s.io/v1` objects and series updates out.
+//!
+//! Fields, names, series and note length as client-go's events recorder has them, so that `kubectl describe` reads as with kube-scheduler. Events
+//! come last: a bounded queue, a bounded rate and few requests at once; what does not fit is dropped and counted, and no binding ever waits for one.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::{
+    api::{Api, Call, JSON, STRATEGIC_MERGE},
+    clock::{Clock, micro_time},
+    limiter::TokenBucket,
+    series::{Series, SeriesTable, Write},
+};
+use crate::{
+    metrics::{ApiMetrics, EventDrop},
+    scheduler::input::{EventOrder, PodRef},
+};
+
+/// Events that may wait. Some 400 bytes each.
+const WAITING_MAX: usize = 4096;
+/// Events a second in the long run: twice kube-scheduler's default, and a small share of what an API server takes.
+pub const PER_SECOND: f64 = 100.0;
+/// Events at once, as seconds of that rate: for a Deployment that is scaled up.
+const BURST_SECONDS: f64 = 5.0;
+/// Requests at once: two leave the API server to the bindings.
+const IN_FLIGHT_MAX: usize = 2;
+/// How long one event may take.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server may not make us wait longer than this for an event.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(10);
+/// How often series are looked at for an end.
+const SWEEP_PERIOD: Duration = Duration::from_secs(60);
+/// Upstream's `noteLengthLimit`, bytes.
+const NOTE_BYTES_MAX: usize = 1024;
+/// What a shortened note ends with.
+const SHORTENED: &str = " ...";
+/// The API's limit on `reportingInstance`, bytes.
+const INSTANCE_BYTES_MAX: usize = 128;
+
+/// News of our own: who leads, which configuration is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct News {
+    /// Namespace and name of the Lease.
+    pub lease: (String, String),
+    /// Who reports: the first scheduler name that we serve.
+    pub reporter: String,
+    /// `Normal` or `Warning`.
+    pub kind: &'static str,
+    /// One word.
+    pub reason: &'static str,
+    /// For people.
+    pub note: String,
+}
+
+enum Message {
+    Pod(Box<EventOrder>),
+    News(Box<News>),
+}
+
+/// Where events wait for their turn. Cheap to clone.
+#[derive(Clone)]
+pub struct EventDesk {
+    sender: mpsc::Sender<Message>,
+    metrics: ApiMetrics,
+}
+
+impl EventDesk {
+    /// Leaves an event, or drops and counts it when too many wait.
+    pub fn put(&self, order: Box<EventOrder>) {
+        self.leave(Message::Pod(order));
+    }
+
+    /// Leaves news of our own, about the Lease that stands for all replicas.
+    pub fn tell(&self, news: News) {
+        self.leave(Message::News(Box::new(news)));
+    }
+
+    fn leave(&self, message: Message) {
+        if self.sender.try_send(message).is_err() {
+            self.metrics.event_dropped(EventDrop::Full);
+        }
+    }
+}
+
+/// Writes what lies on the desk.
+pub struct EventWriter {
+    messages: mpsc::Receiver<Message>,
+    table: SeriesTable,
+    bucket: TokenBucket,
+    sender: Sender,
+}
+
+#[derive(Clone)]
+struct Sender {
+    api: Api,
+    clock: Clock,
+    hostname: Arc<str>,
+}
+
+/// A desk and the writer that empties it.
+pub fn event_desk(api: Api, clock: Clock, hostname: &str, per_second: f64) -> (EventDesk, EventWriter) {
+    let (sender, messages) = mpsc::channel(WAITING_MAX);
+    let desk = EventDesk { sender, metrics: api.metrics().clone() };
+    let sender = Sender { api, clock, hostname: hostname.into() };
+    (
+        desk,
+        EventWriter { messages, table: SeriesTable::default(), bucket: TokenBucket::new(per_second, per_second * BURST_SECONDS), sender },
+    )
+}
+
+impl EventWriter {
+    /// Works until all desks are gone; what waits then is written first.
+    pub async fn run(mut self) {
+        let mut under_way = JoinSet::new();
+        let mut sweep = interval(SWEEP_PERIOD);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let writes = tokio::select! {
+                biased;
+                message = self.messages.recv() => match message {
+                    Some(Message::Pod(order)) => vec![(self.table.record(&order, self.sender.clock.now()), order)],
+                    Some(Message::News(news)) => {
+                        self.sender.tell(&news, self.table.name(&news.lease.1, self.sender.clock.now())).await;
+                        continue;
+                    }
+                    None => break,
+                },
+                _ = sweep.tick() => self.table.sweep(self.sender.clock.now()),
+            };
+            for (write, order) in writes {
+                if matches!(write, Write::Nothing) {
+                    continue;
+                }
+                self.bucket.take().await;
+                while under_way.len() >= IN_FLIGHT_MAX {
+                    under_way.join_next().await;
+                }
+                let sender = self.sender.clone();
+                under_way.spawn(async move { sender.send(&order, write).await });
+            }
+        }
+        while under_way.join_next().await.is_some() {}
+    }
+}
+
+impl Sender {
+    async fn send(&self, order: &EventOrder, write: Write) {
+        let written = match &write {
+            Write::Create { name } => self.create(order, name, None).await,
+            Write::Series { name, series } => match self.update(order, name, series).await {
+                // It has aged out of the API server meanwhile.
+                Err(StatusCode::NOT_FOUND) => self.create(order, name, Some(series)).await,
+                other => other,
+            },
+            Write::Nothing => return,
+        };
+        match written {
+            Ok(()) => self.api.metrics().event_sent(),
+            Err(_) => self.api.metrics().event_dropped(EventDrop::Failed),
+        }
+    }
+
+    async fn tell(&self, news: &News, event_name: String) {
+        let (namespace, name) = &news.lease;
+        let body = json!({
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": event_name, "namespace": namespace},
+            "eventTime": micro_time(self.clock.wall()),
+            "reportingController": news.reporter,
+            "reportingInstance": self.instance(&news.reporter),
+            "action": news.reason,
+            "reason": news.reason,
+            "regarding": {"kind": "Lease", "apiVersion": "coordination.k8s.io/v1", "namespace": namespace, "name": name},
+            "note": shortened(&news.note),
+            "type": news.kind,
+        });
+        let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
+        match self.write(Method::POST, path, JSON, &body).await {
+            Ok(()) => self.api.metrics().event_sent(),
+            Err(_) => self.api.metrics().event_dropped(EventDrop::Failed),
+        }
+    }
+
+    async fn create(&self, order: &EventOrder, name: &str, series: Option<&Series>) -> Result<(), StatusCode> {
+        let body = self.event(order, name, series);
+        self.write(Method::POST, events_path(&order.pod), JSON, &body).await
+    }
+
+    async fn update(&self, order: &EventOrder, name: &str, series: &Series) -> Result<(), StatusCode> {
+        let path = format!("{}/{name}", events_path(&order.pod));
+        self.write(Method::PATCH, path, STRATEGIC_MERGE, &json!({"series": self.series(series)})).await
+    }
+
+    /// One try, and one more when the server asks for patience.
+    async fn write(&self, method: Method, path: String, content_type: &'static str, body: &Value) -> Result<(), StatusCode> {
+        let call =
+            || Call { method: method.clone(), path: path.clone(), content_type, body: body.to_string().into(), timeout: EVENT_TIMEOUT };
+        let mut answer = self.api.tell(call()).await;
+        if let Ok(busy) = &answer
+            && let (StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, Some(wait)) = (busy.status, busy.retry_after)
+        {
+            sleep(wait.min(RETRY_AFTER_MAX)).await;
+            answer = self.api.tell(call()).await;
+        }
+        match answer {
+            Ok(answer) if answer.status.is_success() => Ok(()),
+            Ok(answer) => {
+                tracing::debug!("event not written: {}", answer.failure());
+                Err(answer.status)
+            }
+            Err(error) => {
+                tracing::debug!("event not written: {error}");
+                Err(StatusCode::GATEWAY_TIMEOUT)
+            }
+        }
+    }
+
+    fn event(&self, order: &EventOrder, name: &str, series: Option<&Series>) -> Value {
+        let PodRef { key, uid, scheduler_name } = &order.pod;
+        json!({
+            "apiVersion": "events.k8s.io/v1",
+            "kind": "Event",
+            "metadata": {"name": name, "namespace": &*key.namespace},
+            "eventTime": micro_time(self.clock.wall()),
+            "series": series.map(|series| self.series(series)),
+            "reportingController": &**scheduler_name,
+            "reportingInstance": self.instance(scheduler_name),
+            "action": order.action,
+            "reason": order.reason,
+            "regarding": {"kind": "Pod", "apiVersion": "v1", "namespace": &*key.namespace, "name": &*key.name, "uid": &*uid.0},
+            "note": shortened(&order.note),
+            "type": order.kind,
+        })
+    }
+
+    fn instance(&self, reporter: &str) -> String {
+        let mut instance = format!("{reporter}-{}", self.hostname);
+        instance.truncate(instance.floor_char_boundary(INSTANCE_BYTES_MAX));
+        instance
+    }
+
+    fn series(&self, series: &Series) -> Value {
+        let ago = self.clock.now().since(series.last_seen);
+        let last = self.clock.wall() - Duration::from_millis(ago.0);
+        json!({"count": series.count, "lastObservedTime": micro_time(last)})
+    }
+}
+
+fn events_path(pod: &PodRef) -> String {
+    format!("/apis/events.k8s.io/v1/namespaces/{}/events", pod.key.namespace)
+}
+
+/// As upstream's `truncateMessage`: at most 1,024 bytes, the end marked.
+fn shortened(note: &str) -> String {
+    if note.len() <= NOTE_BYTES_MAX {
+        return note.to_owned();
+    }
+    format!("{}{SHORTENED}", &note[..note.floor_char_boundary(NOTE_BYTES_MAX - SHORTENED.len())])
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

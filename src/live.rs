@@ -1,0 +1,285 @@
+//! One live scheduler on one API server: watches, engine, binder, patcher, events and election, wired. `isobar run`, the demo and simulated worlds all
+//! start this.
+//!
+//! ```text
+//! watch pods, nodes --Input--> driver + engine --Command--> binder, desk of conditions, desk of events
+//! elector --Leading--------------^                            ^ ask before each write: may we?
+//! ```
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    driver::{Driver, INPUTS_MAX, Machine, on_own_thread},
+    kubernetes::{
+        api::Api,
+        bind::{BindWork, Binder},
+        clock::Clock,
+        election::ElectionSettings,
+        events::{self, EventDesk, event_desk},
+        leadership::{Leadership, Permission},
+        lease::{Elector, Ended},
+        patch::{ConditionDesk, Patcher},
+        watch::{Synced, Watch},
+    },
+    model::{ids::ClusterId, node::NodeFacts, pod::PodFacts},
+    scheduler::{
+        input::{Command, Input},
+        observe::Gauges,
+    },
+};
+
+/// Name of the home cluster in metrics and logs.
+pub const HOME: &str = "home";
+/// How long a shutdown waits for bindings under way: as long as one may take.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often it looks.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// How long a shutdown waits for events that wait.
+const EVENTS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How a live scheduler is run.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// The election to stand in; `None` leads at once and for ever.
+    pub election: Option<ElectionSettings>,
+    /// How long one binding may take.
+    pub bind_timeout: Duration,
+    /// Events a second in the long run.
+    pub events_per_second: f64,
+    /// Part of the reporting instance of events.
+    pub hostname: String,
+    /// Seed of waits and jitters.
+    pub seed: u64,
+    /// Whether the engine gets a thread of its own; a simulation under paused time needs it on the runtime.
+    pub own_thread: bool,
+}
+
+impl Default for LiveOptions {
+    fn default() -> Self {
+        Self {
+            election: None,
+            bind_timeout: Duration::from_secs(10),
+            events_per_second: events::PER_SECOND,
+            hostname: "localhost".to_owned(),
+            seed: 0,
+            own_thread: true,
+        }
+    }
+}
+
+/// A scheduler at work.
+pub struct Live {
+    /// For further facts: new profiles, answers of plugins.
+    pub inputs: mpsc::Sender<Input>,
+    /// What the election says.
+    pub leadership: watch::Receiver<Leadership>,
+    /// Whether all pods were seen once.
+    pub pods_synced: Synced,
+    /// Whether all nodes were seen once.
+    pub nodes_synced: Synced,
+    /// For news of our own.
+    pub events: EventDesk,
+    elector: Option<JoinHandle<Ended>>,
+    elector_stop: CancellationToken,
+    engine_stop: CancellationToken,
+    critical: JoinSet<&'static str>,
+    watches: JoinSet<()>,
+    event_writer: JoinHandle<()>,
+    outstanding: Arc<AtomicUsize>,
+}
+
+/// Why a live scheduler stopped by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// We led and do not any more.
+    LeaseLost,
+    /// A part that must run for ever ended: a bug, or a panic in it.
+    PartEnded(&'static str),
+}
+
+impl Live {
+    /// Starts everything. `publish` is told the engine's sizes about once a second. Has to be called inside a tokio runtime.
+    pub fn start<M, G>(api: &Api, clock: Clock, machine: M, publish: G, options: &LiveOptions) -> std::io::Result<Self>
+    where
+        M: Machine + Send + 'static,
+        G: FnMut(&Gauges) + Send + 'static,
+    {
+        let (inputs, received) = mpsc::channel(INPUTS_MAX);
+        let (leadership_sender, leadership) = watch::channel(Leadership::Standby);
+        let permission = Permission::new(leadership.clone());
+        let mut critical = JoinSet::new();
+
+        let conditions = ConditionDesk::default();
+        let patcher = Patcher::new(api.clone(), permission.clone(), conditions.clone(), clock);
+        critical.spawn(named("patcher", patcher.run()));
+        let (events, writer) = event_desk(api.clone(), clock, &options.hostname, options.events_per_second);
+        let event_writer = tokio::spawn(writer.run());
+        let (orders, orders_received) = mpsc::unbounded_channel();
+        let outstanding = Arc::new(AtomicUsize::new(0));
+        let binder =
+            Binder::new(api.clone(), permission, conditions.clone()).with_timeout(options.bind_timeout).counting(outstanding.clone());
+        critical.spawn(named("binder", binder.run(orders_received, inputs.clone())));
+
+        let engine_stop = CancellationToken::new();
+        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone());
+        let driver = Driver::new(machine, clock, received, dispatch, publish).until(engine_stop.clone());
+        if options.own_thread {
+            let thread = on_own_thread(driver)?;
+            critical.spawn(named("engine", join_thread(thread)));
+        } else {
+            critical.spawn(named("engine", driver.run()));
+        }
+
+        let mut watches = JoinSet::new();
+        let pods = Watch::<PodFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), options.seed);
+        let nodes = Watch::<NodeFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), options.seed ^ 1);
+        let (pods_synced, nodes_synced) = (pods.synced(), nodes.synced());
+        watches.spawn(pods.run());
+        watches.spawn(nodes.run());
+
+        let elector_stop = CancellationToken::new();
+        let elector = start_election(api, clock, leadership_sender, &inputs, options, &elector_stop);
+        Ok(Self {
+            inputs,
+            leadership,
+            pods_synced,
+            nodes_synced,
+            events,
+            elector,
+            elector_stop,
+            engine_stop,
+            critical,
+            watches,
+            event_writer,
+            outstanding,
+        })
+    }
+
+    /// Waits until something ends that should not.
+    pub async fn stopped(&mut self) -> Stopped {
+        let elector = async {
+            match &mut self.elector {
+                Some(elector) => elector.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = elector => {
+                self.elector = None;
+                if matches!(ended, Ok(Ended::Lost)) { Stopped::LeaseLost } else { Stopped::PartEnded("election") }
+            }
+            ended = self.critical.join_next() => Stopped::PartEnded(ended.and_then(Result::ok).unwrap_or("a critical task")),
+            _ = self.watches.join_next() => Stopped::PartEnded("watch"),
+            _ = &mut self.event_writer => Stopped::PartEnded("event writer"),
+        }
+    }
+
+    /// Ends in good order: no new decisions, bindings under way are finished, events written, the lease given up. Takes some 15 s at most.
+    pub async fn shut_down(mut self) {
+        // While the engine takes in facts there is room; if it has died there is nothing to finish.
+        let _ = self.inputs.send(Input::Leading(false)).await;
+        let deadline = Instant::now() + DRAIN_TIMEOUT;
+        sleep(DRAIN_LOOK).await;
+        while self.outstanding.load(Ordering::Acquire) > 0 && Instant::now() < deadline {
+            sleep(DRAIN_LOOK).await;
+        }
+        let left = self.outstanding.load(Ordering::Acquire);
+        if left > 0 {
+            tracing::warn!(left, "bindings without an outcome are left behind; the next leader finds them on the API server");
+        }
+        self.watches.shutdown().await;
+        self.engine_stop.cancel();
+        drop(self.events);
+        if timeout(EVENTS_TIMEOUT, &mut self.event_writer).await.is_err() {
+            self.event_writer.abort();
+        }
+        self.elector_stop.cancel();
+        if let Some(elector) = self.elector.take() {
+            let _ = elector.await;
+        }
+        self.critical.shutdown().await;
+    }
+
+    /// Ends at once, as a crash would: nothing is finished, nothing given up.
+    pub fn abort(mut self) {
+        self.critical.abort_all();
+        self.watches.abort_all();
+        self.event_writer.abort();
+        self.elector.iter().for_each(JoinHandle::abort);
+        self.engine_stop.cancel();
+    }
+}
+
+fn start_election(
+    api: &Api,
+    clock: Clock,
+    leadership: watch::Sender<Leadership>,
+    inputs: &mpsc::Sender<Input>,
+    options: &LiveOptions,
+    stop: &CancellationToken,
+) -> Option<JoinHandle<Ended>> {
+    if let Some(settings) = &options.election {
+        let elector = Elector::new(api.unlimited(), settings.clone(), clock, leadership, inputs.clone(), options.seed ^ 2);
+        return Some(tokio::spawn(elector.run(stop.clone())));
+    }
+    let inputs = inputs.clone();
+    let stop = stop.clone();
+    Some(tokio::spawn(async move {
+        leadership.send_replace(Leadership::Unlimited);
+        let _ = inputs.send(Input::Leading(true)).await;
+        stop.cancelled().await;
+        Ended::Released
+    }))
+}
+
+/// Where each command goes. Bindings are never dropped: the engine bounds how many there can be.
+fn dispatcher(
+    orders: mpsc::UnboundedSender<BindWork>,
+    outstanding: Arc<AtomicUsize>,
+    conditions: ConditionDesk,
+    events: EventDesk,
+) -> impl FnMut(Command) + Send + 'static {
+    let work = move |work| {
+        outstanding.fetch_add(1, Ordering::AcqRel);
+        // Nobody takes orders only when the process ends.
+        let _ = orders.send(work);
+    };
+    move |command| match command {
+        Command::Bind(order) => work(BindWork::Bind(order)),
+        Command::PreBind(pod, plugin_work) => work(BindWork::PreBind(pod, plugin_work)),
+        Command::Condition(order) => {
+            if !conditions.put(*order) {
+                tracing::debug!("a condition was dropped: too many wait");
+            }
+        }
+        Command::Event(order) => events.put(order),
+    }
+}
+
+async fn named(name: &'static str, part: impl Future<Output = ()>) -> &'static str {
+    part.await;
+    name
+}
+
+/// Ends when the thread does. A thread cannot be awaited, so a helper of the runtime waits for it.
+async fn join_thread(thread: std::thread::JoinHandle<()>) {
+    let ended = tokio::task::spawn_blocking(move || thread.join()).await;
+    if !matches!(ended, Ok(Ok(()))) {
+        tracing::error!("the engine's thread panicked; this is a bug");
+    }
+}

@@ -1,0 +1,182 @@
+//! Plugins that this version knows but does not have: what a pod wants in; a refusal that names the plugin and the field out, or nothing.
+//!
+//! A pod that such a plugin would *filter* for is never placed as if the rule were absent. It stays pending until a version that has the rule, or until
+//! the profile disables the plugin, which then is ignored as upstream ignores it. What a plugin would only *rank* by is not counted: preferred pod
+//! affinity and `ScheduleAnyway` spreading change no placement here, and neither do upstream's default spread constraints, which are all of that kind.
+//!
+//! Two things cannot be seen from the pod: required anti-affinity of pods that others have placed, which `InterPodAffinity` would keep up against pods
+//! that ask for nothing themselves; and features that `NodeDeclaredFeatures` would look for.
+
+use crate::{
+    model::{class::PodClass, node::NodeRecord, pod::Wants},
+    scheduler::{
+        change::Changes,
+        framework::{CompiledFilter, FilterPlugin, NodeRule, Plugin, PodInHand, PreEnqueue, Reads, Refusal},
+        nodes::Nodes,
+        profile::{PluginArgs, PodTopologySpreadArgs},
+        registry::{ExtensionPoint, PluginInfo},
+    },
+};
+
+/// See the module.
+pub struct NotBuilt {
+    info: &'static PluginInfo,
+    /// The profile gives pods without constraints hard ones.
+    spreads_all: bool,
+}
+
+impl NotBuilt {
+    /// Stands in for a plugin of the registry.
+    pub fn new(info: &'static PluginInfo, args: &PluginArgs) -> Self {
+        let hard = matches!(&args.pod_topology_spread, PodTopologySpreadArgs::List(list) if list.iter().any(|constraint| constraint.hard));
+        Self { info, spreads_all: hard && info.name == "PodTopologySpread" }
+    }
+
+    /// What of the pod the plugin would judge.
+    fn judges(&self, wants: Wants) -> Option<&'static str> {
+        const CLAIMS: &str = "the pod has volumes of PersistentVolumeClaims";
+        let found = [
+            ("VolumeBinding", wants.volume_claims, CLAIMS),
+            ("VolumeRestrictions", wants.exclusive_disks, "the pod has a disk that only one node or pod may use"),
+            // Of a claim's volume these judge access modes, attach limits and zones.
+            ("VolumeRestrictions", wants.volume_claims, CLAIMS),
+            ("NodeVolumeLimits", wants.volume_claims, CLAIMS),
+            ("VolumeZone", wants.volume_claims, CLAIMS),
+            ("PodTopologySpread", wants.spread_hard, "the pod has a DoNotSchedule topology spread constraint"),
+            (
+                "PodTopologySpread",
+                self.spreads_all && !wants.spread_soft,
+                "the profile's defaultConstraints have one with whenUnsatisfiable: DoNotSchedule",
+            ),
+            ("InterPodAffinity", wants.pod_affinity_required, "the pod has required pod affinity or anti-affinity"),
+            ("DynamicResources", wants.resource_claims, "the pod has resourceClaims"),
+            ("GangScheduling", wants.pod_group, "the pod has a schedulingGroup"),
+        ];
+        found.into_iter().find(|(plugin, wanted, _)| *plugin == self.info.name && *wanted).map(|(_, _, what)| what)
+    }
+
+    fn refusal(&self, wants: Wants) -> Option<Refusal> {
+        let what = self.judges(wants)?;
+        Some(Refusal::unresolvable(format!("plugin {} is not built into this version: {what}", self.info.name)))
+    }
+}
+
+impl Plugin for NotBuilt {
+    fn name(&self) -> &'static str {
+        self.info.name
+    }
+
+    /// A plugin that never filters can only hold the pod before the queue.
+    fn pre_enqueue(&self) -> Option<&dyn PreEnqueue> {
+        (self.info.implements(ExtensionPoint::PreEnqueue) && !self.info.implements(ExtensionPoint::Filter)).then_some(self)
+    }
+
+    fn filter(&self) -> Option<&dyn FilterPlugin> {
+        self.info.implements(ExtensionPoint::Filter).then_some(self)
+    }
+
+    /// Only another version or another profile helps.
+    fn curing_changes(&self) -> Changes {
+        Changes::NONE
+    }
+}
+
+impl PreEnqueue for NotBuilt {
+    fn gate(&self, pod: PodInHand<'_>) -> Option<Refusal> {
+        self.refusal(pod.class.wants)
+    }
+}
+
+impl FilterPlugin for NotBuilt {
+    /// A claim is `VolumeBinding`'s business first: where that plugin is active its refusal is what people read, as it comes before any node is asked.
+    fn compile(&self, class: &PodClass, _nodes: &Nodes) -> CompiledFilter {
+        let first = self.info.name == "VolumeBinding" || !class.wants.volume_claims || class.wants.exclusive_disks;
+        match self.refusal(class.wants) {
+            None => CompiledFilter::Skip,
+            Some(refusal) if first => CompiledFilter::Refused(refusal),
+            Some(refusal) => CompiledFilter::Rule(Box::new(Nowhere(refusal))),
+        }
+    }
+}
+
+struct Nowhere(Refusal);
+
+impl NodeRule for Nowhere {
+    fn reads(&self) -> Reads {
+        Reads::Object
+    }
+
+    fn refuses(&self, _node: &NodeRecord, _nodes: &Nodes) -> Option<Refusal> {
+        Some(self.0.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::pod::PodSpecFacts,
+        scheduler::{
+            plugins::fixtures::{World, node, pod},
+            profile::DefaultConstraint,
+        },
+    };
+
+    fn wanting(wants: Wants) -> PodSpecFacts {
+        PodSpecFacts { wants, ..pod(&[]) }
+    }
+
+    #[test]
+    fn names_the_plugin_and_the_field() {
+        let none = Wants::default();
+        for (plugin, wants, want) in [
+            ("InterPodAffinity", Wants { pod_affinity_required: true, ..none }, "all!* the pod has required pod affinity or anti-affinity"),
+            ("InterPodAffinity", Wants { pod_affinity_preferred: true, ..none }, "skip"),
+            ("PodTopologySpread", Wants { spread_hard: true, ..none }, "all!* the pod has a DoNotSchedule topology spread constraint"),
+            ("PodTopologySpread", Wants { spread_soft: true, ..none }, "skip"),
+            ("VolumeBinding", Wants { volume_claims: true, ..none }, "all!* the pod has volumes of PersistentVolumeClaims"),
+            ("VolumeZone", Wants { volume_claims: true, ..none }, "!* the pod has volumes of PersistentVolumeClaims"),
+            ("NodeVolumeLimits", Wants { volume_claims: true, ..none }, "!* the pod has volumes of PersistentVolumeClaims"),
+            ("VolumeRestrictions", Wants { volume_claims: true, ..none }, "!* the pod has volumes of PersistentVolumeClaims"),
+            ("VolumeRestrictions", Wants { exclusive_disks: true, ..none }, "all!* the pod has a disk that only one node or pod may use"),
+            ("DynamicResources", Wants { resource_claims: true, ..none }, "all!* the pod has resourceClaims"),
+            ("DynamicResources", Wants { volume_claims: true, ..none }, "skip"),
+            ("NodeDeclaredFeatures", Wants { pod_group: true, ..none }, "skip"),
+        ] {
+            let got = World::new([node("a")]).ask(plugin, &wanting(wants));
+            assert_eq!(got, [want.replace('*', &format!("plugin {plugin} is not built into this version:"))], "{plugin}");
+        }
+    }
+
+    #[test]
+    fn a_plugin_that_never_filters_holds_the_pod_before_the_queue() {
+        let mut world = World::default();
+        let plugin = world.plugin("GangScheduling", &PluginArgs::default());
+        assert!(plugin.filter().is_none());
+        let class = world.class(&wanting(Wants { pod_group: true, ..Wants::default() }));
+        let (key, uid) = (crate::model::ids::PodKey::new("d", "p"), crate::model::ids::PodUid::from("u"));
+        let refusal = plugin.pre_enqueue().and_then(|gate| gate.gate(PodInHand { key: &key, uid: &uid, class: &class, gates: &[] }));
+        let want = "plugin GangScheduling is not built into this version: the pod has a schedulingGroup";
+        assert_eq!(refusal, Some(Refusal::unresolvable(want)));
+    }
+
+    #[test]
+    fn hard_default_constraints_bind_pods_without_their_own() {
+        let constraint = |hard| DefaultConstraint {
+            max_skew: 1,
+            topology_key: "zone".into(),
+            hard,
+            min_domains: None,
+            honor_node_affinity: true,
+            honor_node_taints: false,
+            match_label_keys: Vec::new(),
+        };
+        let soft_own = Wants { spread_soft: true, ..Wants::default() };
+        for (hard, wants, refused) in [(true, Wants::default(), true), (true, soft_own, false), (false, Wants::default(), false)] {
+            let args = PluginArgs { pod_topology_spread: PodTopologySpreadArgs::List(vec![constraint(hard)]), ..PluginArgs::default() };
+            let mut world = World::new([node("a")]);
+            let (plugin, class) = (world.plugin("PodTopologySpread", &args), world.class(&wanting(wants)));
+            assert_eq!(world.ask_with(&*plugin, &class)[0].contains("defaultConstraints"), refused);
+        }
+    }
+}
