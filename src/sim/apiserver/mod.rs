@@ -11,11 +11,11 @@
 //! | fields that a type does not have are dropped, with a warning or (`fieldValidation=Strict`) a 400 | stored as they came |
 //! | fields of a wrong JSON type are a 400 for every type | for pods, nodes, leases and events; other types are stored without a look |
 //! | quantities are rewritten in their shortest form (`1000m` is `1`) | kept as written |
-//! | defaults and validation of every type | of pods, nodes, events, leases, namespaces and a few fields of others; workload types (`apps`, `batch`) are plain storage |
+//! | defaults and validation of every type | of pods, nodes, events, leases, namespaces; `apps` and `batch` are plain storage |
 //! | messages about malformed JSON, decoding and changed pod specs carry Go's own wording and diffs | same code and reason, our wording |
-//! | managedFields; server-side apply knows who owns what, refuses conflicts and removes what an applier no longer names | apply creates or merges; managedFields are not kept |
+//! | apply knows who owns what, refuses conflicts, removes what an applier no longer names | apply creates or merges; no managedFields |
 //! | a deleted namespace is emptied by a controller | it goes at once, with everything in it |
-//! | garbage collection by owner references, foreground and orphan deletion by a controller | finalizers are set and then wait, as on a server without that controller |
+//! | a controller collects orphans and does foreground deletion | finalizers are set and wait, as without that controller |
 //! | budgets are computed by a controller | an eviction reads `status.disruptionsAllowed` if someone wrote it |
 //! | requests are authenticated, authorised and limited by fairness queues | everyone may do everything; reviews are answered by [`AccessPolicy`] |
 //! | protobuf and CBOR bodies and answers | protobuf bodies of the kinds that kubectl makes itself; answers are JSON |
@@ -94,8 +94,8 @@ impl Default for ApiServerOptions {
         Self {
             seed: 0,
             epoch: Timestamp::UNIX_EPOCH,
-            bookmark_interval: Duration::from_secs(60),
-            watch_timeout_min: Duration::from_secs(1800),
+            bookmark_interval: Duration::from_mins(1),
+            watch_timeout_min: Duration::from_mins(30),
             history_max: HISTORY_MAX,
             body_bytes_max: BODY_BYTES_MAX,
         }
