@@ -10,6 +10,7 @@ mod manifests;
 mod metrics_page;
 mod pipeline;
 mod sim_api;
+mod sim_faults;
 mod sim_kubelet;
 mod sim_watch;
 mod tools;
