@@ -8,6 +8,8 @@ mod layers;
 mod source;
 #[path = "tidy/style.rs"]
 mod style;
+#[path = "tidy/supply.rs"]
+mod supply;
 #[path = "tidy/tree.rs"]
 mod tree;
 

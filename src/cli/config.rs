@@ -1,13 +1,13 @@
 //! `isobar config check|schema|show`. In: files. Out: every problem with its line, the JSON Schema, or the configuration with all that it leaves unsaid.
 
-use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
-use crate::config::{self, Configuration, Problems, Source, schema, show};
+use super::files::{File, load, read_all};
+use crate::config::{Configuration, schema, show};
 use crate::scheduler::registry::{ExtensionPoint, Registry};
 
 /// Check, describe and write out configuration files.
@@ -83,31 +83,6 @@ impl ConfigArgs {
             },
         }
     }
-}
-
-/// A file that was read.
-struct File {
-    name: String,
-    content: Vec<u8>,
-}
-
-fn read_all(paths: &[PathBuf]) -> anyhow::Result<Vec<File>> {
-    paths.iter().map(|path| read(path)).collect()
-}
-
-fn read(path: &Path) -> anyhow::Result<File> {
-    if path.as_os_str() == "-" {
-        let mut content = Vec::new();
-        std::io::stdin().lock().read_to_end(&mut content).context("reading standard input")?;
-        return Ok(File { name: "<stdin>".to_owned(), content });
-    }
-    let content = std::fs::read(path).with_context(|| format!("reading {}: does it exist, and may you read it?", path.display()))?;
-    Ok(File { name: path.display().to_string(), content })
-}
-
-fn load(files: &[File]) -> Result<Configuration, Problems> {
-    let sources: Vec<_> = files.iter().map(|file| Source { name: &file.name, content: &file.content }).collect();
-    config::load(&sources, &Registry::in_tree())
 }
 
 /// Prints what there is to say; whether all is well.

@@ -4,6 +4,9 @@
 //! Errors that reach [`main`] are printed with their causes; what a subcommand finds wrong with its input, it prints itself.
 
 mod config;
+mod demo;
+mod explain;
+mod files;
 mod run;
 
 use std::process::ExitCode;
@@ -22,8 +25,12 @@ struct Cli {
 enum Command {
     /// Schedule pods on a cluster
     Run(Box<run::RunArgs>),
+    /// Show Isobar at work on a cluster in memory
+    Demo(demo::DemoArgs),
     /// Check, describe and write out configuration files
     Config(config::ConfigArgs),
+    /// Explain why a pod is pending, or why it goes where it goes
+    Explain(explain::ExplainArgs),
 }
 
 /// Runs the program: 0 is success, 1 a refusal or failure that was explained, 2 a wrong command line.
@@ -40,6 +47,8 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => args.run(),
+        Command::Demo(args) => args.run(),
         Command::Config(args) => args.run(),
+        Command::Explain(args) => args.run(),
     }
 }

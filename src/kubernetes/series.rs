@@ -40,7 +40,7 @@ pub enum Write {
         /// How often and when last.
         series: Series,
     },
-    /// Only counted here for now.
+    /// Only counted.
     Nothing,
 }
 

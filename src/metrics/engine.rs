@@ -55,6 +55,7 @@ pub struct EngineMetrics {
 impl EngineMetrics {
     /// Takes the handles. Series of the given profiles (their `schedulerName`s) exist from the start, so that a rate over them never misses
     /// the first pod; those of other profiles begin with their first report.
+    #[expect(clippy::disallowed_methods, reason = "the stopwatch of `Observer::ticks`; no decision reads it")]
     pub fn new<'a>(metrics: &Metrics, profiles: impl IntoIterator<Item = &'a str>) -> Self {
         let view = |kind: &str| [metrics.counter(&VIEW_UPDATES, &[kind]), metrics.counter(&VIEW_EVALUATIONS, &[kind])];
         let mut engine = Self {

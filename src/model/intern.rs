@@ -55,17 +55,14 @@ impl Interner {
             return sym;
         }
         let owned: Arc<str> = text.into();
-        let sym = match self.free.pop() {
-            Some(sym) => {
-                self.texts[sym.at()] = owned.clone();
-                sym
-            }
-            None => {
-                // 2^32 distinct strings do not fit into memory, so the cast cannot wrap.
-                let sym = Sym(u32::try_from(self.texts.len()).unwrap_or(u32::MAX));
-                self.texts.push(owned.clone());
-                sym
-            }
+        let sym = if let Some(sym) = self.free.pop() {
+            self.texts[sym.at()] = owned.clone();
+            sym
+        } else {
+            // 2^32 distinct strings do not fit into memory, so the cast cannot wrap.
+            let sym = Sym(u32::try_from(self.texts.len()).unwrap_or(u32::MAX));
+            self.texts.push(owned.clone());
+            sym
         };
         self.symbols.insert(owned, sym);
         sym

@@ -3,6 +3,7 @@
 
 mod harness;
 
+mod api_script;
 mod control_plane;
 mod describe_parity;
 mod failover;

@@ -1,26 +1,15 @@
-//! One script of API calls, written as data, and the runner that turns a server's answers into a transcript. In: a kube client of any server. Out: one
-//! JSON value a step, with what differs between two runs (uids, times, versions) replaced. The transcript of the in-memory server has to be that of the
-//! real one: `tests/cluster` runs the same file on a real kube-apiserver.
+//! One script of API calls, written as data. Its transcript on the in-memory server has to be that on the real one: `tests/suite/sim_api.rs` compares with a
+//! recording, `tests/cluster/api_script.rs` runs the same file on a real kube-apiserver.
 #![allow(clippy::needless_pass_by_value, reason = "steps read best when bodies are written in place")]
 
-use std::collections::BTreeMap;
-use std::time::Duration;
+use http::Method;
+use serde_json::{Value, json};
 
-use futures::StreamExt;
-use http::{Method, Request, header};
-use http_body_util::BodyExt;
-use kube::client::Body;
-use serde_json::{Map, Value, json};
-use tokio::sync::mpsc;
+// Named here because two test binaries include this file.
+#[path = "api_script_runner.rs"]
+mod runner;
 
-/// A watch is quiet when nothing came for so long. Real servers answer within milliseconds, and paused clocks skip it.
-pub const QUIET: Duration = Duration::from_millis(400);
-/// Between two questions whether something has come about.
-const AWAIT_PAUSE: Duration = Duration::from_millis(400);
-/// Longest wait for the end of a watch that ends by itself.
-const END_WAIT: Duration = Duration::from_secs(20);
-/// Asks this often for what a controller has to bring about.
-const AWAIT_TRIES: usize = 50;
+pub use runner::{QUIET, transcript};
 
 pub const JSON: &str = "application/json";
 pub const MERGE: &str = "application/merge-patch+json";
@@ -31,7 +20,7 @@ pub const APPLY: &str = "application/apply-patch+yaml";
 /// What a step does.
 pub enum Action {
     /// One request.
-    Call { method: Method, path: String, content_type: &'static str, body: String },
+    Call { method: Method, path: String, content_type: &'static str, accept: &'static str, body: String },
     /// Asks until the answer is 200.
     Await { path: String },
     /// Opens a watch under a name.
@@ -78,11 +67,20 @@ fn step(name: &'static str, action: Action) -> Step {
 }
 
 fn call(name: &'static str, method: Method, path: &str, content_type: &'static str, body: impl ToString) -> Step {
-    step(name, Action::Call { method, path: path.to_string(), content_type, body: body.to_string() })
+    step(name, Action::Call { method, path: path.to_string(), content_type, accept: "", body: body.to_string() })
 }
 
 fn get(name: &'static str, path: &str) -> Step {
     call(name, Method::GET, path, "", "")
+}
+
+/// A GET with an Accept header.
+fn get_as(name: &'static str, path: &str, wanted: &'static str) -> Step {
+    let mut asked = get(name, path);
+    if let Action::Call { accept, .. } = &mut asked.action {
+        *accept = wanted;
+    }
+    asked
 }
 
 fn post(name: &'static str, path: &str, body: Value) -> Step {
@@ -174,6 +172,9 @@ pub fn script() -> Vec<Step> {
     steps.extend(custom_types());
     steps.extend(ending_watches());
     steps.extend(other_types());
+    steps.extend(other_forms());
+    steps.extend(more_of_lists());
+    steps.extend(more_of_writes());
     steps.extend(clean_up());
     steps
 }
@@ -307,7 +308,7 @@ fn bad_bodies() -> Vec<Step> {
         put("PUT on a collection", PODS, pod("x")),
         post("POST on an object", &at(PODS, "p1"), pod("p1")),
         post("POST a namespaced object outside of namespaces", "/api/v1/pods", pod("x")),
-        call("an answer in a form that is not served", Method::GET, &at(PODS, "p1"), "", ""),
+        get_as("an answer in a form that is not served", &at(PODS, "p1"), "text/plain"),
     ]
 }
 
@@ -787,6 +788,146 @@ fn other_types() -> Vec<Step> {
     ]
 }
 
+const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+const METADATA: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+const METADATA_LIST: &str = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io";
+
+fn other_forms() -> Vec<Step> {
+    vec![
+        post("a pod to print", PODS, pod_with("printed", "/spec/nodeName", json!("script-node-a"))),
+        patch(
+            "it runs",
+            &format!("{PODS}/printed/status"),
+            MERGE,
+            json!({"status": {"phase": "Running", "podIP": "10.1.1.1", "podIPs": [{"ip": "10.1.1.1"}],
+            "containerStatuses": [{"name": "main", "ready": true, "started": true, "restartCount": 1, "image": "i", "imageID": "", "state": {"running": {"startedAt": "2026-01-01T00:00:00Z"}}}]}}),
+        ),
+        get_as("pods as a table", PODS, TABLE),
+        get_as("one pod as a table", &at(PODS, "printed"), TABLE),
+        get_as("a table with whole objects", &format!("{PODS}?includeObject=Object&fieldSelector=metadata.name%3Dprinted"), TABLE),
+        get_as("a table without objects", &format!("{PODS}?includeObject=None&fieldSelector=metadata.name%3Dprinted"), TABLE),
+        get_as("nodes as a table", NODES, TABLE),
+        get_as("events as a table", CORE_EVENTS, TABLE),
+        get_as("new events as a table", EVENTS, TABLE),
+        get_as("a namespace as a table", "/api/v1/namespaces/api-script", TABLE),
+        get_as("leases as a table", LEASES, TABLE),
+        post(
+            "a low class",
+            "/apis/scheduling.k8s.io/v1/priorityclasses",
+            json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "script-low"}, "value": -5, "preemptionPolicy": "Never"}),
+        ),
+        get_as("a priority class as a table", "/apis/scheduling.k8s.io/v1/priorityclasses/script-low", TABLE),
+        delete("the low class goes", "/apis/scheduling.k8s.io/v1/priorityclasses/script-low", Value::Null),
+        get_as("metadata of one", &at(PODS, "printed"), METADATA),
+        get_as("metadata of a list", &format!("{PODS}?fieldSelector=metadata.name%3Dprinted"), METADATA_LIST),
+        delete("it ends", &at(PODS, "printed"), json!({"gracePeriodSeconds": 0})),
+    ]
+}
+
+fn more_of_lists() -> Vec<Step> {
+    let (map, node) = (at(CONFIG_MAPS, "w3"), at(NODES, "script-node-a"));
+    vec![
+        get("a list of a version to come", &format!("{CONFIG_MAPS}?resourceVersion=999999999")),
+        get("an exact list of a version to come", &format!("{CONFIG_MAPS}?resourceVersion=999999999&resourceVersionMatch=Exact")),
+        get("a limit at any version", &format!("{CONFIG_MAPS}?limit=1&resourceVersion=0")),
+        get("a limit of nothing", &format!("{CONFIG_MAPS}?limit=0&fieldSelector=metadata.name%3Dw3")),
+        get("a negative limit", &format!("{CONFIG_MAPS}?limit=-1&fieldSelector=metadata.name%3Dw3")),
+        get("two selectors", &format!("{PODS}?labelSelector=app%3Dweb&fieldSelector=spec.nodeName!%3D,status.phase%3DPending")),
+        put("dry-run update", &format!("{map}?dryRun=All"), config_map("w3")),
+        patch("dry-run patch", &format!("{map}?dryRun=All"), MERGE, json!({"data": {"dry": "run"}})),
+        get("nothing came of it", &map),
+        delete("delete options as kubectl sends them", &map, json!({"kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Background", "dryRun": ["All"]})),
+        delete("a dry run in the query does not count beside a body", &format!("{}?dryRun=All", at(CONFIG_MAPS, "w4")), json!({"propagationPolicy": "Background"})),
+        get("so it is gone", &at(CONFIG_MAPS, "w4")),
+        delete("delete options of another kind", &map, json!({"kind": "Pod", "apiVersion": "v1"})).free_wording(),
+        delete("delete with the right version only", &map, json!({"preconditions": {"resourceVersion": "7"}})),
+        put(
+            "update a node's spec and status",
+            &node,
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "script-node-a", "labels": {"kubernetes.io/arch": "amd64"}}, "spec": {"unschedulable": true}, "status": {"capacity": {"cpu": "99"}}}),
+        ),
+        put(
+            "update a node's status",
+            &format!("{node}/status"),
+            json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "script-node-a"}, "status": {"capacity": {"cpu": "8", "pods": "10"}, "allocatable": {"cpu": "7", "pods": "10"}}}),
+        ),
+        patch(
+            "a node's conditions in an order that is not theirs",
+            &format!("{node}/status"),
+            STRATEGIC,
+            json!({"status": {"$setElementOrder/conditions": [{"type": "MemoryPressure"}, {"type": "Ready"}], "conditions": [{"type": "Ready", "status": "False"}, {"type": "MemoryPressure", "status": "False"}]}}),
+        ).free_wording(),
+        patch(
+            "a node's conditions merge by type",
+            &format!("{node}/status"),
+            STRATEGIC,
+            json!({"status": {"$setElementOrder/conditions": [{"type": "MemoryPressure"}, {"type": "Ready"}], "conditions": [{"type": "MemoryPressure", "status": "False"}, {"type": "Ready", "status": "False"}]}}),
+        ),
+    ]
+}
+
+fn more_of_writes() -> Vec<Step> {
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": "l3"}, "spec": {"holderIdentity": "a", "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.000000Z"}});
+    let storage_class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "script-fast"}, "provisioner": "example.com/disk"});
+    vec![
+        post("a pod for a status update", PODS, pod("st")).saving("st.rv", "/metadata/resourceVersion"),
+        put("update a pod's status", &format!("{PODS}/st/status"), {
+            let mut changed = pod("st");
+            changed["metadata"]["resourceVersion"] = json!("${st.rv}");
+            changed["status"] = json!({"phase": "Failed", "reason": "Evicted", "message": "gone"});
+            changed
+        }),
+        put("update it with the old version", &format!("{PODS}/st/status"), {
+            let mut changed = pod("st");
+            changed["metadata"]["resourceVersion"] = json!("${st.rv}");
+            changed
+        }),
+        post("create a lease", LEASES, lease),
+        patch("a lease by merge patch", &at(LEASES, "l3"), MERGE, json!({"spec": {"holderIdentity": "b", "leaseTransitions": 1}})),
+        patch("a lease released", &at(LEASES, "l3"), MERGE, json!({"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})),
+        post("an event that nobody reports", EVENTS, {
+            let mut event = event("e5");
+            event["reportingController"] = json!("");
+            event
+        }),
+        post("an event without a time", EVENTS, {
+            let mut event = event("e6");
+            event["eventTime"] = Value::Null;
+            event
+        }),
+        post("an event about something elsewhere", EVENTS, {
+            let mut event = event("e7");
+            event["regarding"]["namespace"] = json!("default");
+            event
+        }),
+        post("an event with a long note", EVENTS, {
+            let mut event = event("e8");
+            event["note"] = json!("x".repeat(1025));
+            event
+        }),
+        post("a storage class", "/apis/storage.k8s.io/v1/storageclasses", storage_class),
+        delete("a storage class goes", "/apis/storage.k8s.io/v1/storageclasses/script-fast", Value::Null),
+        post(
+            "a token review",
+            "/apis/authentication.k8s.io/v1/tokenreviews",
+            json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {}}),
+        )
+        .free_wording(),
+        post(
+            "an access review of a path",
+            "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+            json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {"user": "x", "groups": ["system:masters"], "nonResourceAttributes": {"path": "/metrics", "verb": "get"}}}),
+        ),
+        post(
+            "a body over the limit",
+            CONFIG_MAPS,
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "big"}, "data": {"x": "y".repeat(3 * 1024 * 1024)}}),
+        ),
+        call("an unknown method", Method::OPTIONS, PODS, "", "").free_wording(),
+        delete("two of a collection by field", &format!("{PODS}?fieldSelector=status.phase%3DFailed"), Value::Null),
+    ]
+}
+
 fn clean_up() -> Vec<Step> {
     vec![
         delete("pods go", &format!("{PODS}?gracePeriodSeconds=0"), Value::Null),
@@ -797,252 +938,4 @@ fn clean_up() -> Vec<Step> {
         delete("so does the other", &at(NODES, "script-node-b"), Value::Null),
         delete("a node that is not there", &at(NODES, "script-node-b"), Value::Null),
     ]
-}
-
-// === the runner ===
-
-/// Runs the script and gives the normalised transcript. A watch counts as quiet after `quiet`, [`QUIET`] for a server across a network.
-pub async fn transcript(client: &kube::Client, quiet: Duration) -> Vec<Value> {
-    let mut runner = Runner { client: client.clone(), quiet, variables: BTreeMap::new(), watches: BTreeMap::new() };
-    let mut lines = Vec::new();
-    for step in script() {
-        let mut line = json!({"step": step.name});
-        match runner.run(&step).await {
-            Ok(answer) => merge_into(&mut line, answer),
-            Err(error) => line["transport"] = error.into(),
-        }
-        lines.push(line);
-    }
-    normalise(&mut lines);
-    lines
-}
-
-fn merge_into(line: &mut Value, answer: Value) {
-    for (field, value) in answer.as_object().into_iter().flatten() {
-        line[field] = value.clone();
-    }
-}
-
-struct Runner {
-    client: kube::Client,
-    quiet: Duration,
-    variables: BTreeMap<&'static str, String>,
-    watches: BTreeMap<&'static str, mpsc::UnboundedReceiver<Value>>,
-}
-
-impl Runner {
-    async fn run(&mut self, step: &Step) -> Result<Value, String> {
-        match &step.action {
-            Action::Call { method, path, content_type, body } => {
-                let (path, body) = (self.filled(path), self.filled(body));
-                let (code, mut answer) = self.send(method.clone(), &path, content_type, body).await?;
-                for (variable, pointer) in &step.save {
-                    let value = answer.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-                    self.variables.insert(variable, value.to_string());
-                }
-                if step.free_wording && answer["kind"] == "Status" {
-                    for field in ["message", "details"] {
-                        answer[field] = Value::Null;
-                    }
-                }
-                if step.unrecorded {
-                    answer = Value::Null;
-                }
-                Ok(json!({"request": format!("{method} {path}"), "code": code, "body": answer}))
-            }
-            Action::Await { path } => {
-                for _ in 0..AWAIT_TRIES {
-                    if self.send(Method::GET, path, "", String::new()).await?.0 == 200 {
-                        return Ok(json!({}));
-                    }
-                    tokio::time::sleep(AWAIT_PAUSE).await;
-                }
-                Err(format!("{path} did not appear"))
-            }
-            Action::Open { watch, path } => {
-                let path = self.filled(path);
-                let code = self.open(watch, &path).await?;
-                Ok(json!({"request": format!("WATCH {path}"), "code": code}))
-            }
-            Action::Read { watch } => Ok(json!({"watch": watch, "events": self.read(watch, self.quiet).await})),
-            Action::End { watch } => Ok(
-                json!({"watch": watch, "events": self.read(watch, END_WAIT).await, "ended": self.watches.get(watch).is_none_or(mpsc::UnboundedReceiver::is_closed)}),
-            ),
-            Action::Close { watch } => {
-                self.watches.remove(watch);
-                Ok(json!({}))
-            }
-        }
-    }
-
-    fn filled(&self, text: &str) -> String {
-        self.variables.iter().fold(text.to_string(), |text, (variable, value)| text.replace(&format!("${{{variable}}}"), value))
-    }
-
-    async fn send(&self, method: Method, path: &str, content_type: &str, body: String) -> Result<(u16, Value), String> {
-        let mut request = Request::builder().method(method).uri(path);
-        if !content_type.is_empty() {
-            request = request.header(header::CONTENT_TYPE, content_type);
-        }
-        let request = request.body(Body::from(body.into_bytes())).map_err(|error| error.to_string())?;
-        let response = self.client.send(request).await.map_err(|error| error.to_string())?;
-        let code = response.status().as_u16();
-        let bytes = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
-        let text = String::from_utf8_lossy(&bytes);
-        Ok((code, serde_json::from_str(&text).unwrap_or_else(|_| json!({"text": text.trim()}))))
-    }
-
-    async fn open(&mut self, watch: &'static str, path: &str) -> Result<u16, String> {
-        let request = Request::get(path).body(Body::empty()).map_err(|error| error.to_string())?;
-        let response = self.client.send(request).await.map_err(|error| error.to_string())?;
-        let code = response.status().as_u16();
-        let (sender, receiver) = mpsc::unbounded_channel();
-        tokio::spawn(async move {
-            let mut frames = response.into_body().into_data_stream();
-            let mut held = Vec::new();
-            while let Some(Ok(frame)) = frames.next().await {
-                held.extend_from_slice(&frame);
-                while let Some(at) = held.iter().position(|byte| *byte == b'\n') {
-                    let line: Vec<u8> = held.drain(..=at).collect();
-                    let event = serde_json::from_slice(&line).unwrap_or_else(|_| json!({"text": String::from_utf8_lossy(&line)}));
-                    if sender.send(event).is_err() {
-                        return;
-                    }
-                }
-            }
-        });
-        self.watches.insert(watch, receiver);
-        Ok(code)
-    }
-
-    async fn read(&mut self, watch: &str, quiet: Duration) -> Vec<Value> {
-        let mut events = Vec::new();
-        let Some(receiver) = self.watches.get_mut(watch) else { return events };
-        while let Ok(Some(event)) = tokio::time::timeout(quiet, receiver.recv()).await {
-            // How many bookmarks come in a row is a matter of timers.
-            let is_bookmark = |event: &Value| event["type"] == "BOOKMARK" && event["object"]["metadata"]["annotations"].is_null();
-            if is_bookmark(&event) && events.last().is_some_and(is_bookmark) {
-                events.pop();
-            }
-            events.push(event);
-        }
-        events
-    }
-}
-
-// === normalisation ===
-
-/// Replaces what differs from run to run: uids by the order of their appearance, times by `<time>`, versions by their rank, generated names and tokens.
-fn normalise(lines: &mut [Value]) {
-    let mut versions: Vec<u64> = Vec::new();
-    let mut uids: Vec<String> = Vec::new();
-    for line in lines.iter() {
-        collect(line, &mut versions, &mut uids);
-    }
-    versions.sort_unstable();
-    versions.dedup();
-    let names = Names { versions, uids };
-    for line in lines {
-        names.replace(line, "");
-    }
-}
-
-struct Names {
-    versions: Vec<u64>,
-    uids: Vec<String>,
-}
-
-/// Versions of objects (not of lists and bookmarks, which may be any moment) and uids.
-fn collect(value: &Value, versions: &mut Vec<u64>, uids: &mut Vec<String>) {
-    match value {
-        Value::Object(fields) => {
-            if let Some(uid) = fields.get("uid").and_then(Value::as_str).filter(|uid| !uids.iter().any(|known| known == uid)) {
-                uids.push(uid.to_string());
-            }
-            if fields.contains_key("uid")
-                && let Some(version) = fields.get("resourceVersion").and_then(Value::as_str).and_then(|text| text.parse().ok())
-            {
-                versions.push(version);
-            }
-            fields.values().for_each(|value| collect(value, versions, uids));
-        }
-        Value::Array(items) => items.iter().for_each(|value| collect(value, versions, uids)),
-        _ => {}
-    }
-}
-
-impl Names {
-    fn replace(&self, value: &mut Value, field: &str) {
-        match value {
-            Value::Object(fields) => {
-                fields.shift_remove("managedFields");
-                let of_object = fields.contains_key("uid");
-                if let Some(Value::String(version)) = fields.get_mut("resourceVersion") {
-                    *version = self.version(version, of_object);
-                }
-                let inner: Vec<String> = fields.keys().cloned().collect();
-                for name in inner.iter().filter(|name| *name != "resourceVersion") {
-                    self.replace(&mut fields[name.as_str()], name);
-                }
-                sort_fields(fields);
-            }
-            Value::Array(items) => items.iter_mut().for_each(|item| self.replace(item, field)),
-            Value::String(text) => *text = self.text(text, field),
-            _ => {}
-        }
-    }
-
-    /// `v12` for the twelfth version of any object; lists and bookmarks are at least at one.
-    fn version(&self, text: &str, of_object: bool) -> String {
-        let Ok(version) = text.parse::<u64>() else { return text.to_string() };
-        let rank = self.versions.partition_point(|known| *known <= version);
-        if of_object { format!("v{rank}") } else { format!(">=v{rank}") }
-    }
-
-    fn text(&self, text: &str, field: &str) -> String {
-        match field {
-            "continue" if !text.is_empty() => return "<token>".into(),
-            "request" => return text.split('?').next().unwrap_or_default().split("/gen-").next().unwrap_or_default().to_string(),
-            _ => {}
-        }
-        if is_time(text) && !text.starts_with("2026-01-01") {
-            return "<time>".into();
-        }
-        let mut text = text.to_string();
-        for (at, uid) in self.uids.iter().enumerate() {
-            text = text.replace(uid.as_str(), &format!("<uid {at}>"));
-        }
-        if text.starts_with("gen-") {
-            text = "gen-<suffix>".into();
-        }
-        if field == "message" { mask_versions(&text) } else { text }
-    }
-}
-
-fn is_time(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    bytes.len() >= 20 && bytes[4] == b'-' && bytes[10] == b'T' && text.ends_with('Z')
-}
-
-/// Numbers in messages about versions: `record (123)`, `too old resource version: 1 (123)`, `ResourceVersion in object meta: 123`.
-fn mask_versions(text: &str) -> String {
-    if !text.contains("ersion") {
-        return text.to_string();
-    }
-    let mut masked = String::new();
-    for (at, part) in text.split_inclusive(['(', ' ']).enumerate() {
-        let digits = part.bytes().take_while(u8::is_ascii_digit).count();
-        if at > 0 && digits > 1 {
-            masked.push('#');
-            masked.push_str(&part[digits..]);
-        } else {
-            masked.push_str(part);
-        }
-    }
-    masked
-}
-
-/// Field order is not part of the answer.
-fn sort_fields(fields: &mut Map<String, Value>) {
-    fields.sort_keys();
 }

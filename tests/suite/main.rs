@@ -2,13 +2,16 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test says what it expects by failing
 
 mod api_script;
+mod api_script_runner;
 mod config_files;
+mod documentation;
 mod engine_worlds;
 mod http_server;
 mod manifests;
 mod metrics_page;
 mod pipeline;
 mod sim_api;
+mod sim_faults;
 mod sim_kubelet;
 mod sim_watch;
 mod tools;

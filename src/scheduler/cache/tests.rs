@@ -345,7 +345,9 @@ proptest! {
         }
         prop_assert!(pair.cache.classes.is_empty());
         let idle: Vec<NodeIx> = pair.cache.nodes.iter().map(|(ix, _)| ix).collect();
-        idle.into_iter().for_each(|ix| pair.cache.nodes.remove(ix));
+        for ix in idle {
+            pair.cache.nodes.remove(ix);
+        }
         prop_assert_eq!((pair.cache.pods(), pair.cache.assumed(), pair.cache.nodes.present()), (0, 0, 0));
         prop_assert_eq!(pair.cache.consistency_check(), Vec::<String>::new());
     }

@@ -188,11 +188,7 @@ impl Pair {
             }
             Step::Backoff { pod, error } => {
                 let failures = self.model.failures.entry(pod).or_default();
-                if error {
-                    failures.1 += 1
-                } else {
-                    *failures = (failures.0 + 1, 0)
-                }
+                *failures = if error { (failures.0, failures.1 + 1) } else { (failures.0 + 1, 0) };
                 self.queue.push_backoff(self.record(pod, 0));
                 let until = (self.now + self.model.wait_seconds(pod) * 1000) / 1000 * 1000;
                 self.model.put(pod, Where::Backoff { until, error });
@@ -321,7 +317,9 @@ proptest! {
         // Whatever happened, everybody comes out in the end, once.
         let waiting = pair.model.listed.len();
         let gated: Vec<u8> = pair.model.take(|place| (*place == Where::Gated).then_some(()));
-        gated.iter().for_each(|gated| drop(pair.queue.remove(&uid(*gated))));
+        for gated in &gated {
+            pair.queue.remove(&uid(*gated));
+        }
         let end = Timestamp(pair.now + FLUSH_AFTER.0 + 11_000);
         let mut out = gated.len() + pair.queue.take_expired(end).len() + pair.queue.take_stale(end).len();
         while pair.queue.pop().is_some() {

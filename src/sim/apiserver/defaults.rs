@@ -52,8 +52,9 @@ pub(super) fn tidy(resource: &ResourceType, object: &mut Value) {
     if !typed {
         return;
     }
-    for part in ["spec", "status"] {
-        if let Some(fields) = object.get_mut(part).and_then(Value::as_object_mut) {
+    let texts_left_out: &[&str] = if resource.behaviour == Behaviour::Pod { &["spec", "status"] } else { &[] };
+    for part in texts_left_out {
+        if let Some(fields) = object.get_mut(*part).and_then(Value::as_object_mut) {
             fields.retain(|_, value| value != "");
         }
     }
@@ -109,6 +110,10 @@ pub(super) fn apply(resource: &ResourceType, object: &mut Value) {
             or_else(object, "preemptionPolicy", json!("PreemptLowerPriority"));
         }
         Behaviour::Service => service(object),
+        Behaviour::Plain if resource.kind == "StorageClass" => {
+            or_else(object, "reclaimPolicy", json!("Delete"));
+            or_else(object, "volumeBindingMode", json!("Immediate"));
+        }
         _ => {}
     }
     fill_always_printed(object);

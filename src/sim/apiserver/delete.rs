@@ -33,12 +33,11 @@ enum Outcome {
 }
 
 impl DeleteOptions {
-    /// Body first, then the query's parameters when there is no body, as upstream reads them.
+    /// The body alone when there is one, else the query, as upstream reads them: a `dryRun` in the query of a request with a body deletes.
     pub(super) fn read(body: Option<&Value>, query: &Query) -> Result<Self, ApiError> {
-        let dry_run = is_dry_run(query)?;
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_string);
         if let Some(body) = body {
-            let dry_run = dry_run || body["dryRun"].as_array().is_some_and(|words| words.contains(&json!("All")));
+            let dry_run = body["dryRun"].as_array().is_some_and(|words| words.contains(&json!("All")));
             return Self {
                 grace_seconds: body["gracePeriodSeconds"].as_i64(),
                 uid: text(&body["preconditions"]["uid"]),
@@ -55,6 +54,7 @@ impl DeleteOptions {
             let why = || ApiError::bad_request(format!("strconv.ParseInt: parsing {grace:?}: invalid syntax"));
             Some(grace.parse().map_err(|_| why())?)
         };
+        let dry_run = is_dry_run(query)?;
         let propagation = Some(query.text("propagationPolicy").to_string()).filter(|policy| !policy.is_empty());
         Self { grace_seconds, propagation, dry_run, ..Self::default() }.checked()
     }

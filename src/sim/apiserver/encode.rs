@@ -40,17 +40,14 @@ impl Encoder<'_> {
         match self.form {
             Form::Object => self.native(stored),
             Form::Metadata => Bytes::from(metadata_only(&stored.value()).to_string()),
-            Form::Table(row_object) => Bytes::from(self.table(&[stored], row_object, &json!({}), true).to_string()),
+            Form::Table(row_object) => Bytes::from(self.table_of_one(stored, row_object, true).to_string()),
         }
     }
 
     /// One line of a watch stream. `with_columns` is set for the first line of a table watch.
     pub fn watch_line(&self, kind: &str, stored: &Stored, with_columns: bool) -> Bytes {
         let object = match self.form {
-            Form::Table(row_object) => {
-                let metadata = json!({"resourceVersion": stored.resource_version.to_string()});
-                Bytes::from(self.table(&[stored], row_object, &metadata, with_columns).to_string())
-            }
+            Form::Table(row_object) => Bytes::from(self.table_of_one(stored, row_object, with_columns).to_string()),
             _ => self.object(stored),
         };
         let mut line = Vec::with_capacity(object.len() + 40);
@@ -115,6 +112,11 @@ impl Encoder<'_> {
                 None => list.extend_from_slice(stored.json()),
             },
         }
+    }
+
+    fn table_of_one(&self, stored: &Stored, row_object: RowObject, with_columns: bool) -> Value {
+        let metadata = json!({"resourceVersion": stored.resource_version.to_string()});
+        self.table(&[stored], row_object, &metadata, with_columns)
     }
 
     fn table(&self, objects: &[&Stored], row_object: RowObject, metadata: &Value, with_columns: bool) -> Value {

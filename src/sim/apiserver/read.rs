@@ -42,7 +42,9 @@ impl ApiServer {
     pub(super) fn list(&self, resource: &ResourceType, namespace: &str, query: &Query, form: Form) -> Result<Response<Body>, ApiError> {
         check_list_options(query)?;
         let selector = Selector::parse(resource, query.text("labelSelector"), query.text("fieldSelector"))?;
-        let limit = query.number("limit")?.filter(|limit| *limit > 0);
+        // Upstream answers "any version" from its cache, which knows no pages.
+        let from_cache = query.text("resourceVersion") == "0" && query.text("continue").is_empty();
+        let limit = query.number("limit")?.filter(|limit| *limit > 0 && !from_cache);
         let page = read_page(query, namespace)?;
         let snapshot = self.snapshot_for(resource, namespace, query, &page)?;
         let (chosen, rest) = cut(&snapshot, &page.start, &selector, limit);

@@ -168,8 +168,7 @@ pub fn negotiate(headers: &HeaderMap, query: &Query) -> Result<Form, ApiError> {
         }
     }
     let accepted = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
-    let message = format!("only the following media types are accepted: {accepted}");
-    Err(ApiError::plain(406, "NotAcceptable", message))
+    Err(ApiError::not_acceptable(&format!("406: Not Acceptable\n\nAvailable representations: {accepted}")))
 }
 
 fn row_object(query: &Query) -> Result<RowObject, ApiError> {

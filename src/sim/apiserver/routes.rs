@@ -17,7 +17,7 @@ use super::request::{Form, Query, ResourcePath, aggregated_discovery, negotiate}
 use super::resources::{Behaviour, ResourceType};
 use super::status::{ApiError, bytes_response, json_response};
 use super::update::Update;
-use super::{ApiServer, FieldError, is_dry_run, typed};
+use super::{ApiServer, FieldError, is_dry_run, protobuf, typed};
 
 const ACCEPTED: &[&str] = &["application/json", "application/yaml", "application/vnd.kubernetes.protobuf"];
 
@@ -259,6 +259,7 @@ fn decode(content_type: &str, body: &[u8]) -> Result<Value, ApiError> {
     let object: Value = match media_type {
         "" | "application/json" | "*/*" => serde_json::from_slice(body)
             .map_err(|error| ApiError::bad_request(format!("couldn't get version/kind; json parse error: {error}")))?,
+        "application/vnd.kubernetes.protobuf" => protobuf::read(body)?,
         "application/yaml" | "application/apply-patch+yaml" => read_yaml(body)?,
         _ => return Err(ApiError::unsupported_media_type(ACCEPTED)),
     };
@@ -274,6 +275,9 @@ fn read_delete_options(call: &Call) -> Result<DeleteOptions, ApiError> {
         return DeleteOptions::read(None, &call.query);
     }
     let options = decode(&call.content_type, &call.body)?;
+    if !matches!(options["kind"].as_str(), None | Some("" | "DeleteOptions")) {
+        return Err(ApiError::bad_request(format!("decoded object cannot be converted to DeleteOptions: {}", options["kind"])));
+    }
     DeleteOptions::read(Some(&options), &call.query)
 }
 

@@ -155,6 +155,11 @@ impl ApiError {
         Self::new(404, "NotFound", "the server could not find the requested resource".into(), json!({}))
     }
 
+    /// 406.
+    pub fn not_acceptable(message: &str) -> Self {
+        Self::new(406, "NotAcceptable", message.to_string(), json!({}))
+    }
+
     /// 413.
     pub fn too_large(message: impl Into<String>) -> Self {
         Self::new(413, "RequestEntityTooLarge", format!("Request entity too large: {}", message.into()), Value::Null)

@@ -66,8 +66,7 @@ pub(super) fn merge(target: &mut Value, patch: &Value) -> Result<(), ApiError> {
     for (name, change) in patch.iter().filter(|(name, _)| !name.starts_with('$')) {
         merge_field(fields, name, change)?;
     }
-    order_elements(fields, patch);
-    Ok(())
+    order_elements(fields, patch)
 }
 
 fn merge_field(fields: &mut Map<String, Value>, name: &str, change: &Value) -> Result<(), ApiError> {
@@ -177,14 +176,30 @@ fn delete_from_sets(fields: &mut Map<String, Value>, patch: &Map<String, Value>)
 }
 
 /// `$setElementOrder/LIST`: the order that the patch wants for elements it may not have touched.
-fn order_elements(fields: &mut Map<String, Value>, patch: &Map<String, Value>) {
+fn order_elements(fields: &mut Map<String, Value>, patch: &Map<String, Value>) -> Result<(), ApiError> {
     for (name, order) in patch.iter().filter_map(|(name, order)| Some((name.strip_prefix("$setElementOrder/")?, order.as_array()?))) {
         let Some(Value::Array(items)) = fields.get_mut(name) else { continue };
         let key = merge_key(name, items);
+        if let Some(Value::Array(changes)) = patch.get(name) {
+            check_order(changes, order, key)?;
+        }
         let identity = |item: &Value| key.and_then(|key| item.get(key)).unwrap_or(item).clone();
         let before = items.clone();
         *items = in_patch_order(std::mem::take(items), order, &before, identity);
     }
+    Ok(())
+}
+
+/// The patch's own elements have to stand in the order that it asks for.
+fn check_order(changes: &[Value], order: &[Value], key: Option<&str>) -> Result<(), ApiError> {
+    let identity = |item: &Value| key.and_then(|key| item.get(key)).unwrap_or(item).clone();
+    let kept = changes.iter().filter(|change| change["$patch"].is_null());
+    let ranks: Vec<Option<usize>> = kept.map(|change| order.iter().position(|wanted| identity(wanted) == identity(change))).collect();
+    if ranks.is_sorted() && ranks.iter().all(Option::is_some) {
+        return Ok(());
+    }
+    let (changes, order) = (Value::from(changes), Value::from(order));
+    Err(ApiError::plain(500, "", format!("The order in patch list:\n{changes}\n doesn't match $setElementOrder list:\n{order}\n")))
 }
 
 #[cfg(test)]

@@ -64,7 +64,7 @@ const EVENT: &[Column] = &[
 ];
 const NAMESPACE: &[Column] = &[NAME, text("Status"), AGE];
 const LEASE: &[Column] = &[NAME, text("Holder"), AGE];
-const PRIORITY_CLASS: &[Column] = &[NAME, text("Value"), text("Global-Default"), AGE, text("PreemptionPolicy")];
+const PRIORITY_CLASS: &[Column] = &[NAME, ("Value", "integer", "", 0), ("Global-Default", "boolean", "", 0), AGE, text("PreemptionPolicy")];
 const PLAIN: &[Column] = &[NAME, ("Created At", "date", "", 0)];
 
 /// The printer of a type; those without one of their own print name and creation time, as custom resources do.

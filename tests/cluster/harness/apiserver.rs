@@ -13,6 +13,8 @@ pub struct ApiserverOptions {
     pub audit_log: bool,
     /// Keep the `ServiceAccount` admission plugin: needs kube-controller-manager, which makes the `default` accounts.
     pub service_accounts: bool,
+    /// Keep the `Priority` admission plugin, which turns class names into numbers and refuses numbers of a pod's own.
+    pub priority: bool,
     /// Further flags, after ours.
     pub flags: Vec<String>,
 }
@@ -27,7 +29,10 @@ impl Apiserver {
         let port = free_port()?;
         let file = |name: &str| folder.join(name).display().to_string();
         // Nobody is a kubelet here: taints of the node life cycle, classes and accounts are what a test sets itself.
-        let mut disabled = vec!["TaintNodesByCondition", "Priority"];
+        let mut disabled = vec!["TaintNodesByCondition"];
+        if !options.priority {
+            disabled.push("Priority");
+        }
         if !options.service_accounts {
             disabled.push("ServiceAccount");
         }
