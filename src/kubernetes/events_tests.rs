@@ -11,6 +11,7 @@ use crate::{
     },
 };
 
+#[allow(clippy::unnecessary_box_returns)] // as the desk takes it
 fn order(uid: &str, reason: &'static str, note: &str) -> Box<EventOrder> {
     let pod = PodRef { key: PodKey::new("ns", uid), uid: PodUid::from(uid), scheduler_name: "isobar-scheduler".into() };
     Box::new(EventOrder { pod, reason, kind: "Warning", action: "Scheduling", note: note.into() })

@@ -35,7 +35,8 @@ fn links_lead_somewhere() {
     for page in pages() {
         let text = std::fs::read_to_string(&page).expect("a page");
         let folder = page.parent().expect("a folder");
-        broken.extend(links(&text).into_iter().filter(|link| !folder.join(link).exists()).map(|link| format!("{}: {link}", page.display())));
+        broken
+            .extend(links(&text).into_iter().filter(|link| !folder.join(link).exists()).map(|link| format!("{}: {link}", page.display())));
     }
     assert!(broken.is_empty(), "{broken:#?}");
     assert_eq!(links("a [b](c.md#d) ![e](f/g.svg) [h](https://i) [j](#k)"), ["c.md", "f/g.svg"]);

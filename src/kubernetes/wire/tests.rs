@@ -19,6 +19,7 @@ fn pod(value: &Value) -> PodFacts {
     from_text
 }
 
+#[allow(clippy::needless_pass_by_value)] // a `json!` at each place of use
 fn spec(spec: Value) -> PodSpecFacts {
     pod(&json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).spec
 }
