@@ -15,6 +15,8 @@ pub mod app;
 pub mod cli;
 pub mod config;
 #[cfg(feature = "live")]
+pub mod demo;
+#[cfg(feature = "live")]
 pub mod driver;
 #[cfg(feature = "live")]
 pub mod http;

@@ -124,6 +124,7 @@ impl ExplainArgs {
 /// Upstream's profile under both names that pods are likely to ask for.
 fn default_profiles() -> anyhow::Result<Vec<ProfileSpec>> {
     let Ok(configuration) = config::load(&[], &Registry::in_tree()) else { bail!("the default configuration is wrong; this is a bug") };
-    let named = |name: &str| configuration.profiles.iter().map(|profile| ProfileSpec { scheduler_name: name.to_owned(), ..profile.clone() }).next();
+    let named =
+        |name: &str| configuration.profiles.iter().map(|profile| ProfileSpec { scheduler_name: name.to_owned(), ..profile.clone() }).next();
     Ok([defaults::SCHEDULER_NAME, defaults::OWN_SCHEDULER_NAME].into_iter().filter_map(named).collect())
 }

@@ -4,6 +4,7 @@
 //! Errors that reach [`main`] are printed with their causes; what a subcommand finds wrong with its input, it prints itself.
 
 mod config;
+mod demo;
 mod explain;
 mod files;
 mod run;
@@ -24,6 +25,8 @@ struct Cli {
 enum Command {
     /// Schedule pods on a cluster
     Run(Box<run::RunArgs>),
+    /// Show Isobar at work on a cluster in memory
+    Demo(demo::DemoArgs),
     /// Check, describe and write out configuration files
     Config(config::ConfigArgs),
     /// Explain why a pod is pending, or why it goes where it goes
@@ -44,6 +47,7 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => args.run(),
+        Command::Demo(args) => args.run(),
         Command::Config(args) => args.run(),
         Command::Explain(args) => args.run(),
     }

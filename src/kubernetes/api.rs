@@ -11,7 +11,7 @@ use http_body_util::BodyExt;
 use kube::{Client, client::Body};
 use tokio::time::{Instant, timeout};
 
-use super::{limiter::TokenBucket, wire::StatusWire};
+use super::{fence::NotPermitted, leadership::Permission, limiter::TokenBucket, wire::StatusWire};
 use crate::metrics::ApiMetrics;
 
 /// `Content-Type` of a whole object.
@@ -37,6 +37,8 @@ pub struct Api {
     metrics: ApiMetrics,
     /// `clientConnection.qps` and `burst`, when an admin set them.
     limiter: Option<Arc<TokenBucket>>,
+    /// Asked once more right before a request is written.
+    permission: Option<Permission>,
 }
 
 /// What to ask.
@@ -81,6 +83,9 @@ pub enum CallError {
     /// The connection could not be made, or broke. The cause says more.
     #[error("the connection to the API server failed: {0}")]
     Connection(String),
+    /// We do not lead any more; nothing was sent.
+    #[error("not sent, as the lease ran out")]
+    NotPermitted,
     /// The request could not be built.
     #[error("the request is malformed")]
     Request(#[from] http::Error),
@@ -92,12 +97,17 @@ pub enum CallError {
 impl Api {
     /// Talks through a client that does not retry by itself. `host` (with port) names the server in metrics.
     pub fn new(client: Client, host: &str, metrics: ApiMetrics) -> Self {
-        Self { client, host: host.into(), metrics, limiter: None }
+        Self { client, host: host.into(), metrics, limiter: None, permission: None }
     }
 
     /// The same, at a bounded rate.
     pub fn limited(self, per_second: f64, burst: f64) -> Self {
         Self { limiter: Some(Arc::new(TokenBucket::new(per_second, burst))), ..self }
+    }
+
+    /// The same, but nothing is written without permission.
+    pub fn while_permitted(&self, permission: Permission) -> Self {
+        Self { permission: Some(permission), ..self.clone() }
     }
 
     /// The same without the rate limit: a renewal of the lease never waits behind bindings.
@@ -169,11 +179,14 @@ impl Api {
         let (sent, method) = (Instant::now(), call.method.clone());
         let request = Request::builder().method(call.method).uri(call.path).header(header::ACCEPT, JSON);
         let request = if call.body.is_empty() { request } else { request.header(header::CONTENT_TYPE, call.content_type) };
-        let request = request.body(Body::from(call.body))?;
+        let mut request = request.body(Body::from(call.body))?;
+        if let Some(permission) = &self.permission {
+            request.extensions_mut().insert(permission.clone());
+        }
         let answer = self.client.send(request).await;
         let code = answer.as_ref().ok().map(|response| response.status().as_u16());
         self.metrics.request(&self.host, method.as_str(), code, sent.elapsed());
-        answer.map_err(|error| CallError::Connection(with_causes(&error)))
+        answer.map_err(|error| if is_not_permitted(&error) { CallError::NotPermitted } else { CallError::Connection(with_causes(&error)) })
     }
 }
 
@@ -199,6 +212,17 @@ async fn read_body(mut body: Body, keep: Keep) -> Result<Bytes, CallError> {
 fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(inner) = cause {
+        if inner.is::<NotPermitted>() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// An error with what caused it, in one line: kube's own texts leave the cause out.

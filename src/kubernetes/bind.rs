@@ -69,6 +69,8 @@ pub enum BindWork {
 #[derive(Clone)]
 pub struct Binder {
     api: Api,
+    /// For what changes something: looks at the permission once more right before the bytes leave.
+    writer: Api,
     permission: Permission,
     conditions: ConditionDesk,
     timeout: Duration,
@@ -101,7 +103,8 @@ struct BindingTarget<'a> {
 impl Binder {
     /// Writes through `api` as long as `permission` is granted; conditions that wait on the desk are withdrawn before the binding of their pod.
     pub fn new(api: Api, permission: Permission, conditions: ConditionDesk) -> Self {
-        Self { api, permission, conditions, timeout: BIND_TIMEOUT, outstanding: Arc::default() }
+        let writer = api.while_permitted(permission.clone());
+        Self { api, writer, permission, conditions, timeout: BIND_TIMEOUT, outstanding: Arc::default() }
     }
 
     /// Another time-out for one binding.
@@ -181,6 +184,7 @@ impl Binder {
             Ok(answer) if answer.status.is_success() => Ok(()),
             Ok(answer) if is_clear_refusal(answer.status) => Err(BindFailure::Failed(answer.failure())),
             Ok(answer) => self.read_back(order, answer.failure()).await,
+            Err(CallError::NotPermitted) => Err(BindFailure::NotSent),
             Err(CallError::Request(error)) => Err(BindFailure::Failed(error.to_string())),
             Err(error) => self.read_back(order, error.to_string()).await,
         }
@@ -191,7 +195,7 @@ impl Binder {
         let timeout = deadline.duration_since(Instant::now());
         let path = format!("{}/binding?timeout={}ms", pod_path(&order.pod.key), timeout.as_millis());
         self.still_permitted().await?;
-        Ok(self.api.tell(Call { method: Method::POST, path, content_type: JSON, body, timeout }).await)
+        Ok(self.writer.tell(Call { method: Method::POST, path, content_type: JSON, body, timeout }).await)
     }
 
     async fn still_permitted(&self) -> Result<(), BindFailure> {
@@ -246,13 +250,14 @@ impl Binder {
             self.still_permitted().await?;
             let call =
                 Call { method: Method::PATCH, path: path.to_owned(), content_type: MERGE, body: patch.into(), timeout: BIND_TIMEOUT };
-            let why = match self.api.tell(call).await {
+            let why = match self.writer.tell(call).await {
                 Ok(answer) if answer.status.is_success() => return Ok(()),
                 Ok(answer) if !answer.is_transient() => return Err(BindFailure::Failed(answer.failure())),
                 Ok(answer) => {
                     wait = wait.max(answer.retry_after.unwrap_or_default());
                     answer.failure()
                 }
+                Err(CallError::NotPermitted) => return Err(BindFailure::NotSent),
                 Err(error) => error.to_string(),
             };
             if attempt >= PATCH_TRIES_MAX {

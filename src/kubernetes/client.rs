@@ -7,18 +7,33 @@
 use std::{path::Path, time::Duration};
 
 use http::{HeaderValue, header};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 use kube::{
     Client, Config,
+    client::ConfigExt as _,
     config::{KubeConfigOptions, Kubeconfig},
 };
+use tower::{BoxError, ServiceBuilder};
 
-use super::api::{Api, with_causes};
+use super::{
+    api::{Api, with_causes},
+    fence::{FencedBody, fenced},
+};
 use crate::metrics::ApiMetrics;
 
 /// A connection that takes longer to set up is tried anew.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A write that makes no progress means that the other side is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A connection on which nothing comes is asked after this whether the other side is there, and given up after so many unanswered questions.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_RETRIES: u32 = 4;
+/// A connection that a burst of bindings needed is closed after this; each holds some 40 KiB.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How we reach an API server.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -59,12 +74,41 @@ pub async fn connect(kubeconfig: Option<&Path>, options: &ConnectionOptions, met
     // Two providers of cryptography could be linked in; this is the one. Already set is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
-    let client = Client::try_from(ours(config)).map_err(|error| ClientError::Setup(with_causes(&error)))?;
+    let client = client(ours(config)).map_err(|error| ClientError::Setup(with_causes(&error)))?;
     let api = Api::new(client, &host, metrics);
     Ok(match options.qps {
         Some(qps) if qps > 0.0 => api.limited(qps, f64::from(options.burst)),
         _ => api,
     })
+}
+
+/// kube's parts on our own connections: no delay for small requests, dead peers noticed, idle connections closed, and a last look before each write.
+fn client(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        // Through a proxy kube's own stack does it all but the last look.
+        return Client::try_from(config);
+    }
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    #[cfg(target_os = "linux")]
+    tcp.set_tcp_user_timeout(Some(WRITE_TIMEOUT));
+    let connections = legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .build::<_, FencedBody>(config.rustls_https_connector_with_connector(tcp)?);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .map_request(fenced)
+        .service(connections);
+    Ok(Client::new(service, config.default_namespace))
 }
 
 async fn from_file(path: &Path) -> Result<Config, ClientError> {

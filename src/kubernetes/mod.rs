@@ -14,6 +14,7 @@ pub mod client;
 pub mod clock;
 pub mod election;
 pub mod events;
+mod fence;
 pub mod leadership;
 pub mod lease;
 pub mod limiter;

@@ -170,6 +170,11 @@ impl ClassTable {
         }
     }
 
+    /// How many pods hold the class.
+    pub fn holds(&self, ix: ClassIx) -> u32 {
+        self.slots.get(ix.at()).and_then(Option::as_ref).map_or(0, |(_, count)| *count)
+    }
+
     /// The class at an index, if alive.
     pub fn get(&self, ix: ClassIx) -> Option<&PodClass> {
         self.slots.get(ix.at())?.as_ref().map(|(class, _)| class)

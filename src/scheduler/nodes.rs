@@ -28,6 +28,8 @@ pub struct Nodes {
     soft_tainted: usize,
     /// Nodes with a `NoSchedule` or `NoExecute` taint, by dense index: few, so rules about taints need not read the others.
     hard_tainted: FixedBitSet,
+    /// Nodes whose object exists.
+    present_set: FixedBitSet,
     /// Nodes with `spec.unschedulable`, by dense index.
     cordoned: FixedBitSet,
     images: FxHashMap<Sym, ImageState>,
@@ -71,6 +73,11 @@ impl Nodes {
     /// One more than the largest dense index in use.
     pub fn slots(&self) -> usize {
         self.records.len()
+    }
+
+    /// The nodes whose object exists, as a set of indices.
+    pub fn present_set(&self) -> &FixedBitSet {
+        &self.present_set
     }
 
     /// How many node objects there are.
@@ -256,6 +263,7 @@ impl Nodes {
         self.present += 1;
         let node = &self.records[ix.at()];
         self.soft_tainted += usize::from(node.has_soft_taint());
+        note(&mut self.present_set, ix, true);
         note(&mut self.hard_tainted, ix, node.has_hard_taint());
         note(&mut self.cordoned, ix, node.unschedulable);
         for &image in &self.records[ix.at()].images {
@@ -278,6 +286,7 @@ impl Nodes {
         }
         self.present -= 1;
         self.soft_tainted -= usize::from(node.has_soft_taint());
+        note(&mut self.present_set, ix, false);
         note(&mut self.hard_tainted, ix, false);
         note(&mut self.cordoned, ix, false);
         for image in &node.images {
@@ -304,7 +313,10 @@ impl Nodes {
         let noted = |set: &FixedBitSet, has: fn(&NodeRecord) -> bool| {
             self.records.iter().enumerate().all(|(at, node)| set.contains(at) == (node.present && has(node)))
         };
-        if !noted(&self.hard_tainted, NodeRecord::has_hard_taint) || !noted(&self.cordoned, |node| node.unschedulable) {
+        if !noted(&self.present_set, |node| node.present)
+            || !noted(&self.hard_tainted, NodeRecord::has_hard_taint)
+            || !noted(&self.cordoned, |node| node.unschedulable)
+        {
             faults.push("the sets of tainted or cordoned nodes are wrong".into());
         }
         if !self.records.iter().all(|node| node.priorities.iter().map(|(_, pods)| pods).sum::<u32>() == node.pods_used) {

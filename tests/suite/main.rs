@@ -3,13 +3,16 @@
 #![allow(clippy::disallowed_methods)] // real servers are waited for in real time
 
 mod api_script;
+mod api_script_runner;
 mod config_files;
 mod documentation;
 mod engine_worlds;
 mod http_server;
 mod manifests;
 mod metrics_page;
+mod pipeline;
 mod sim_api;
+mod sim_faults;
 mod sim_kubelet;
 mod sim_watch;
 mod tools;

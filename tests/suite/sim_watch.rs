@@ -19,6 +19,8 @@ use tokio::time::{Duration, sleep};
 
 const SEEDS: u64 = 60;
 const WRITES: usize = 120;
+/// Writes while nobody can come back whose watch breaks, before all history is forgotten.
+const BLACKOUT_WRITES: usize = 20;
 
 /// A steady backoff: kube's own draws from a generator that cannot be seeded.
 struct Steady;
@@ -87,9 +89,9 @@ fn follow(client: kube::Client, config: watcher::Config) -> mpsc::UnboundedRecei
     receiver
 }
 
-async fn write_at_random(cluster: &SimCluster, random: &mut Pcg64Mcg) {
+async fn write_at_random(cluster: &SimCluster, random: &mut Pcg64Mcg, writes: usize) {
     let api: Api<ConfigMap> = Api::namespaced(cluster.faultless_client(), "default");
-    for _ in 0..WRITES {
+    for _ in 0..writes {
         let name = format!("m{}", random.random_range(0..12));
         let labels = json!({"side": if random.random_bool(0.5) { "in" } else { "out" }});
         let outcome = match random.random_range(0..10) {
@@ -142,8 +144,12 @@ async fn a_watcher_always_converges_to_the_store() {
             (watcher::Config::default().streaming_lists().labels("side=in"), true),
         ];
         let receivers = configs.map(|(config, selected)| (follow(cluster.client(), config), selected));
-        write_at_random(&cluster, &mut random).await;
+        write_at_random(&cluster, &mut random, WRITES).await;
         struck += cluster.faults().struck();
+        cluster.faults().clear();
+        cluster.faults().often(Target::verb("watch"), Fault::Refused, 1.0).often(Target::verb("list"), Fault::Refused, 1.0);
+        write_at_random(&cluster, &mut random, BLACKOUT_WRITES).await;
+        cluster.server().store().compact();
         cluster.faults().clear();
         // Longer than any delay, backoff and bookmark; a watch that was healthy stays open all the while.
         sleep(Duration::from_secs(120)).await;

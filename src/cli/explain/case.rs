@@ -43,7 +43,9 @@ pub enum CaseError {
 fn near(known: &[String]) -> String {
     match known {
         [] => ", which hold no pods".to_owned(),
-        some if some.len() > NAMES_SHOWN_MAX => format!("; there are {} and {} more", some[..NAMES_SHOWN_MAX].join(", "), some.len() - NAMES_SHOWN_MAX),
+        some if some.len() > NAMES_SHOWN_MAX => {
+            format!("; there are {} and {} more", some[..NAMES_SHOWN_MAX].join(", "), some.len() - NAMES_SHOWN_MAX)
+        }
         some => format!("; there are {}", some.join(", ")),
     }
 }

@@ -32,8 +32,7 @@ pub fn objects(kubeconfig: Option<&Path>, pod: &PodKey) -> anyhow::Result<Object
         let api = connect(found.as_deref(), &ConnectionOptions::default(), metrics).await?;
         let asked = pod_itself(&api, pod).await?;
         let nodes = all::<NodeFacts>(&api).await?;
-        let mut pods: Vec<PodObject> =
-            all::<PodFacts>(&api).await?.into_iter().map(|facts| PodObject { facts, scheduled: true }).collect();
+        let mut pods: Vec<PodObject> = all::<PodFacts>(&api).await?.into_iter().map(|facts| PodObject { facts, scheduled: true }).collect();
         pods.retain(|other| other.facts.key != asked.facts.key);
         pods.push(asked);
         Ok(Objects { nodes, pods, ..Objects::default() })

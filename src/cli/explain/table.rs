@@ -95,7 +95,12 @@ fn placed(text: &mut String, answer: &Answer, node: &str) {
         _ = writeln!(text, "         {}", described(kind));
     }
     let total = explanation.total.get(node).copied().unwrap_or_default();
-    _ = writeln!(text, "         {total} points; {} of {nodes} nodes {} the pod", explanation.feasible.len(), if explanation.feasible.len() == 1 { "takes" } else { "take" });
+    _ = writeln!(
+        text,
+        "         {total} points; {} of {nodes} nodes {} the pod",
+        explanation.feasible.len(),
+        if explanation.feasible.len() == 1 { "takes" } else { "take" }
+    );
     if explanation.best.len() > 1 {
         let names = listed(explanation.best.iter().cloned(), TIED_MAX);
         _ = writeln!(text, "         one of {} with that total: {names}", explanation.best.len());
@@ -135,7 +140,8 @@ fn points(text: &mut String, explanation: &Explanation, node: &str) {
 /// The nodes that come next, and where they lost points against the chosen one.
 fn next_best(text: &mut String, answer: &Answer, node: &str) {
     let explanation = &answer.explanation;
-    let mut others: Vec<(&String, i64)> = explanation.total.iter().filter(|(name, _)| *name != node).map(|(name, total)| (name, *total)).collect();
+    let mut others: Vec<(&String, i64)> =
+        explanation.total.iter().filter(|(name, _)| *name != node).map(|(name, total)| (name, *total)).collect();
     others.sort_by_key(|(name, total)| (std::cmp::Reverse(*total), *name));
     others.truncate(NEXT_BEST);
     if others.is_empty() {
@@ -152,9 +158,14 @@ fn next_best(text: &mut String, answer: &Answer, node: &str) {
 
 /// `NodeResourcesFit -12, ImageLocality +3`, losses first.
 fn differences(explanation: &Explanation, name: &str, chosen: &str) -> String {
-    let weighted = |plugin: &str, node: &str| explanation.scores.get(plugin).and_then(|by_node| by_node.get(node)).map_or(0, |score| score.weighted);
-    let mut lost: Vec<(i64, &String)> =
-        explanation.scores.keys().map(|plugin| (weighted(plugin, name) - weighted(plugin, chosen), plugin)).filter(|(points, _)| *points != 0).collect();
+    let weighted =
+        |plugin: &str, node: &str| explanation.scores.get(plugin).and_then(|by_node| by_node.get(node)).map_or(0, |score| score.weighted);
+    let mut lost: Vec<(i64, &String)> = explanation
+        .scores
+        .keys()
+        .map(|plugin| (weighted(plugin, name) - weighted(plugin, chosen), plugin))
+        .filter(|(points, _)| *points != 0)
+        .collect();
     lost.sort();
     if lost.is_empty() {
         return "equally good; the tie-break decided".to_owned();

@@ -44,7 +44,22 @@ fn every_case_has_its_expected_answer() {
 /// The fields and their order are a promise; see `docs/explain.md`.
 #[test]
 fn every_answer_has_the_documented_fields_in_order() {
-    let fields = ["id", "pod", "profile", "error", "gated", "prefilter", "infeasible", "feasible", "scores", "total", "best", "chosen", "preemption", "message"];
+    let fields = [
+        "id",
+        "pod",
+        "profile",
+        "error",
+        "gated",
+        "prefilter",
+        "infeasible",
+        "feasible",
+        "scores",
+        "total",
+        "best",
+        "chosen",
+        "preemption",
+        "message",
+    ];
     for path in cases() {
         let (answer, _) = batch().answer(&std::fs::read(&path).unwrap());
         let answer: Value = serde_json::from_str(&answer).unwrap();
@@ -77,7 +92,11 @@ fn ties_are_uniform_over_ids_and_the_same_for_the_same_id() {
     for repeat in 0..20 {
         let (answer, _) = batch().answer(tie_of_seven(repeat).to_string().as_bytes());
         let answer: Value = serde_json::from_str(&answer).unwrap();
-        assert_eq!(answer["chosen"].as_str(), world.explain(0, &repeat.to_string()).chosen.as_deref(), "a batch draws as a single question does");
+        assert_eq!(
+            answer["chosen"].as_str(),
+            world.explain(0, &repeat.to_string()).chosen.as_deref(),
+            "a batch draws as a single question does"
+        );
     }
 }
 
@@ -122,8 +141,18 @@ fn a_configuration_may_be_yaml_text() {
 
 #[test]
 fn tables() {
-    let shown = ["default-profile", "taint-toleration-score", "node-resources-fit-filter", "node-resources-fit-filter-nowhere", "taint-toleration-filter",
-        "bound-pod-is-asked-anew", "node-name-unknown", "scheduling-gates", "scheduler-nobody-serves", "no-nodes"];
+    let shown = [
+        "default-profile",
+        "taint-toleration-score",
+        "node-resources-fit-filter",
+        "node-resources-fit-filter-nowhere",
+        "taint-toleration-filter",
+        "bound-pod-is-asked-anew",
+        "node-name-unknown",
+        "scheduling-gates",
+        "scheduler-nobody-serves",
+        "no-nodes",
+    ];
     for name in shown {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/explain").join(format!("{name}.json"));
         let case: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();

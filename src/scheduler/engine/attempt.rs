@@ -65,7 +65,8 @@ impl Engine {
                 observer.extension_point(&profile.name, "Filter", "Success", filtered - started);
                 let chosen = select::choose(view, profile, &cache.nodes, rng, sample_start);
                 observer.extension_point(&profile.name, "Score", "Success", observer.ticks() - filtered);
-                if view.is_restricted() {
+                // A class of one pod, or of one node: nobody comes back for the kept answers.
+                if view.is_restricted() || cache.classes.holds(pod.class) == 1 {
                     views.forget((pod.profile, pod.class));
                 }
                 chosen.map_or_else(|| Decision::Broken("no node was chosen of those that fit".into()), Decision::Node)

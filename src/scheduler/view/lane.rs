@@ -29,11 +29,37 @@ pub struct Lane {
 }
 
 impl Lane {
-    /// A lane without answers yet.
-    pub fn new(plugin: PluginIx, weight: i64, score: Box<dyn NodeScore>) -> Self {
+    /// A lane without answers yet, in memory that may have served another.
+    pub fn new(plugin: PluginIx, weight: i64, score: Box<dyn NodeScore>, memory: Vec<i64>) -> Self {
         let uniform = score.uniform();
         let spread = (uniform.is_none() && matches!(score.normalise(), Normalise::Extremes(_))).then(BTreeMap::new);
-        Self { plugin, weight, score, uniform, raw: Vec::new(), spread }
+        Self { plugin, weight, score, uniform, raw: memory, spread }
+    }
+
+    /// Gives the memory back.
+    pub fn into_memory(self) -> Vec<i64> {
+        self.raw
+    }
+
+    /// Adds the weighted score to the total of every feasible node. Totals of other nodes may be changed too; they mean nothing.
+    pub fn add_to(&self, totals: &mut [i64], feasible: &FixedBitSet) {
+        let weighted = |score: i64| self.weight.wrapping_mul(score);
+        match (self.uniform, self.score.normalise()) {
+            (Some(raw), _) => {
+                let same = weighted(self.normalised(raw, None));
+                totals.iter_mut().for_each(|total| *total = total.wrapping_add(same));
+            }
+            // Straight over all nodes, so that the compiler makes vectors of it.
+            (None, Normalise::AsIs) => {
+                totals.iter_mut().zip(&self.raw).for_each(|(total, raw)| *total = total.wrapping_add(weighted(*raw)))
+            }
+            (None, Normalise::Extremes(_)) => {
+                let extremes = self.extremes();
+                for at in feasible.ones() {
+                    totals[at] = totals[at].wrapping_add(weighted(self.normalised(self.raw[at], extremes)));
+                }
+            }
+        }
     }
 
     /// Whether every node gets the same from this lane, so that it cannot tell nodes apart.
@@ -51,7 +77,6 @@ impl Lane {
         if self.is_uniform() {
             return;
         }
-        self.raw.clear();
         self.raw.resize(nodes.slots(), 0);
         self.score.raw_all(nodes, feasible, &mut self.raw);
         if let Some(spread) = &mut self.spread {

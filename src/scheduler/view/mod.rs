@@ -54,6 +54,14 @@ pub struct ClassView {
     message: Option<(u64, Arc<str>)>,
 }
 
+/// Memory of a view that is gone.
+#[derive(Debug, Default)]
+pub struct Spare {
+    sets: [FixedBitSet; 2],
+    totals: Vec<i64>,
+    lanes: Vec<Vec<i64>>,
+}
+
 /// What compiling the class said before any node was looked at.
 enum Verdict {
     AskNodes,
@@ -85,6 +93,11 @@ pub struct Effort {
 impl ClassView {
     /// Compiles the profile's plugins for a class and asks about all nodes.
     pub fn new(profile: &Profile, class: &PodClass, nodes: &Nodes) -> Self {
+        Self::with(Spare::default(), profile, class, nodes)
+    }
+
+    /// As [`Self::new`], in the memory of a view that is no longer needed: fresh memory for every new class would cost more than the asking.
+    pub fn with(mut spare: Spare, profile: &Profile, class: &PodClass, nodes: &Nodes) -> Self {
         let mut view = Self {
             rules: Vec::with_capacity(profile.filter.len()),
             lanes: Vec::with_capacity(profile.score.len()),
@@ -92,10 +105,10 @@ impl ClassView {
             verdict: Verdict::AskNodes,
             score_failure: None,
             cursor: nodes.changed(),
-            passes_object_rules: FixedBitSet::new(),
-            feasible: FixedBitSet::new(),
+            passes_object_rules: std::mem::take(&mut spare.sets[0]),
+            feasible: std::mem::take(&mut spare.sets[1]),
             feasible_count: 0,
-            totals: Vec::new(),
+            totals: std::mem::take(&mut spare.totals),
             best: None,
             uses: 0,
             diagnosis: None,
@@ -103,10 +116,18 @@ impl ClassView {
         };
         view.compile_filters(profile, class, nodes);
         if matches!(view.verdict, Verdict::AskNodes) {
-            view.compile_scores(profile, class, nodes);
+            view.compile_scores(profile, class, nodes, &mut spare);
             view.ask_all(nodes);
         }
         view
+    }
+
+    /// Gives the memory back for the next view.
+    pub fn into_spare(self) -> Spare {
+        let lanes = self.lanes.into_iter().map(Lane::into_memory).collect();
+        let mut sets = [self.passes_object_rules, self.feasible];
+        sets.iter_mut().for_each(FixedBitSet::clear);
+        Spare { sets, totals: self.totals, lanes }
     }
 
     fn compile_filters(&mut self, profile: &Profile, class: &PodClass, nodes: &Nodes) {
@@ -152,12 +173,14 @@ impl ClassView {
         plugins.push(plugin);
     }
 
-    fn compile_scores(&mut self, profile: &Profile, class: &PodClass, nodes: &Nodes) {
+    fn compile_scores(&mut self, profile: &Profile, class: &PodClass, nodes: &Nodes, spare: &mut Spare) {
         for &(plugin, weight) in &profile.score {
             let Some(score) = profile.plugins[plugin].score() else { continue };
             match score.compile(class, nodes) {
                 CompiledScore::Skip => {}
-                CompiledScore::Score(score) => self.lanes.push(Lane::new(plugin, weight, score)),
+                CompiledScore::Score(score) => {
+                    self.lanes.push(Lane::new(plugin, weight, score, spare.lanes.pop().unwrap_or_default()));
+                }
                 CompiledScore::Failed(why) => {
                     self.score_failure.get_or_insert((plugin, why));
                 }
@@ -195,24 +218,25 @@ impl ClassView {
     }
 
     fn grow(&mut self, slots: usize) {
+        self.passes_object_rules.grow(slots);
+        self.feasible.grow(slots);
         if self.totals.len() < slots {
-            self.passes_object_rules.grow(slots);
-            self.feasible.grow(slots);
             self.totals.resize(slots, 0);
         }
     }
 
     /// Asks everything about every node.
     fn ask_all(&mut self, nodes: &Nodes) {
-        self.grow(nodes.slots());
-        self.passes_object_rules.clear();
         match &self.only {
             Some((names, _)) => {
+                self.passes_object_rules.clear();
+                self.passes_object_rules.grow(nodes.slots());
                 let wanted = names.iter().flat_map(|name| nodes.named(*name));
                 wanted.filter(|ix| nodes.get(*ix).present).for_each(|ix| self.passes_object_rules.insert(ix.at()));
             }
-            None => nodes.iter().for_each(|(ix, _)| self.passes_object_rules.insert(ix.at())),
+            None => self.passes_object_rules.clone_from(nodes.present_set()),
         }
+        self.grow(nodes.slots());
         for reads in [Reads::Object, Reads::Usage] {
             let set = if reads == Reads::Object { &mut self.passes_object_rules } else { &mut self.feasible };
             for (_, rule) in self.rules.iter().filter(|(_, rule)| rule.reads() == reads) {
@@ -274,15 +298,11 @@ impl ClassView {
         self.lanes.iter().map(weighted).fold(0, i64::saturating_add)
     }
 
-    /// Sums the lanes for every feasible node.
+    /// Sums the lanes for every feasible node; what stands at the others means nothing.
     fn sum_all(&mut self) {
         self.totals.fill(0);
         for lane in &self.lanes {
-            let extremes = lane.extremes();
-            for at in self.feasible.ones() {
-                let ix = NodeIx(u32::try_from(at).unwrap_or(u32::MAX));
-                self.totals[at] = self.totals[at].saturating_add(lane.weight.saturating_mul(lane.normalised(lane.raw(ix), extremes)));
-            }
+            lane.add_to(&mut self.totals, &self.feasible);
         }
         self.best = None;
     }
@@ -309,9 +329,18 @@ impl ClassView {
 
     /// As [`Self::best`] without keeping an index: for a class that is seen for the first time, and often the last.
     pub fn best_once(&self) -> Vec<NodeIx> {
-        let highest = self.feasible.ones().map(|at| self.totals[at]).max();
-        let nodes = self.feasible.ones().filter(|at| Some(self.totals[*at]) == highest);
-        nodes.map(|at| NodeIx(u32::try_from(at).unwrap_or(u32::MAX))).collect()
+        let (mut highest, mut nodes) = (i64::MIN, Vec::new());
+        for at in self.feasible.ones() {
+            let total = self.totals[at];
+            if total > highest {
+                highest = total;
+                nodes.clear();
+            }
+            if total == highest {
+                nodes.push(NodeIx(u32::try_from(at).unwrap_or(u32::MAX)));
+            }
+        }
+        nodes
     }
 
     /// Whether an index of the best nodes is worth its making.

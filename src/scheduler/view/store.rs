@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::{ClassView, Effort};
+use super::{ClassView, Effort, Spare};
 use crate::{
     model::{
         class::PodClass,
@@ -18,6 +18,8 @@ pub struct Views {
     bytes: usize,
     bytes_max: usize,
     clock: u64,
+    /// Memory of the last view that went.
+    spare: Spare,
 }
 
 struct Kept {
@@ -49,7 +51,7 @@ impl Views {
         if self.kept.get(&key).is_none_or(|kept| kept.view.outdated(nodes)) {
             self.forget(key);
             self.make_room();
-            let view = ClassView::new(profile, class, nodes);
+            let view = ClassView::with(std::mem::take(&mut self.spare), profile, class, nodes);
             self.kept.insert(key, Kept { view, bytes: 0, used: self.clock });
             return (self.account(key), Effort { nodes: nodes.slots(), from_scratch: true });
         }
@@ -65,6 +67,7 @@ impl Views {
     pub fn forget(&mut self, key: (ProfileIx, ClassIx)) {
         if let Some(kept) = self.kept.remove(&key) {
             self.bytes -= kept.bytes;
+            self.spare = kept.view.into_spare();
         }
     }
 

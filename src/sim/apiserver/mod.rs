@@ -1,8 +1,28 @@
 //! An in-memory Kubernetes API server. In: HTTP requests. Out: the answers, objects and watch streams that kube-apiserver 1.37 would give
 //! for the resources Isobar and kubectl use.
 //!
-//! A test double and a demo, never a store for real use. `tests/suite/api_script.rs` holds one script of API calls whose transcript has to be the
-//! same on this server and on the real one.
+//! A test double and a demo, never a store for real use. `tests/suite/api_script.rs` holds one script of API calls whose transcript (status codes, objects,
+//! watch events) has to be the same on this server and on the real one.
+//!
+//! What is different on purpose, and why nobody minds:
+//!
+//! | real server | here |
+//! |---|---|
+//! | fields that a type does not have are dropped, with a warning or (`fieldValidation=Strict`) a 400 | stored as they came |
+//! | fields of a wrong JSON type are a 400 for every type | for pods, nodes, leases and events; other types are stored without a look |
+//! | quantities are rewritten in their shortest form (`1000m` is `1`) | kept as written |
+//! | defaults and validation of every type | of pods, nodes, events, leases, namespaces; `apps` and `batch` are plain storage |
+//! | messages about malformed JSON, decoding and changed pod specs carry Go's own wording and diffs | same code and reason, our wording |
+//! | apply knows who owns what, refuses conflicts, removes what an applier no longer names | apply creates or merges; no managedFields |
+//! | a deleted namespace is emptied by a controller | it goes at once, with everything in it |
+//! | a controller collects orphans and does foreground deletion | finalizers are set and wait, as without that controller |
+//! | budgets are computed by a controller | an eviction reads `status.disruptionsAllowed` if someone wrote it |
+//! | requests are authenticated, authorised and limited by fairness queues | everyone may do everything; reviews are answered by [`AccessPolicy`] |
+//! | protobuf and CBOR bodies and answers | protobuf bodies of the kinds that kubectl makes itself; answers are JSON |
+//! | a list or get of a version to come waits three seconds | it is refused at once |
+//! | a watch's past is limited by a cache that adapts | [`ApiServerOptions::history_max`] changes a table |
+//! | `OpenAPI` documents with schemas | only what kubectl needs before it writes: `kubectl explain` shows nothing |
+//! | `log`, `exec`, `attach`, `port-forward`, `proxy`, `resize`, `ephemeralcontainers`, `scale`, `token` subresources | absent |
 
 mod access;
 mod clock;
@@ -74,8 +94,8 @@ impl Default for ApiServerOptions {
         Self {
             seed: 0,
             epoch: Timestamp::UNIX_EPOCH,
-            bookmark_interval: Duration::from_secs(60),
-            watch_timeout_min: Duration::from_secs(1800),
+            bookmark_interval: Duration::from_mins(1),
+            watch_timeout_min: Duration::from_mins(30),
             history_max: HISTORY_MAX,
             body_bytes_max: BODY_BYTES_MAX,
         }

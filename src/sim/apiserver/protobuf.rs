@@ -249,6 +249,7 @@ fn signed(number: u64) -> Value {
     number.cast_signed().into()
 }
 
+#[derive(Clone, Copy)]
 enum Payload<'a> {
     Number(u64),
     Bytes(&'a [u8]),
@@ -317,7 +318,7 @@ mod tests {
 
     /// `kubectl create namespace foo`, as it goes over the wire.
     const NAMESPACE: &[u8] =
-        b"k8s\0\n\x0f\n\x02v1\x12\tNamespace\x12\x1b\n\x13\n\x03foo\x12\0\x1a\0\"\0*\02\08\0B\0\x12\0\x1a\x02\n\0\x1a\0\"\0";
+        b"k8s\0\n\x0f\n\x02v1\x12\tNamespace\x12\x1b\n\x13\n\x03foo\x12\0\x1a\0\"\0*\x002\x008\x00B\0\x12\0\x1a\x02\n\0\x1a\0\"\0";
 
     #[test]
     fn a_namespace() {

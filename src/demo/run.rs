@@ -1,0 +1,216 @@
+//! One run of the demo under paused time. In: a seed and a length. Out: what happened.
+
+use std::time::Duration;
+
+use kube::Client;
+use tokio::time::{Instant, sleep_until};
+
+use super::author::{Author, described};
+use super::history::History;
+use super::observe::{Chronicle, chronicle};
+use super::scenario::{Deed, Scenario, scenario};
+use super::stopwatch::{Laps, Stopwatch};
+use super::workloads::{MINUTE, priority_classes};
+use crate::config::{self, defaults};
+use crate::kubernetes::{api::Api, clock::Clock};
+use crate::live::{Live, LiveOptions};
+use crate::metrics::{ApiMetrics, Metrics};
+use crate::model::time::Timestamp;
+use crate::scheduler::{
+    engine::{Engine, EngineSettings},
+    observe::Observer,
+    profile::ProfileSpec,
+    profiles::{OutOfTree, ProfileError},
+    registry::Registry,
+};
+use crate::sim::kubelet::KubeletOptions;
+use crate::sim::{SimCluster, SimOptions, apiserver::ApiServerOptions};
+
+/// After the last arrival the cluster works on for so long, so that most of what runs comes to its end.
+const AFTERWARDS_MS: u64 = 20 * MINUTE;
+/// Simulated time between two lines of progress.
+const PROGRESS_MS: u64 = 5 * MINUTE;
+/// When the simulated hour begins, in milliseconds since 1970: 2026-03-01T06:00:00Z.
+const EPOCH_MS: u64 = 1_772_344_800_000;
+
+/// What is to be shown.
+#[derive(Clone, Copy, Debug)]
+pub struct DemoOptions {
+    /// The same seed, the same placements.
+    pub seed: u64,
+    /// For how many simulated minutes work arrives.
+    pub minutes: u64,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Outcome {
+    /// As asked for.
+    pub options: DemoOptions,
+    /// Everything seen through the API.
+    pub history: History,
+    /// Events recorded, by reason.
+    pub events: Vec<(String, usize)>,
+    /// Nanoseconds of each decision, measured.
+    pub laps: Vec<u64>,
+    /// How long it took, measured.
+    pub took: Duration,
+    /// The simulated time at the end.
+    pub end_ms: u64,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Simulated minutes so far.
+    pub minute: u64,
+    /// Simulated minutes in all.
+    pub minutes: u64,
+    /// Pods created.
+    pub created: usize,
+    /// Pods bound.
+    pub bound: usize,
+    /// Pods that wait.
+    pub waiting: usize,
+    /// Pods that run now.
+    pub running: usize,
+}
+
+/// Why there is no demo.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// A call of the in-memory API server failed.
+    #[error("{doing} failed")]
+    Api {
+        /// What was being done.
+        doing: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// The default configuration makes no profiles.
+    #[error("the default profile cannot be built")]
+    Profile(#[from] ProfileError),
+    /// The default configuration is wrong.
+    #[error("the default configuration is wrong; this is a bug: {0}")]
+    Config(String),
+    /// A thread, a socket or a file.
+    #[error("{doing} failed")]
+    Io {
+        /// What was being done.
+        doing: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl DemoError {
+    /// An error of the system while doing something.
+    pub fn io(doing: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        |source| Self::Io { doing: doing.into(), source }
+    }
+
+    /// A refusal of the API server while doing something.
+    pub fn api(doing: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        |source| Self::Api { doing: doing.into(), source: Box::new(source) }
+    }
+}
+
+/// Runs the demo. `progress` is told how far it is.
+pub fn run(options: DemoOptions, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
+    let began = std::time::Instant::now();
+    // One thread and paused time: nothing depends on how fast the machine is.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.map_err(DemoError::io("starting the runtime"))?;
+    let mut outcome = runtime.block_on(play(options, progress))?;
+    outcome.took = began.elapsed();
+    Ok(outcome)
+}
+
+async fn play(options: DemoOptions, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
+    let epoch = jiff::Timestamp::from_millisecond(i64::try_from(EPOCH_MS).unwrap_or(0)).unwrap_or_default();
+    let api_server = ApiServerOptions { seed: options.seed, epoch, ..ApiServerOptions::default() };
+    let cluster = SimCluster::new(SimOptions { api_server, ..SimOptions::default() });
+    let (author, seen) = (Author::new(cluster.faultless_client()), Chronicle::default());
+    let start = Instant::now();
+    let watcher = tokio::spawn(chronicle(cluster.faultless_client(), seen.clone(), start));
+    let Scenario { nodes, steps } = scenario(options.seed, options.minutes);
+    furnish(&author, nodes).await?;
+    let kubelet = tokio::spawn(cluster.kubelet(KubeletOptions::default()).run());
+
+    let laps = Laps::default();
+    let engine = engine(options.seed, Box::new(Stopwatch::new(laps.clone())))?;
+    let clock = Clock::simulated(Timestamp(EPOCH_MS));
+    let live = start_live(cluster.client(), clock, engine, options.seed, false)?;
+
+    let end_ms = options.minutes * MINUTE + AFTERWARDS_MS;
+    let mut stage = Stage { start, next_progress: PROGRESS_MS, end_ms, seen: &seen, progress };
+    for step in &steps {
+        stage.until(step.at_ms).await;
+        author.perform(&step.deed).await.map_err(DemoError::api(described(&step.deed)))?;
+    }
+    stage.until(end_ms).await;
+    live.shut_down().await;
+    let events = author.events().await.map_err(DemoError::api("listing events"))?;
+    watcher.abort();
+    kubelet.abort();
+    let history = seen.with(|history| history.clone());
+    Ok(Outcome { options, history, events, laps: laps.sorted(), took: Duration::ZERO, end_ms })
+}
+
+/// Time, with a report of progress on the way.
+struct Stage<'a> {
+    start: Instant,
+    next_progress: u64,
+    end_ms: u64,
+    seen: &'a Chronicle,
+    progress: &'a mut dyn FnMut(Progress),
+}
+
+impl Stage<'_> {
+    async fn until(&mut self, at_ms: u64) {
+        while self.next_progress <= at_ms {
+            sleep_until(self.start + Duration::from_millis(self.next_progress)).await;
+            let (minute, minutes) = (self.next_progress / MINUTE, self.end_ms / MINUTE);
+            let now = self.seen.with(|history| {
+                let lives = || history.pods.values();
+                let bound = lives().filter(|life| life.bound.is_some()).count();
+                let running = lives().filter(|life| life.bound.is_some() && life.ended.is_none()).count();
+                let waiting = history.moments.last().map_or(0, |moment| moment.waiting);
+                Progress { minute, minutes, created: history.pods.len(), bound, waiting, running }
+            });
+            (self.progress)(now);
+            self.next_progress += PROGRESS_MS;
+        }
+        sleep_until(self.start + Duration::from_millis(at_ms)).await;
+    }
+}
+
+/// Priority classes and nodes.
+pub(super) async fn furnish(author: &Author, nodes: Vec<serde_json::Value>) -> Result<(), DemoError> {
+    for class in priority_classes() {
+        author.priority_class(&class).await.map_err(DemoError::api("creating a priority class"))?;
+    }
+    for node in nodes {
+        let deed = Deed::AddNode(node);
+        author.perform(&deed).await.map_err(DemoError::api(described(&deed)))?;
+    }
+    Ok(())
+}
+
+/// The engine of `isobar run` with the default profile, under both names that pods are likely to ask for.
+pub(super) fn engine(seed: u64, observer: Box<dyn Observer>) -> Result<Engine, DemoError> {
+    let configuration = config::load(&[], &Registry::in_tree()).map_err(|problems| DemoError::Config(problems.to_string()))?;
+    let also =
+        configuration.profiles.iter().map(|profile| ProfileSpec { scheduler_name: defaults::SCHEDULER_NAME.to_owned(), ..profile.clone() });
+    let profiles = configuration.profiles.iter().cloned().chain(also).collect();
+    Ok(Engine::new(profiles, OutOfTree::default(), EngineSettings { seed, ..EngineSettings::default() }, observer)?)
+}
+
+/// Watches, engine, binder, conditions, events: what `isobar run` starts, on a client that is given.
+pub(super) fn start_live(client: Client, clock: Clock, engine: Engine, seed: u64, own_thread: bool) -> Result<Live, DemoError> {
+    let api = Api::new(client, "isobar-demo", ApiMetrics::new(&Metrics::new()));
+    let options = LiveOptions { hostname: "isobar-demo".to_owned(), seed, own_thread, ..LiveOptions::default() };
+    Live::start(&api, clock, engine, |_| {}, &options).map_err(DemoError::io("starting the scheduler"))
+}
