@@ -2,7 +2,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test says what it expects by failing
 
 mod api_script;
-mod api_script_runner;
 mod config_files;
 mod documentation;
 mod engine_worlds;
