@@ -10,5 +10,6 @@ mod describe_parity;
 mod failover;
 mod manifests;
 mod placement;
+mod reload;
 mod requeue;
 mod serving;
