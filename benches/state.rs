@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench state`. 5,000 nodes, no pod to schedule but where it says so.
 
+#[allow(dead_code)] // each bench uses its part of the world
 mod world;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -89,10 +90,10 @@ fn queue(c: &mut Criterion) {
         bencher.iter_batched(
             || {
                 next += 1;
-                queued(next)
+                (queued(next), next as u64)
             },
-            |pod| {
-                active.push_active(pod, (0, next as u64), Timestamp(0));
+            |(pod, rank)| {
+                active.push_active(pod, (0, rank), Timestamp(0));
                 active.pop()
             },
             BatchSize::SmallInput,

@@ -85,7 +85,7 @@ fn ties_are_uniform_over_ids_and_the_same_for_the_same_id() {
         assert_eq!(explanation.best.len(), 7);
         counts[explanation.chosen.unwrap()[1..].parse::<usize>().unwrap()] += 1;
     }
-    let expected = REPEATS as f64 / 7.0;
+    let expected = f64::from(counts.iter().sum::<u32>()) / 7.0;
     let chi_square: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
     // 22.46 is the 0.999 quantile of the chi-square distribution with 6 degrees of freedom. Below 0.5 it would be too even to be random.
     assert!((0.5..22.46).contains(&chi_square), "{chi_square}: {counts:?}");
