@@ -20,11 +20,13 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::{
         Configuration, Reload, Reloader, Source, defaults, load,
+        reload::Applied,
         resolved::{ClientConnection, LeaderElection},
         show,
     },
     http::{self, CertificateSource, GateOptions, HealthChecks, HttpOptions, HttpState, LeaseWatchdog, Probe},
     kubernetes::{
+        api::Api,
         client::{ConnectionOptions, connect},
         clock::Clock,
         election::ElectionSettings,
@@ -38,6 +40,7 @@ use crate::{
     scheduler::{
         engine::{Engine, EngineSettings},
         input::Input,
+        observe::Gauges,
         profiles::OutOfTree,
         queue::Backoff,
         registry::Registry,
@@ -86,94 +89,91 @@ pub struct ElectionOverrides {
 pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
     let files = read_files(&options.config_files)?;
     let sources = sources(&files);
-    let registry = Registry::in_tree();
-    let configuration = load(&sources, &registry).map_err(|problems| anyhow::anyhow!("{problems}"))?;
-    configuration.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let configuration = load(&sources, &Registry::in_tree()).map_err(|problems| anyhow::anyhow!("{problems}"))?;
+    for warning in &configuration.warnings {
+        tracing::warn!("{warning}");
+    }
     let election = election(&configuration.leader_election, &options.election)?;
-
     let metrics = Metrics::new();
     let config_metrics = ConfigMetrics::new(&metrics);
     config_metrics.loaded(wall_clock(), content_hash(&files));
+
     let kubeconfig = options.kubeconfig.clone().or_else(|| configuration.client_connection.kubeconfig.clone().map(PathBuf::from));
-    let connection = connection(&configuration.client_connection);
-    let api = connect(kubeconfig.as_deref(), &connection, ApiMetrics::new(&metrics)).await?;
-
-    let clock = Clock::system();
-    let profile_names: Vec<_> = configuration.profiles.iter().map(|profile| profile.scheduler_name.as_str()).collect();
-    let observer = Box::new(EngineMetrics::new(&metrics, profile_names.iter().copied()));
-    let engine = Engine::new(configuration.profiles.clone(), OutOfTree::default(), engine_settings(&configuration), observer)
-        .context("the profiles cannot be built")?;
+    let api = connect(kubeconfig.as_deref(), &connection(&configuration.client_connection), ApiMetrics::new(&metrics)).await?;
     let gauges = EngineGauges::new(&metrics);
-    let live_options = LiveOptions {
-        election: election.clone(),
-        bind_timeout: Duration::from_millis(configuration.isobar.limits.bind_timeout.0),
-        events_per_second: f64::from(configuration.isobar.limits.events_per_second),
-        hostname: hostname(),
-        seed: random_seed(),
-        own_thread: true,
-    };
-    let mut live = Live::start(&api, clock, engine, move |sizes| gauges.set(sizes), &live_options).context("the engine's thread")?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), profiles = profile_names.join(","), "started");
+    let engine = engine(&configuration, &metrics)?;
+    let publish = move |sizes: &Gauges| gauges.set(sizes);
+    let mut live = Live::start(&api, Clock::system(), engine, publish, &live_options(&configuration, election.clone()))
+        .context("the engine's thread cannot be started")?;
 
-    let health = HealthChecks::default();
-    let (pods, nodes) = (live.pods_synced.clone(), live.nodes_synced.clone());
-    health.add("sched-handler-sync", &[Probe::Readyz], move || {
-        if pods.is_synced() && nodes.is_synced() { Ok(()) } else { Err("pods and nodes are not listed yet".to_owned()) }
-    });
-    let in_force = Arc::new(RwLock::new(show::json(&configuration).unwrap_or_default()));
-    let state = HttpState {
-        health: health.clone(),
-        metrics: metrics.clone(),
-        configuration: {
-            let in_force = in_force.clone();
-            Arc::new(move || in_force.read().unwrap_or_else(PoisonError::into_inner).clone())
-        },
-        reviewer: Arc::new(ApiReviewer::new(api.client())),
-        draining: CancellationToken::new(),
-        stop: CancellationToken::new(),
-    };
-    let (draining, http_stop) = (state.draining.clone(), state.stop.clone());
+    let in_force = InForce::new(&configuration);
+    let state = http_state(&live, &api, &metrics, in_force.clone());
+    let (health, draining, http_stop) = (state.health.clone(), state.draining.clone(), state.stop.clone());
     let server = serve(http_options(&configuration, &options), state);
-
-    let news = NewsRoom {
-        events: live.events.clone(),
-        lease: election.as_ref().map(|settings| (settings.namespace.clone(), settings.name.clone())),
-        reporter: profile_names.first().copied().unwrap_or_default().to_owned(),
+    let news = NewsRoom::new(&live, &configuration, election.as_ref());
+    let leader = tokio::spawn(report_leader(live.leadership.clone(), election, metrics.clone(), health, news.clone()));
+    let reload = ConfigFollower {
+        paths: options.config_files,
+        poll: configuration.isobar.config_poll_interval.map(|interval| Duration::from_millis(interval.0)),
+        reloader: Reloader::new(&sources, configuration, Registry::in_tree()),
+        inputs: live.inputs.clone(),
+        metrics: config_metrics,
+        in_force,
+        news,
     };
-    let leader = tokio::spawn(report_leader(live.leadership.clone(), election.clone(), metrics.clone(), health, news.clone()));
-    let poll = configuration.isobar.config_poll_interval.map(|interval| Duration::from_millis(interval.0));
-    let reloader = Reloader::new(&sources, configuration, registry);
-    let reload = follow_config(reloader, options.config_files, poll, live.inputs.clone(), config_metrics, in_force, news);
-    let upkeep = metrics.upkeep();
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be awaited")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be awaited")?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "started");
 
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     let ended = tokio::select! {
         _ = terminate.recv() => None,
         _ = interrupt.recv() => None,
         stopped = live.stopped() => Some(stopped),
         error = server => return Err(error),
-        () = reload => Some(Stopped::PartEnded("reload")),
-        () = upkeep => Some(Stopped::PartEnded("metrics")),
+        () = reload.run() => Some(Stopped::PartEnded("reload")),
+        () = metrics.upkeep() => Some(Stopped::PartEnded("metrics")),
     };
     draining.cancel();
     leader.abort();
-    let code = match ended {
+    let code = end(live, ended).await;
+    http_stop.cancel();
+    Ok(code)
+}
+
+async fn end(live: Live, ended: Option<Stopped>) -> ExitCode {
+    match ended {
         None => {
             tracing::info!("asked to stop");
             live.shut_down().await;
             ExitCode::SUCCESS
         }
-        // What we hold in memory may be behind what the next leader does: begin anew.
+        // What we hold in memory may be behind what the next leader does: begin anew, at once.
         Some(Stopped::LeaseLost) => ExitCode::FAILURE,
         Some(Stopped::PartEnded(part)) => {
             tracing::error!(part, "ended by itself; this is a bug");
             live.shut_down().await;
             ExitCode::FAILURE
         }
-    };
-    http_stop.cancel();
-    Ok(code)
+    }
+}
+
+fn engine(configuration: &Configuration, metrics: &Metrics) -> anyhow::Result<Engine> {
+    let names = configuration.profiles.iter().map(|profile| profile.scheduler_name.as_str());
+    let observer = Box::new(EngineMetrics::new(metrics, names));
+    Engine::new(configuration.profiles.clone(), OutOfTree::default(), engine_settings(configuration), observer)
+        .context("the profiles cannot be built")
+}
+
+fn live_options(configuration: &Configuration, election: Option<ElectionSettings>) -> LiveOptions {
+    let limits = &configuration.isobar.limits;
+    LiveOptions {
+        election,
+        bind_timeout: Duration::from_millis(limits.bind_timeout.0),
+        events_per_second: f64::from(limits.events_per_second),
+        hostname: hostname(),
+        seed: random_seed(),
+        own_thread: true,
+    }
 }
 
 // === configuration ===
@@ -194,7 +194,9 @@ fn sources(files: &[(String, Vec<u8>)]) -> Vec<Source<'_>> {
 fn content_hash(files: &[(String, Vec<u8>)]) -> u64 {
     use std::hash::Hasher as _;
     let mut hasher = FxHasher::default();
-    files.iter().for_each(|(_, content)| hasher.write(content));
+    for (_, content) in files {
+        hasher.write(content);
+    }
     hasher.finish()
 }
 
@@ -236,48 +238,71 @@ fn engine_settings(configuration: &Configuration) -> EngineSettings {
     }
 }
 
+/// The configuration in force, as `/configz` shows it.
+#[derive(Clone)]
+struct InForce(Arc<RwLock<serde_json::Value>>);
+
+impl InForce {
+    fn new(configuration: &Configuration) -> Self {
+        Self(Arc::new(RwLock::new(show::json(configuration).unwrap_or_default())))
+    }
+
+    fn set(&self, configuration: &Configuration) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = show::json(configuration).unwrap_or_default();
+    }
+
+    fn get(&self) -> serde_json::Value {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 /// Reads the files again and again; what is right counts from the next pod on, what is wrong changes nothing and is said once.
-async fn follow_config(
-    mut reloader: Reloader,
+struct ConfigFollower {
     paths: Vec<PathBuf>,
     poll: Option<Duration>,
+    reloader: Reloader,
     inputs: mpsc::Sender<Input>,
     metrics: ConfigMetrics,
-    in_force: Arc<RwLock<serde_json::Value>>,
+    in_force: InForce,
     news: NewsRoom,
-) {
-    let (Some(poll), false) = (poll, paths.is_empty()) else { return std::future::pending().await };
-    let mut ticks = interval(poll);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let files = match read_files(&paths) {
-            Ok(files) => files,
-            // In the middle of a swap, or gone: what is in force stays.
-            Err(error) => {
-                tracing::warn!("configuration not read again: {error:#}");
-                continue;
-            }
-        };
-        match reloader.observe(&sources(&files)) {
-            Reload::Unchanged => {}
-            Reload::Applied(applied) => {
-                metrics.applied(wall_clock(), content_hash(&files));
-                *in_force.write().unwrap_or_else(PoisonError::into_inner) = show::json(&applied.configuration).unwrap_or_default();
-                if inputs.send(Input::Profiles(applied.configuration.profiles)).await.is_err() {
-                    return;
+}
+
+impl ConfigFollower {
+    async fn run(mut self) {
+        let (Some(poll), false) = (self.poll, self.paths.is_empty()) else { return std::future::pending().await };
+        let mut ticks = interval(poll);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let files = match read_files(&self.paths) {
+                Ok(files) => files,
+                // In the middle of a swap, or gone: what is in force stays.
+                Err(error) => {
+                    tracing::warn!("configuration not read again: {error:#}");
+                    continue;
                 }
-                let later = applied.restart_needed.join(", ");
-                tracing::info!(needs_restart = later, "a changed configuration is in force");
-                let note = if later.is_empty() { String::new() } else { format!("; only after a restart: {later}") };
-                news.tell("Normal", "ConfigurationApplied", format!("A changed configuration is in force{note}"));
-            }
-            Reload::Refused(problems) => {
-                metrics.refused();
-                tracing::error!("a changed configuration is refused, the last good one stays:\n{problems}");
-                news.tell("Warning", "ConfigurationRefused", format!("The last good configuration stays: {problems}"));
+            };
+            match self.reloader.observe(&sources(&files)) {
+                Reload::Unchanged => {}
+                Reload::Applied(applied) => self.apply(*applied, content_hash(&files)).await,
+                Reload::Refused(problems) => {
+                    self.metrics.refused();
+                    tracing::error!("a changed configuration is refused, the last good one stays:\n{problems}");
+                    self.news.tell("Warning", "ConfigurationRefused", format!("The last good configuration stays: {problems}"));
+                }
             }
         }
+    }
+
+    async fn apply(&self, applied: Applied, hash: u64) {
+        self.metrics.applied(wall_clock(), hash);
+        self.in_force.set(&applied.configuration);
+        // Nobody listens only when the process ends.
+        let _ = self.inputs.send(Input::Profiles(applied.configuration.profiles)).await;
+        let later = applied.restart_needed.join(", ");
+        tracing::info!(needs_restart = later, "a changed configuration is in force");
+        let note = if later.is_empty() { String::new() } else { format!("; only after a restart: {later}") };
+        self.news.tell("Normal", "ConfigurationApplied", format!("A changed configuration is in force{note}"));
     }
 }
 
@@ -297,6 +322,22 @@ fn http_options(configuration: &Configuration, options: &AppOptions) -> Option<H
         },
         plain: None,
     })
+}
+
+fn http_state(live: &Live, api: &Api, metrics: &Metrics, in_force: InForce) -> HttpState {
+    let health = HealthChecks::default();
+    let (pods, nodes) = (live.pods_synced.clone(), live.nodes_synced.clone());
+    health.add("sched-handler-sync", &[Probe::Readyz], move || {
+        if pods.is_synced() && nodes.is_synced() { Ok(()) } else { Err("pods and nodes are not listed yet".to_owned()) }
+    });
+    HttpState {
+        health,
+        metrics: metrics.clone(),
+        configuration: Arc::new(move || in_force.get()),
+        reviewer: Arc::new(ApiReviewer::new(api.client())),
+        draining: CancellationToken::new(),
+        stop: CancellationToken::new(),
+    }
 }
 
 /// Serves for ever; the answer is why that ended.
@@ -323,6 +364,14 @@ struct NewsRoom {
 }
 
 impl NewsRoom {
+    fn new(live: &Live, configuration: &Configuration, election: Option<&ElectionSettings>) -> Self {
+        Self {
+            events: live.events.clone(),
+            lease: election.map(|settings| (settings.namespace.clone(), settings.name.clone())),
+            reporter: configuration.profiles.first().map(|profile| profile.scheduler_name.clone()).unwrap_or_default(),
+        }
+    }
+
     fn tell(&self, kind: &'static str, reason: &'static str, note: String) {
         if let Some(lease) = self.lease.clone() {
             self.events.tell(News { lease, reporter: self.reporter.clone(), kind, reason, note });
@@ -375,6 +424,5 @@ fn random_seed() -> u64 {
 }
 
 fn wall_clock() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    Clock::system().now()
 }

@@ -98,6 +98,7 @@ impl<M: Machine, D: FnMut(Command), G: FnMut(&Gauges)> Driver<M, D, G> {
     }
 
     /// Ends when the token is cancelled, too.
+    #[must_use]
     pub fn until(self, stop: CancellationToken) -> Self {
         Self { stop, ..self }
     }

@@ -124,7 +124,7 @@ impl Live {
         let mut critical = JoinSet::new();
 
         let conditions = ConditionDesk::default();
-        let patcher = Patcher::new(api.clone(), permission.clone(), conditions.clone(), clock);
+        let patcher = Patcher::new(api, permission.clone(), conditions.clone(), clock);
         critical.spawn(named("patcher", patcher.run()));
         let (events, writer) = event_desk(api.clone(), clock, &options.hostname, options.events_per_second);
         let event_writer = tokio::spawn(writer.run());
@@ -152,7 +152,7 @@ impl Live {
         watches.spawn(nodes.run());
 
         let elector_stop = CancellationToken::new();
-        let elector = start_election(api, clock, leadership_sender, &inputs, options, &elector_stop);
+        let elector = Some(start_election(api, clock, leadership_sender, &inputs, options, &elector_stop));
         Ok(Self {
             inputs,
             leadership,
@@ -232,19 +232,19 @@ fn start_election(
     inputs: &mpsc::Sender<Input>,
     options: &LiveOptions,
     stop: &CancellationToken,
-) -> Option<JoinHandle<Ended>> {
+) -> JoinHandle<Ended> {
     if let Some(settings) = &options.election {
         let elector = Elector::new(api.unlimited(), settings.clone(), clock, leadership, inputs.clone(), options.seed ^ 2);
-        return Some(tokio::spawn(elector.run(stop.clone())));
+        return tokio::spawn(elector.run(stop.clone()));
     }
     let inputs = inputs.clone();
     let stop = stop.clone();
-    Some(tokio::spawn(async move {
+    tokio::spawn(async move {
         leadership.send_replace(Leadership::Unlimited);
         let _ = inputs.send(Input::Leading(true)).await;
         stop.cancelled().await;
         Ended::Released
-    }))
+    })
 }
 
 /// Where each command goes. Bindings are never dropped: the engine bounds how many there can be.

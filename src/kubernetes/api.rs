@@ -101,16 +101,19 @@ impl Api {
     }
 
     /// The same, at a bounded rate.
+    #[must_use]
     pub fn limited(self, per_second: f64, burst: f64) -> Self {
         Self { limiter: Some(Arc::new(TokenBucket::new(per_second, burst))), ..self }
     }
 
     /// The same, but nothing is written without permission.
+    #[must_use]
     pub fn while_permitted(&self, permission: Permission) -> Self {
         Self { permission: Some(permission), ..self.clone() }
     }
 
     /// The same without the rate limit: a renewal of the lease never waits behind bindings.
+    #[must_use]
     pub fn unlimited(&self) -> Self {
         Self { limiter: None, ..self.clone() }
     }
@@ -225,6 +228,15 @@ fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
     false
 }
 
+/// As much of a text as fits into so many bytes, cut between two characters.
+pub(super) fn beginning(text: &str, bytes_max: usize) -> &str {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}
+
 /// An error with what caused it, in one line: kube's own texts leave the cause out.
 pub fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -248,7 +260,7 @@ impl Answer {
         } else {
             format!("the API server answered {}: {}", self.status.as_u16(), status.message.as_str())
         };
-        text[..text.floor_char_boundary(MESSAGE_BYTES_MAX)].to_owned()
+        beginning(&text, MESSAGE_BYTES_MAX).to_owned()
     }
 
     /// Whether another try later may help: the server is busy, ending, or stumbled.

@@ -108,11 +108,13 @@ impl Binder {
     }
 
     /// Another time-out for one binding.
+    #[must_use]
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
     /// Counts down by one for each outcome told, so that a shutdown sees when all are.
+    #[must_use]
     pub fn counting(self, outstanding: Arc<AtomicUsize>) -> Self {
         Self { outstanding, ..self }
     }
@@ -233,7 +235,7 @@ impl Binder {
         }
     }
 
-    /// Patches of a PreBind plugin, in order.
+    /// Patches of a `PreBind` plugin, in order.
     async fn prepare(&self, work: &PreBindWork) -> Result<(), BindFailure> {
         for (path, patch) in &work.patches {
             self.patch(path, patch).await.map_err(|failure| match failure {

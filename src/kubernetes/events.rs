@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    api::{Api, Call, JSON, STRATEGIC_MERGE},
+    api::{Api, Call, JSON, STRATEGIC_MERGE, beginning},
     clock::{Clock, micro_time},
     limiter::TokenBucket,
     series::{Series, SeriesTable, Write},
@@ -243,9 +243,7 @@ impl Sender {
     }
 
     fn instance(&self, reporter: &str) -> String {
-        let mut instance = format!("{reporter}-{}", self.hostname);
-        instance.truncate(instance.floor_char_boundary(INSTANCE_BYTES_MAX));
-        instance
+        beginning(&format!("{reporter}-{}", self.hostname), INSTANCE_BYTES_MAX).to_owned()
     }
 
     fn series(&self, series: &Series) -> Value {
@@ -264,7 +262,7 @@ fn shortened(note: &str) -> String {
     if note.len() <= NOTE_BYTES_MAX {
         return note.to_owned();
     }
-    format!("{}{SHORTENED}", &note[..note.floor_char_boundary(NOTE_BYTES_MAX - SHORTENED.len())])
+    format!("{}{SHORTENED}", beginning(note, NOTE_BYTES_MAX - SHORTENED.len()))
 }
 
 #[cfg(test)]

@@ -11,9 +11,9 @@ use crate::{
     },
 };
 
-fn order(uid: &str, reason: &'static str, note: &str) -> Box<EventOrder> {
+fn order(uid: &str, reason: &'static str, note: &str) -> EventOrder {
     let pod = PodRef { key: PodKey::new("ns", uid), uid: PodUid::from(uid), scheduler_name: "isobar-scheduler".into() };
-    Box::new(EventOrder { pod, reason, kind: "Warning", action: "Scheduling", note: note.into() })
+    EventOrder { pod, reason, kind: "Warning", action: "Scheduling", note: note.into() }
 }
 
 fn start(script: Vec<Reply>) -> (Arc<Script>, EventDesk) {
@@ -28,7 +28,7 @@ async fn an_event_and_its_repetitions_read_as_upstream() {
     let created = Reply::Json(201, Value::Null);
     let (server, desk) = start(vec![created.clone(), Reply::Json(200, Value::Null), Reply::Json(404, Value::Null), created]);
     for _ in 0..3 {
-        desk.put(order("p", "FailedScheduling", "0/1 nodes are available"));
+        desk.put(Box::new(order("p", "FailedScheduling", "0/1 nodes are available")));
         sleep(Duration::from_secs(1)).await;
     }
     sleep(Duration::from_secs(600)).await;
@@ -55,7 +55,7 @@ async fn the_rate_is_bounded_and_too_many_are_dropped() {
     let (server, desk) = start(vec![Reply::Json(201, Value::Null); 5000]);
     let started = Instant::now();
     for n in 0..5000 {
-        desk.put(order(&n.to_string(), "Scheduled", "x"));
+        desk.put(Box::new(order(&n.to_string(), "Scheduled", "x")));
     }
     while server.count() < WAITING_MAX {
         sleep(Duration::from_millis(100)).await;
@@ -70,7 +70,7 @@ async fn the_rate_is_bounded_and_too_many_are_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_busy_server_is_asked_once_more() {
     let (server, desk) = start(vec![Reply::Busy(429, 2), Reply::Busy(429, 2), Reply::Json(201, Value::Null)]);
-    desk.put(order("a", "Scheduled", "x"));
+    desk.put(Box::new(order("a", "Scheduled", "x")));
     sleep(Duration::from_secs(30)).await;
     assert_eq!(server.count(), 2);
 }

@@ -91,11 +91,11 @@ impl Elector {
             match ended {
                 None => {}
                 Some(Ended::Lost) => {
-                    self.step_down().await;
+                    self.step_down();
                     return Ended::Lost;
                 }
                 Some(Ended::Released) => {
-                    self.step_down().await;
+                    self.step_down();
                     self.release().await;
                     return Ended::Released;
                 }
@@ -213,7 +213,7 @@ impl Elector {
         }
     }
 
-    async fn step_down(&mut self) {
+    fn step_down(&mut self) {
         self.leadership.send_replace(Leadership::Standby);
         if self.until.is_some() {
             let _ = self.inputs.try_send(Input::Leading(false));

@@ -163,7 +163,7 @@ pub struct Patcher {
 
 impl Patcher {
     /// Writes through `api` as long as `permission` is granted.
-    pub fn new(api: Api, permission: Permission, desk: ConditionDesk, clock: Clock) -> Self {
+    pub fn new(api: &Api, permission: Permission, desk: ConditionDesk, clock: Clock) -> Self {
         Self { api: api.while_permitted(permission.clone()), permission, desk, clock }
     }
 

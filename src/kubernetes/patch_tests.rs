@@ -31,7 +31,7 @@ fn start(script: Vec<Reply>) -> (Arc<Script>, ConditionDesk, watch::Sender<Leade
     let (leadership, leads) = watch::channel(Leadership::Unlimited);
     let desk = ConditionDesk::default();
     let clock = Clock::simulated(Timestamp(1_000_000_000_000));
-    tokio::spawn(Patcher::new(api, Permission::new(leads), desk.clone(), clock).run());
+    tokio::spawn(Patcher::new(&api, Permission::new(leads), desk.clone(), clock).run());
     (server, desk, leadership)
 }
 

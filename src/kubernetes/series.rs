@@ -8,6 +8,7 @@ use std::{collections::VecDeque, hash::BuildHasher};
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use super::api::beginning;
 use crate::{
     model::time::{DurationMs, Timestamp},
     scheduler::input::EventOrder,
@@ -114,7 +115,7 @@ impl SeriesTable {
     /// A name for an event: the pod's name and a number that is the time in nanoseconds, and never twice the same.
     pub fn name(&mut self, pod: &str, now: Timestamp) -> String {
         self.last_name = now.0.saturating_mul(1_000_000).max(self.last_name + 1);
-        let pod = &pod[..pod.floor_char_boundary(POD_NAME_BYTES_MAX)];
+        let pod = beginning(pod, POD_NAME_BYTES_MAX);
         format!("{}.{:x}", pod.trim_end_matches(['.', '-']), self.last_name)
     }
 }

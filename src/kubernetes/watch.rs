@@ -222,7 +222,7 @@ impl<K: Watched> Watch<K> {
 
     async fn list_streaming(&mut self) -> Result<Position, Stop> {
         let path =
-            self.path("watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan", Some(WATCH_SECONDS));
+            Self::path("watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan", Some(WATCH_SECONDS));
         let body = self.api.open(path, OPEN_TIMEOUT).await?.map_err(|answer| refused(&answer, true))?;
         let mut lines = Lines::new(body);
         let mut keys = FxHashSet::default();
@@ -257,7 +257,7 @@ impl<K: Watched> Watch<K> {
         let mut next = String::new();
         loop {
             let query = format!("limit={PAGE_OBJECTS}{}{}", if next.is_empty() { "" } else { "&continue=" }, escaped(&next));
-            let path = self.path(&query, None);
+            let path = Self::path(&query, None);
             let answer = self.page(path).await?;
             let page = read_page::<K>(&answer.body, self.cluster)?;
             drop(answer);
@@ -337,13 +337,12 @@ impl<K: Watched> Watch<K> {
 
     /// One stream until the server closes it.
     async fn follow_stream(&mut self, position: &mut Position) -> Result<(), Stop> {
-        let mut lines = match position.lines.take() {
-            Some(lines) => lines,
-            None => {
-                let query = format!("watch=true&allowWatchBookmarks=true&resourceVersion={}", escaped(&position.resource_version));
-                let path = self.path(&query, Some(WATCH_SECONDS));
-                Lines::new(self.api.open(path, OPEN_TIMEOUT).await?.map_err(|answer| refused(&answer, false))?)
-            }
+        let mut lines = if let Some(lines) = position.lines.take() {
+            lines
+        } else {
+            let query = format!("watch=true&allowWatchBookmarks=true&resourceVersion={}", escaped(&position.resource_version));
+            let path = Self::path(&query, Some(WATCH_SECONDS));
+            Lines::new(self.api.open(path, OPEN_TIMEOUT).await?.map_err(|answer| refused(&answer, false))?)
         };
         loop {
             let silence_max = if position.bookmarks { SILENCE_MAX_WITH_BOOKMARKS } else { SILENCE_MAX };
@@ -383,16 +382,10 @@ impl<K: Watched> Watch<K> {
         tracing::warn!(cluster = &*self.cluster_name, "{bad}");
     }
 
-    fn path(&self, query: &str, seconds: Option<u64>) -> String {
-        let mut path = format!("{}?{query}", K::PATH);
-        if let Some(seconds) = seconds {
-            path.push_str(&format!("&timeoutSeconds={seconds}"));
-        }
-        if !K::FIELD_SELECTOR.is_empty() {
-            path.push_str("&fieldSelector=");
-            path.push_str(K::FIELD_SELECTOR);
-        }
-        path
+    fn path(query: &str, seconds: Option<u64>) -> String {
+        let seconds = seconds.map(|seconds| format!("&timeoutSeconds={seconds}")).unwrap_or_default();
+        let selector = if K::FIELD_SELECTOR.is_empty() { String::new() } else { format!("&fieldSelector={}", K::FIELD_SELECTOR) };
+        format!("{}?{query}{seconds}{selector}", K::PATH)
     }
 }
 

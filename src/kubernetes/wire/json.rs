@@ -120,7 +120,7 @@ impl<V> Default for Pairs<'_, V> {
     }
 }
 
-impl<'a> Pairs<'a> {
+impl Pairs<'_> {
     /// The value under a key.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| name.as_str() == key).map(|(_, value)| value.as_str())

@@ -62,6 +62,7 @@ pub trait Watched: Sized + Send + 'static {
     /// Facts from what was read, as of the home cluster. The error is what is wrong.
     fn facts(wire: &Self::Wire<'_>) -> Result<Self, Cow<'static, str>>;
     /// The same in another cluster.
+    #[must_use]
     fn of(self, cluster: ClusterId) -> Self;
     /// Under which name the cache files the object.
     fn key(meta: &MetaWire<'_>) -> Box<str>;

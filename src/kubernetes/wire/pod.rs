@@ -143,6 +143,7 @@ struct TolerationWire<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[allow(clippy::struct_excessive_bools)] // a set of independent fields
 struct VolumeWire<'a> {
     #[serde(deserialize_with = "present")]
     persistent_volume_claim: bool,
@@ -176,6 +177,7 @@ struct SpreadWire<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[allow(clippy::struct_field_names)] // the API's names
 struct AffinityWire<'a> {
     #[serde(borrow)]
     node_affinity: Option<NodeAffinityWire<'a>>,

@@ -19,7 +19,7 @@ fn pod(value: &Value) -> PodFacts {
     from_text
 }
 
-fn spec(spec: Value) -> PodSpecFacts {
+fn spec(spec: &Value) -> PodSpecFacts {
     pod(&json!({"metadata": {"name": "p", "namespace": "n", "uid": "u"}, "spec": spec})).spec
 }
 
@@ -77,7 +77,7 @@ fn sums_follow_the_shape_of_the_pod() {
         (json!({"containers": [{"resources": {"requests": {"cpu": 2}}}]}), 2000),
         (json!({"containers": [{"resources": {"requests": {"cpu": 0.5}}}]}), 500),
     ] {
-        assert_eq!(milli(&spec(spec_json.clone())), want, "{spec_json}");
+        assert_eq!(milli(&spec(&spec_json)), want, "{spec_json}");
     }
 }
 
@@ -107,18 +107,18 @@ fn statuses_that_repeat_the_spec_change_nothing() {
 #[test]
 fn host_ports_come_from_containers_and_sidecars() {
     let port = |number: u16| json!([{"hostPort": number, "containerPort": 80}]);
-    let facts = spec(json!({
+    let facts = spec(&json!({
         "initContainers": [{"ports": port(1)}, {"restartPolicy": "Always", "ports": port(2)}],
         "containers": [{"ports": [{"hostPort": 3, "protocol": "UDP", "hostIP": "10.0.0.1"}, {"containerPort": 80}]}],
     }));
     assert_eq!(facts.host_ports, [HostPort::new("10.0.0.1", Protocol::Udp, 3), HostPort::new("", Protocol::Tcp, 2)]);
-    let on_host = spec(json!({"hostNetwork": true, "containers": [{"ports": [{"containerPort": 80}]}]}));
+    let on_host = spec(&json!({"hostNetwork": true, "containers": [{"ports": [{"containerPort": 80}]}]}));
     assert_eq!(on_host.host_ports, [HostPort::new("", Protocol::Tcp, 80)]);
 }
 
 #[test]
 fn images_are_listed_in_order_with_volumes_last() {
-    let facts = spec(json!({
+    let facts = spec(&json!({
         "volumes": [{"name": "m", "image": {"reference": "model:1"}}],
         "initContainers": [{"image": "init"}],
         "containers": [{"image": "b"}, {"image": "a"}],
@@ -148,7 +148,7 @@ fn wants_name_what_other_rules_judge() {
         (json!({"schedulingGroup": {"podGroupName": "g"}}), |w| w.pod_group, true),
     ];
     for (spec_json, flag, want) in cases {
-        assert_eq!(flag(&spec(spec_json.clone()).wants), want, "{spec_json}");
+        assert_eq!(flag(&spec(&spec_json).wants), want, "{spec_json}");
     }
 }
 
