@@ -2,7 +2,9 @@
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test says what it expects by failing
 
 mod api_script;
+mod commands;
 mod config_files;
+mod demo;
 mod documentation;
 mod engine_worlds;
 mod http_server;
