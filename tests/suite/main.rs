@@ -3,7 +3,9 @@
 #![allow(clippy::disallowed_methods)] // real servers are waited for in real time
 
 mod api_script;
+mod commands;
 mod config_files;
+mod demo;
 mod documentation;
 mod engine_worlds;
 mod http_server;
