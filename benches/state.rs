@@ -89,10 +89,10 @@ fn queue(c: &mut Criterion) {
         bencher.iter_batched(
             || {
                 next += 1;
-                queued(next)
+                (queued(next), next as u64)
             },
-            |pod| {
-                active.push_active(pod, (0, next as u64), Timestamp(0));
+            |(pod, rank)| {
+                active.push_active(pod, (0, rank), Timestamp(0));
                 active.pop()
             },
             BatchSize::SmallInput,

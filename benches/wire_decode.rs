@@ -5,6 +5,8 @@
 //! cargo bench --bench wire_decode
 //! ```
 
+#![allow(clippy::disallowed_methods)] // a bench measures real time
+
 use std::{env, fs, hint::black_box, process::Command, time::Instant};
 
 use isobar::{
@@ -12,9 +14,6 @@ use isobar::{
     model::{ids::ClusterId, pod::PodFacts},
 };
 use k8s_openapi::api::core::v1::Pod;
-
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// One container, two managedFields entries, five conditions.
 const RUNNING_POD: &[u8] = include_bytes!("../tests/data/running-pod.json");

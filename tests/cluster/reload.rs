@@ -100,7 +100,8 @@ async fn an_edit_counts_from_the_next_pod_on_and_a_broken_one_changes_nothing() 
     ensure!(scheduler.process.log().contains("a changed configuration is refused"), "the log says nothing of the refusal");
     plane.kubectl(["create", "serviceaccount", "reader", "--namespace=default"])?;
     let account = plane.service_account_kubeconfig("default", "reader").await?;
-    let output = plane.kubectl(["create", "clusterrolebinding", "reader", "--clusterrole=cluster-admin", "--serviceaccount=default:reader"])?;
+    let output =
+        plane.kubectl(["create", "clusterrolebinding", "reader", "--clusterrole=cluster-admin", "--serviceaccount=default:reader"])?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let kubeconfig: Value = serde_json::from_str(&fs::read_to_string(account)?)?;
     let token = kubeconfig["users"][0]["user"]["token"].as_str().context("the kubeconfig has no token")?;
