@@ -2,6 +2,7 @@
 //!
 //! `cargo bench --bench state`. 5,000 nodes, no pod to schedule but where it says so.
 
+#[allow(dead_code)] // each bench uses its part of the world
 mod world;
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};

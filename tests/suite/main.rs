@@ -1,5 +1,6 @@
 //! Tests that need only Rust, in one binary, as each test binary links the whole library.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test says what it expects by failing
+#![allow(clippy::disallowed_methods)] // real servers are waited for in real time
 
 mod api_script;
 mod commands;
