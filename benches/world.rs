@@ -14,7 +14,7 @@ use isobar::{
     },
     scheduler::{
         engine::{Engine, EngineSettings},
-        input::{Command, Input},
+        input::Input,
         observe::Silent,
         profile::ProfileSpec,
         profiles::OutOfTree,
@@ -107,25 +107,4 @@ pub fn engine(nodes: usize, settings: EngineSettings) -> Engine {
     engine.handle(Timestamp(0), Input::PodsListed(ClusterId::HOME, FxHashSet::default()), &mut out);
     engine.handle(Timestamp(0), Input::Leading(true), &mut out);
     engine
-}
-
-/// Queues pods, decides about each, acknowledges each binding; returns how many were bound. What one pod costs the engine in a live cluster,
-/// without the API server: seen, decided, assumed, ordered, acknowledged, reported.
-pub fn drain(engine: &mut Engine, pods: impl Iterator<Item = PodFacts>) -> usize {
-    let mut out: Vec<Command> = Vec::new();
-    for pod in pods {
-        engine.handle(Timestamp(0), Input::Pod(Box::new(pod)), &mut out);
-    }
-    let mut bound = 0;
-    while engine.wants_schedule() {
-        engine.handle(Timestamp(0), Input::Schedule { attempts_max: 64 }, &mut out);
-        let orders: Vec<_> =
-            out.drain(..).filter_map(|command| if let Command::Bind(order) = command { Some(order) } else { None }).collect();
-        for order in orders {
-            bound += 1;
-            engine.handle(Timestamp(0), Input::Bound(order.pod.uid), &mut out);
-        }
-        out.clear();
-    }
-    bound
 }
