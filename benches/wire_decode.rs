@@ -13,9 +13,6 @@ use isobar::{
 };
 use k8s_openapi::api::core::v1::Pod;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// One container, two managedFields entries, five conditions.
 const RUNNING_POD: &[u8] = include_bytes!("../tests/data/running-pod.json");
 const PODS_HELD: usize = 10_000;
