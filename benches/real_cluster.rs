@@ -4,6 +4,7 @@
 //! ```text
 //! cargo bench --bench real_cluster -- --nodes 1000 --pods 5000 --mode backlog --repeat 3
 //! ```
+#![allow(clippy::disallowed_methods)] // real programs are measured in real time
 
 #[path = "../tests/cluster/harness/mod.rs"]
 mod harness;

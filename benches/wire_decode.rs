@@ -5,6 +5,8 @@
 //! cargo bench --bench wire_decode
 //! ```
 
+#![allow(clippy::disallowed_methods)] // a bench measures real time
+
 use std::{env, fs, hint::black_box, process::Command, time::Instant};
 
 use isobar::{

@@ -1,4 +1,5 @@
 //! Clusters and pods for the benches: a size and a seed in, engine inputs out. Mixed as a real fleet is: architectures, GPUs, zones, sizes, taints.
+#![allow(clippy::expect_used)] // the worlds are made here, and a bench that cannot make its world has nothing to measure
 
 use isobar::{
     model::{
@@ -13,12 +14,13 @@ use isobar::{
     },
     scheduler::{
         engine::{Engine, EngineSettings},
-        input::{Command, Input},
+        input::Input,
         observe::Silent,
         profile::ProfileSpec,
         profiles::OutOfTree,
     },
 };
+use rustc_hash::FxHashSet;
 
 /// The profile that a configuration without any file gives.
 pub fn default_profile() -> ProfileSpec {
@@ -34,7 +36,7 @@ pub fn resources(amounts: &[(&str, Quantity)]) -> ResourceList {
 /// One node of a mixed fleet: a third ARM, a tenth with GPUs and a taint, four sizes, three zones.
 pub fn node(number: usize) -> NodeFacts {
     let cores = [16, 32, 64, 96][number % 4];
-    let arch = if number % 3 == 0 { "arm64" } else { "amd64" };
+    let arch = if number.is_multiple_of(3) { "arm64" } else { "amd64" };
     let gpu = number % 10 == 7;
     let mut allocatable = vec![
         ("cpu", Quantity::from_units(cores)),
@@ -102,28 +104,7 @@ pub fn engine(nodes: usize, settings: EngineSettings) -> Engine {
     }
     let names = (0..nodes).map(|number| node(number).name).collect();
     engine.handle(Timestamp(0), Input::NodesListed(ClusterId::HOME, names), &mut out);
-    engine.handle(Timestamp(0), Input::PodsListed(ClusterId::HOME, Default::default()), &mut out);
+    engine.handle(Timestamp(0), Input::PodsListed(ClusterId::HOME, FxHashSet::default()), &mut out);
     engine.handle(Timestamp(0), Input::Leading(true), &mut out);
     engine
-}
-
-/// Queues pods, decides about each, acknowledges each binding; returns how many were bound. What one pod costs the engine in a live cluster,
-/// without the API server: seen, decided, assumed, ordered, acknowledged, reported.
-pub fn drain(engine: &mut Engine, pods: impl Iterator<Item = PodFacts>) -> usize {
-    let mut out: Vec<Command> = Vec::new();
-    for pod in pods {
-        engine.handle(Timestamp(0), Input::Pod(Box::new(pod)), &mut out);
-    }
-    let mut bound = 0;
-    while engine.wants_schedule() {
-        engine.handle(Timestamp(0), Input::Schedule { attempts_max: 64 }, &mut out);
-        let orders: Vec<_> =
-            out.drain(..).filter_map(|command| if let Command::Bind(order) = command { Some(order) } else { None }).collect();
-        for order in orders {
-            bound += 1;
-            engine.handle(Timestamp(0), Input::Bound(order.pod.uid), &mut out);
-        }
-        out.clear();
-    }
-    bound
 }

@@ -424,6 +424,5 @@ fn random_seed() -> u64 {
 }
 
 fn wall_clock() -> Timestamp {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+    Clock::system().now()
 }

@@ -43,6 +43,7 @@ impl DemoArgs {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let out = self.out.clone().unwrap_or_else(|| std::env::temp_dir().join(FOLDER));
         std::fs::create_dir_all(&out).with_context(|| format!("making folder {}; --out takes another one", out.display()))?;
+        let out = out.canonicalize().with_context(|| format!("finding folder {}", out.display()))?;
         if self.serve { self.serve(&out) } else { self.play(&out) }
     }
 
@@ -74,8 +75,10 @@ impl DemoArgs {
             let kubeconfig = options.kubeconfig.display();
             println!(
                 "The in-memory API server listens on http://{address}; stop it with Ctrl-C. In another terminal:\n\n  \
-                 export KUBECONFIG={kubeconfig}\n  kubectl get nodes,pods -o wide\n  kubectl run hello --image=registry.example/hello:1\n  \
-                 kubectl describe pod wants-riscv"
+                 export KUBECONFIG='{kubeconfig}'\n\n  \
+                 kubectl get nodes,pods -o wide\n  \
+                 kubectl run hello --image=registry.example/hello:1 && kubectl describe pod hello\n  \
+                 isobar explain default/wants-riscv"
             );
         }))?;
         Ok(ExitCode::SUCCESS)

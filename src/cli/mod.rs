@@ -1,6 +1,6 @@
 //! The command line. In: arguments. Out: an exit code; one file a subcommand.
 //!
-//! A subcommand is a module with a `clap::Args` struct and `fn run(self) -> anyhow::Result<ExitCode>`, a variant of [`Command`], and a line in [`run`].
+//! A subcommand is a module with a `clap::Args` struct and `fn run(self) -> anyhow::Result<ExitCode>`, a variant of [`Command`], and a line in [`run()`].
 //! Errors that reach [`main`] are printed with their causes; what a subcommand finds wrong with its input, it prints itself.
 
 mod config;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{node::NodeFacts, pod::PodFacts, resources::ResourceList};
+use crate::model::{node::NodeFacts, pod::PodFacts, quantity::Quantity, resources::ResourceList};
 
 use super::cluster::GPU;
 
@@ -25,13 +25,8 @@ pub struct Amount {
 
 impl Amount {
     fn of(list: &ResourceList) -> Self {
-        let units = |name: &str| list.get(name).map_or(0, |amount| amount.units());
-        Self {
-            cpu_milli: list.get("cpu").map_or(0, |amount| amount.milli()),
-            memory_bytes: units("memory"),
-            gpus: units(GPU),
-            pods: units("pods"),
-        }
+        let units = |name: &str| list.get(name).map_or(0, Quantity::units);
+        Self { cpu_milli: list.get("cpu").map_or(0, Quantity::milli), memory_bytes: units("memory"), gpus: units(GPU), pods: units("pods") }
     }
 
     fn plus(self, other: Self, sign: i64) -> Self {
@@ -231,8 +226,8 @@ impl History {
 
     /// A number that stands for all placements: FNV-1a over names, nodes and times.
     pub fn digest(&self) -> u64 {
-        let text: String = self.placements().iter().map(|(name, node, at)| format!("{name} {node} {at}\n")).collect();
-        text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        let lines = self.placements().into_iter().map(|(name, node, at)| format!("{name} {node} {at}\n"));
+        lines.flat_map(String::into_bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests against the real control plane: kube-apiserver and etcd on loopback, beside them kube-scheduler or Isobar. `testbed/build` makes the
 //! programs; without them each test says loudly that it was skipped, and fails under `CI_REQUIRE_CLUSTER=1`.
+#![allow(clippy::disallowed_methods)] // real programs are measured in real time
 
 mod harness;
 
@@ -9,5 +10,6 @@ mod describe_parity;
 mod failover;
 mod manifests;
 mod placement;
+mod reload;
 mod requeue;
 mod serving;

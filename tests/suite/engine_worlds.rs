@@ -23,6 +23,7 @@ use isobar::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
+use rustc_hash::FxHashSet;
 
 /// Seeds tried in a normal test run; `ISOBAR_SEEDS` sets another number.
 const SEEDS: u64 = 1500;
@@ -93,8 +94,8 @@ impl World {
             created: 0,
             seed,
         };
-        world.tell(Input::NodesListed(ClusterId::HOME, Default::default()));
-        world.tell(Input::PodsListed(ClusterId::HOME, Default::default()));
+        world.tell(Input::NodesListed(ClusterId::HOME, FxHashSet::default()));
+        world.tell(Input::PodsListed(ClusterId::HOME, FxHashSet::default()));
         world.tell(Input::Leading(true));
         world
     }

@@ -1,4 +1,5 @@
 //! The whole server over real sockets: TLS, HTTP/1.1 and h2, who is let in, and a real Prometheus that scrapes it.
+#![allow(clippy::disallowed_methods)] // real sockets are waited for in real time
 
 use std::{
     net::SocketAddr,

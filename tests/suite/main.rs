@@ -1,9 +1,11 @@
 //! Tests that need only Rust, in one binary, as each test binary links the whole library.
 #![allow(clippy::expect_used, clippy::unwrap_used)] // a test says what it expects by failing
+#![allow(clippy::disallowed_methods)] // real servers are waited for in real time
 
 mod api_script;
-mod api_script_runner;
+mod commands;
 mod config_files;
+mod demo;
 mod documentation;
 mod engine_worlds;
 mod http_server;

@@ -7,7 +7,7 @@ use crate::source::{Finding, Source};
 const PURE_ROOMS: [&str; 5] = ["model", "scheduler", "federation", "tasks", "config"];
 
 /// Every room with the rooms it may import, besides itself. A room that is not here is refused: say where it belongs first.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("model", &[]),
     ("scheduler", &["model"]),
     ("config", &["model", "scheduler"]),
@@ -17,12 +17,27 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("telemetry", &[]),
     ("kubernetes", &["model", "scheduler", "config", "federation", "tasks", "metrics"]),
     ("http", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes"]),
-    ("sim", &["model", "scheduler", "config", "kubernetes", "metrics"]),
     ("driver", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes"]),
-    ("app", &["model", "scheduler", "config", "federation", "tasks", "metrics", "telemetry", "kubernetes", "http", "driver"]),
+    ("live", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes", "driver"]),
+    ("sim", &["model", "scheduler", "config", "metrics", "kubernetes", "driver", "live"]),
+    ("app", &["model", "scheduler", "config", "federation", "tasks", "metrics", "telemetry", "kubernetes", "http", "driver", "live"]),
     (
         "demo",
-        &["model", "scheduler", "config", "federation", "tasks", "metrics", "telemetry", "kubernetes", "http", "sim", "driver", "app"],
+        &[
+            "model",
+            "scheduler",
+            "config",
+            "federation",
+            "tasks",
+            "metrics",
+            "telemetry",
+            "kubernetes",
+            "http",
+            "driver",
+            "live",
+            "sim",
+            "app",
+        ],
     ),
     (
         "cli",
@@ -36,8 +51,9 @@ const ROOMS: [(&str, &[&str]); 15] = [
             "telemetry",
             "kubernetes",
             "http",
-            "sim",
             "driver",
+            "live",
+            "sim",
             "app",
             "demo",
         ],

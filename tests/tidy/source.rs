@@ -185,9 +185,7 @@ fn step_in_code(rest: &[u8], before: Option<u8>) -> (usize, bool, Within) {
             Some(_) => rest.iter().skip(2).take(4).position(|byte| *byte == b'\'').map(|end| end + 3),
             None => None,
         };
-        if let Some(width) =
-            width.filter(|width| rest[1] == b'\\' || !rest[1..*width - 1].iter().any(|byte| byte.is_ascii()) || *width == 3)
-        {
+        if let Some(width) = width.filter(|width| rest[1] == b'\\' || !rest[1..*width - 1].iter().any(u8::is_ascii) || *width == 3) {
             return (width, false, Within::Code);
         }
     }

@@ -150,7 +150,7 @@ fn single_out(mut pods: Vec<PodObject>, wanted: &PodKey) -> Result<(PodObject, V
     }
 }
 
-/// What decides a tie. FNV-1a over what tells the repeats apart, then SplitMix64's finaliser, so that neighbouring ids fall far apart.
+/// What decides a tie. FNV-1a over what tells the repeats apart, then the finaliser of `SplitMix64`, so that neighbouring ids fall far apart.
 fn draw(seed: u64, id: &str, uid: &str) -> u64 {
     let bytes = id.bytes().chain([0xff]).chain(uid.bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));

@@ -67,7 +67,7 @@ fn every_answer_has_the_documented_fields_in_order() {
     }
 }
 
-fn tie_of_seven(repeat: usize) -> Value {
+fn tie_of_seven(repeat: u32) -> Value {
     let node = |number| json!({"kind": "Node", "metadata": {"name": format!("n{number}")}, "status": {"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "10"}}});
     let mut objects: Vec<Value> = (0..7).map(node).collect();
     objects.push(json!({"kind": "Pod", "metadata": {"namespace": "x", "name": "p", "uid": "u"}, "spec": {"containers": [{"name": "c"}]}}));
@@ -76,7 +76,7 @@ fn tie_of_seven(repeat: usize) -> Value {
 
 #[test]
 fn ties_are_uniform_over_ids_and_the_same_for_the_same_id() {
-    const REPEATS: usize = 10_000;
+    const REPEATS: u32 = 10_000;
     let objects = objects::from_value("objects", &tie_of_seven(0)["objects"]).unwrap();
     let mut world = case::World::new(&default_profiles().unwrap(), objects, &case::pod_key("x/p").unwrap()).unwrap();
     let mut counts = [0_u32; 7];
@@ -85,7 +85,7 @@ fn ties_are_uniform_over_ids_and_the_same_for_the_same_id() {
         assert_eq!(explanation.best.len(), 7);
         counts[explanation.chosen.unwrap()[1..].parse::<usize>().unwrap()] += 1;
     }
-    let expected = REPEATS as f64 / 7.0;
+    let expected = f64::from(REPEATS) / 7.0;
     let chi_square: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
     // 22.46 is the 0.999 quantile of the chi-square distribution with 6 degrees of freedom. Below 0.5 it would be too even to be random.
     assert!((0.5..22.46).contains(&chi_square), "{chi_square}: {counts:?}");

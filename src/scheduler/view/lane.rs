@@ -51,7 +51,7 @@ impl Lane {
             }
             // Straight over all nodes, so that the compiler makes vectors of it.
             (None, Normalise::AsIs) => {
-                totals.iter_mut().zip(&self.raw).for_each(|(total, raw)| *total = total.wrapping_add(weighted(*raw)))
+                totals.iter_mut().zip(&self.raw).for_each(|(total, raw)| *total = total.wrapping_add(weighted(*raw)));
             }
             (None, Normalise::Extremes(_)) => {
                 let extremes = self.extremes();

@@ -24,7 +24,7 @@ use crate::{
 
 #[derive(Clone, Debug)]
 enum Step {
-    Apply(NodeFacts),
+    Apply(Box<NodeFacts>),
     Remove(u8),
     Place {
         node: u8,
@@ -58,7 +58,7 @@ fn node() -> impl Strategy<Value = NodeFacts> {
 
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
-        3 => node().prop_map(Step::Apply),
+        3 => node().prop_map(|facts| Step::Apply(Box::new(facts))),
         1 => (0..6_u8).prop_map(Step::Remove),
         4 => (0..6_u8, 0..CLASSES).prop_map(|(node, class)| Step::Place { node, class }),
         2 => any::<u8>().prop_map(|which| Step::Leave { which }),
@@ -89,7 +89,7 @@ fn class(number: u8) -> PodSpecFacts {
         2 => spec.tolerations = vec![TolerationFacts { operator: "Exists".into(), ..TolerationFacts::default() }],
         3 => {
             spec.node_affinity =
-                Some(Box::new(NodeAffinity { required: None, preferred: vec![PreferredTerm { weight: 7, term: zone("z1") }] }))
+                Some(Box::new(NodeAffinity { required: None, preferred: vec![PreferredTerm { weight: 7, term: zone("z1") }] }));
         }
         4 => spec.node_selector = vec![("zone".into(), "z0".into())],
         5 => spec.host_ports = vec![HostPort::new("", Protocol::Tcp, 80)],
