@@ -138,3 +138,54 @@ impl RunArgs {
         self.authorization_always_allow_paths.iter().flatten().any(|path| !path.starts_with('/'))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: RunArgs,
+    }
+
+    fn options(line: &str) -> Result<AppOptions, String> {
+        let parsed = Line::try_parse_from(std::iter::once("isobar").chain(line.split_whitespace())).map_err(|error| error.to_string())?;
+        parsed.args.options().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn takes_kubeadms_command_line() {
+        let options = options(
+            "--authentication-kubeconfig=/etc/kubernetes/scheduler.conf --authorization-kubeconfig=/etc/kubernetes/scheduler.conf \
+             --bind-address=127.0.0.1 --kubeconfig=/etc/kubernetes/scheduler.conf --leader-elect=true",
+        )
+        .unwrap();
+        assert_eq!(options.kubeconfig, Some(PathBuf::from("/etc/kubernetes/scheduler.conf")));
+        assert_eq!((options.bind_address.unwrap().to_string().as_str(), options.election.leader_elect), ("127.0.0.1", Some(true)));
+    }
+
+    #[test]
+    fn flags_mean_what_they_mean_to_kube_scheduler() {
+        let options = options(
+            "--leader-elect --leader-elect-lease-duration=1m30s --leader-elect-resource-name=x --secure-port=0 \
+             --authorization-always-allow-paths=/healthz,/metrics --config a.yaml --config b.yaml -v=4 --logging-format=json",
+        )
+        .unwrap();
+        assert_eq!(options.election.lease_duration, Some(Duration::from_secs(90)));
+        assert_eq!(options.always_allow_paths.unwrap(), ["/healthz", "/metrics"]);
+        assert_eq!((options.secure_port, options.config_files.len()), (Some(0), 2));
+    }
+
+    #[test]
+    fn wrong_flags_are_refused() {
+        for line in
+            ["--leader-elect-lease-duration=soon", "--tls-cert-file=a", "--leader-elect-resource-lock=endpoints", "--bind-address=here"]
+        {
+            assert!(options(line).is_err(), "{line}");
+        }
+        assert!(options("--secure-port=1 --authorization-always-allow-paths=metrics").is_err());
+    }
+}
