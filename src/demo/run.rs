@@ -120,7 +120,6 @@ impl DemoError {
 /// Runs the demo. `progress` is told how far it is.
 #[expect(clippy::disallowed_methods, reason = "how long the demo itself took; nothing that is simulated reads it")]
 pub fn run(options: DemoOptions, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
-    #[expect(clippy::disallowed_methods, reason = "how long the run takes is shown to people and decides nothing")]
     let began = std::time::Instant::now();
     // One thread and paused time: nothing depends on how fast the machine is.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
