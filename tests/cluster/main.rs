@@ -6,9 +6,11 @@ mod harness;
 
 mod api_script;
 mod control_plane;
+mod demo_serve;
 mod describe_parity;
 mod failover;
 mod manifests;
+mod permissions;
 mod placement;
 mod reload;
 mod requeue;
