@@ -24,8 +24,8 @@ use crate::{
     scheduler::input::{EventOrder, PodRef},
 };
 
-/// Events that may wait. Some 400 bytes each.
-const WAITING_MAX: usize = 4096;
+/// Events that may wait, some 400 bytes each: after a burst of so many pods each gets its event, though the last after minutes.
+const WAITING_MAX: usize = 16_384;
 /// Events a second in the long run: twice kube-scheduler's default, and a small share of what an API server takes.
 pub const PER_SECOND: f64 = 100.0;
 /// Events at once, as seconds of that rate: for a Deployment that is scaled up.
