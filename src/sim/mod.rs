@@ -1,8 +1,10 @@
 //! A cluster in memory. In: options and a seed. Out: an API server that a kube client or kubectl can talk to, a kubelet that runs what is bound, faults
 //! on demand.
 //!
-//!     kube::Client  --in process-->  Faults  -->  ApiServer  <--watch, status--  Kubelet
-//!     kubectl       --loopback TCP------------------^
+//! ```text
+//! kube::Client  --in process-->  Faults  -->  ApiServer  <--watch, status--  Kubelet
+//! kubectl       --loopback TCP------------------^
+//! ```
 
 pub mod apiserver;
 pub mod faults;
