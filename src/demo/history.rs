@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::model::{node::NodeFacts, pod::PodFacts, quantity::Quantity, resources::ResourceList};
+use crate::model::{fnv::fnv1a, node::NodeFacts, pod::PodFacts, quantity::Quantity, resources::ResourceList};
 
 use super::cluster::GPU;
 
@@ -227,7 +227,7 @@ impl History {
     /// A number that stands for all placements: FNV-1a over names, nodes and times.
     pub fn digest(&self) -> u64 {
         let lines = self.placements().into_iter().map(|(name, node, at)| format!("{name} {node} {at}\n"));
-        lines.flat_map(String::into_bytes).fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        fnv1a(0, lines.flat_map(String::into_bytes))
     }
 }
 

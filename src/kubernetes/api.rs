@@ -230,11 +230,7 @@ fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {
 
 /// As much of a text as fits into so many bytes, cut between two characters.
 pub(super) fn beginning(text: &str, bytes_max: usize) -> &str {
-    let mut end = text.len().min(bytes_max);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
+    &text[..text.floor_char_boundary(bytes_max)]
 }
 
 /// An error with what caused it, in one line: kube's own texts leave the cause out.

@@ -6,6 +6,7 @@
 pub mod affinity;
 pub mod affinity_faults;
 pub mod class;
+pub mod fnv;
 pub mod ids;
 pub mod intern;
 pub mod labels;

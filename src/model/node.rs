@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::{
+    fnv::fnv1a,
     ids::{ClusterId, NodeKey},
     intern::{Interner, Sym},
     labels::{LabelFacts, Labels},
@@ -64,11 +65,6 @@ impl NodeFacts {
     pub fn label(&self, key: &str) -> Option<&str> {
         self.labels.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value)
     }
-}
-
-/// FNV-1a: named and simple, so that a rank keeps its meaning across releases.
-fn stable_hash(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// A node in the cache. The hot fields stand first: filters and scores of a whole cluster stream through them.
@@ -154,7 +150,7 @@ impl NodeRecord {
         self.present = true;
         self.unschedulable = facts.unschedulable;
         self.uid = table.intern(&facts.uid);
-        self.uid_hash = stable_hash(if facts.uid.is_empty() { &facts.name } else { &facts.uid });
+        self.uid_hash = fnv1a(0, if facts.uid.is_empty() { &facts.name } else { &facts.uid }.bytes());
         self.allocatable = ResourceVec::from_list(&facts.allocatable, |name| table.intern(name));
         self.pods_max = facts.allocatable.get("pods").map_or(0, |pods| u32::try_from(pods.units().max(0)).unwrap_or(u32::MAX));
         self.labels = Labels::intern(&facts.labels, table);

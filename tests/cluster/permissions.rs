@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -10,32 +11,30 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use axum::{extract::State, response::IntoResponse as _};
 use isobar::kubernetes::permissions::PERMISSIONS;
-use k8s_openapi::api::{core::v1::Node, events::v1::Event};
+use k8s_openapi::api::core::v1::Node;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
 };
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 use crate::{
     harness::{
         apiserver::ApiserverOptions,
         assets::{Program, available, isobar, isobar_available},
-        audit::list_all,
         audit_log::AuditLog,
         bindings::BindingWatch,
         control_plane::{ControlPlane, Options, client_for},
         creation::post,
+        events::wait_for_event,
         ports::free_port,
         process::Process,
         workload::node,
     },
-    serving::{apply, token},
+    serving::{NAMESPACE, apply, curl, token},
 };
 
 const USER: &str = "system:serviceaccount:isobar-system:isobar";
-const NAMESPACE: &str = "isobar-system";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -89,7 +88,7 @@ fn start(plane: &ControlPlane, kubeconfig: &Path) -> Result<(Process, u16)> {
 /// Stands between Isobar and the API server, with the service account's token. It plays an older server, which has no streaming
 /// lists: for those `list` is granted. And it loses one answer.
 struct Gateway {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
 }
 
 impl Gateway {
@@ -144,12 +143,8 @@ fn pod(name: &str, cpu: &str) -> Value {
 /// Whose token it is, and whether that account may read: two questions to the API server.
 async fn is_asked_for_its_metrics(plane: &ControlPlane, port: u16) -> Result<()> {
     let token = token(&plane.service_account_kubeconfig(NAMESPACE, "isobar-metrics-reader").await?)?;
-    let url = format!("https://127.0.0.1:{port}/metrics");
-    let header = format!("Authorization: Bearer {token}");
-    let answer = Command::new("curl").args(["--silent", "--insecure", "--fail", "--max-time", "15", "--header", &header, &url]).output();
-    let answer = answer.await.context("run curl")?;
-    let page = String::from_utf8_lossy(&answer.stdout);
-    ensure!(page.contains("scheduler_schedule_attempts_total"), "{url}: {} {page}", answer.status);
+    let (code, page) = curl(SocketAddr::from(([127, 0, 0, 1], port)), "/metrics", Some(&token)).await?;
+    ensure!(code == "200" && page.contains("scheduler_schedule_attempts_total"), "/metrics: {code} {page}");
     Ok(())
 }
 
@@ -159,37 +154,23 @@ async fn repeats_an_event(client: &Client) -> Result<()> {
     let mut waits = pod("waits", "50");
     waits["spec"]["nodeSelector"] = json!({ "disk": "ssd" });
     let labelled = |disk: Value| Patch::Merge(json!({ "metadata": { "labels": { "disk": disk } } }));
-    let nodes = Api::<Node>::all(client.clone());
+    let (nodes, events) = (Api::<Node>::all(client.clone()), Api::namespaced(client.clone(), "default"));
     // One that never matches, so that the label is among the causes.
     post(client, "/api/v1/nodes", &machine("other", "1")).await?;
     nodes.patch("small", &PatchParams::default(), &labelled(json!("ssd"))).await?;
     post(client, PODS, &waits).await?;
-    wait_for_event(client, |about, event| about == "waits" && event.reason.as_deref() == Some("FailedScheduling")).await?;
+    wait_for_event(&events, PATIENCE, |about, event| about == "waits" && event.reason.as_deref() == Some("FailedScheduling")).await?;
     nodes.patch("small", &PatchParams::default(), &labelled(Value::Null)).await?;
     nodes.patch("small", &PatchParams::default(), &labelled(json!("ssd"))).await?;
-    wait_for_event(client, |about, event| about == "waits" && event.series.as_ref().is_some_and(|series| series.count > 1)).await
-}
-
-async fn wait_for_event(client: &Client, wanted: impl Fn(&str, &Event) -> bool) -> Result<()> {
-    let events = Api::<Event>::namespaced(client.clone(), "default");
-    let begin = Instant::now();
-    loop {
-        let known: Vec<Event> = list_all(&events).await?;
-        let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.name.clone()).unwrap_or_default();
-        if known.iter().any(|event| wanted(&about(event), event)) {
-            return Ok(());
-        }
-        let told: Vec<_> = known.iter().map(|event| (about(event), &event.reason, &event.series)).collect();
-        ensure!(begin.elapsed() < PATIENCE, "the event never came; there are {told:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    wait_for_event(&events, PATIENCE, |about, event| about == "waits" && event.series.as_ref().is_some_and(|series| series.count > 1)).await
 }
 
 /// A binding that arrives and whose answer does not: the pod is read back. The event says that Isobar knows.
 async fn binds_without_hearing_the_answer(client: &Client, watch: &BindingWatch) -> Result<()> {
     post(client, PODS, &pod("unanswered", "100m")).await?;
     watch.wait_for_pod("unanswered", PATIENCE).await?;
-    wait_for_event(client, |about, event| about == "unanswered" && event.reason.as_deref() == Some("Scheduled")).await
+    let events = Api::namespaced(client.clone(), "default");
+    wait_for_event(&events, PATIENCE, |about, event| about == "unanswered" && event.reason.as_deref() == Some("Scheduled")).await
 }
 
 /// What was used and what was refused, once the log has caught up.

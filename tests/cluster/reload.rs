@@ -1,24 +1,23 @@
 //! The configuration file is edited under a running Isobar: a good edit counts from the next pod on; a broken one changes nothing and says so in the
 //! log, as an event and in the metrics.
 
-use std::{
-    fs,
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::{fs, path::PathBuf, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
-use k8s_openapi::api::events::v1::Event;
+use anyhow::{Result, ensure};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 
-use crate::harness::{
-    assets::{Program, available},
-    bindings::BindingWatch,
-    control_plane::{ControlPlane, Options},
-    creation::post,
-    scheduler::{self, Kind, LeaseTimings, Scheduler},
-    workload::node,
+use crate::{
+    harness::{
+        assets::{Program, available},
+        bindings::BindingWatch,
+        control_plane::{ControlPlane, Options},
+        creation::post,
+        events::wait_for_event,
+        scheduler::{self, Kind, LeaseTimings, Scheduler},
+        workload::node,
+    },
+    serving::token,
 };
 
 const NAMESPACE: &str = "reload";
@@ -45,18 +44,8 @@ fn packing(file: &PathBuf) -> Result<String> {
     Ok(serde_json::to_string_pretty(&config)?)
 }
 
-async fn events(client: &Client, reason: &str) -> Result<usize> {
-    let list = Api::<Event>::all(client.clone()).list(&kube::api::ListParams::default()).await?;
-    Ok(list.items.iter().filter(|event| event.reason.as_deref() == Some(reason)).count())
-}
-
-async fn wait_for_event(client: &Client, reason: &str) -> Result<()> {
-    let begin = Instant::now();
-    while events(client, reason).await? == 0 {
-        ensure!(begin.elapsed() < WITHIN, "no event {reason} within {WITHIN:?}");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
+async fn wait_for_reason(client: &Client, reason: &str) -> Result<()> {
+    wait_for_event(&Api::all(client.clone()), WITHIN, |_, event| event.reason.as_deref() == Some(reason)).await
 }
 
 async fn metric(scheduler: &Scheduler, token: &str, line: &str) -> Result<bool> {
@@ -91,11 +80,11 @@ async fn an_edit_counts_from_the_next_pod_on_and_a_broken_one_changes_nothing() 
 
     let file = plane.folder().join("isobar.config.json");
     fs::write(&file, packing(&file)?)?;
-    wait_for_event(&client, "ConfigurationApplied").await?;
+    wait_for_reason(&client, "ConfigurationApplied").await?;
     ensure!(placed("packed").await? == "busy", "MostAllocated prefers the fuller node");
 
     fs::write(&file, "profiles: [}\n")?;
-    wait_for_event(&client, "ConfigurationRefused").await?;
+    wait_for_reason(&client, "ConfigurationRefused").await?;
     ensure!(placed("still-packed").await? == "busy", "the last good configuration stays");
     ensure!(scheduler.process.log().contains("a changed configuration is refused"), "the log says nothing of the refusal");
     plane.kubectl(["create", "serviceaccount", "reader", "--namespace=default"])?;
@@ -103,10 +92,9 @@ async fn an_edit_counts_from_the_next_pod_on_and_a_broken_one_changes_nothing() 
     let output =
         plane.kubectl(["create", "clusterrolebinding", "reader", "--clusterrole=cluster-admin", "--serviceaccount=default:reader"])?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let kubeconfig: Value = serde_json::from_str(&fs::read_to_string(account)?)?;
-    let token = kubeconfig["users"][0]["user"]["token"].as_str().context("the kubeconfig has no token")?;
+    let token = token(&account)?;
     for line in ["isobar_config_reloads_total{result=\"refused\"} 1", "isobar_config_last_reload_successful 0"] {
-        ensure!(metric(&scheduler, token, line).await?, "the metrics have no line {line}");
+        ensure!(metric(&scheduler, &token, line).await?, "the metrics have no line {line}");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Our own server asks the real API server about its callers, with no other permissions than the manifests give.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use isobar::{
@@ -12,30 +12,23 @@ use isobar::{
     metrics::Metrics,
 };
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use kube::{
-    Api, Client, Config,
-    api::PostParams,
-    config::{KubeConfigOptions, Kubeconfig},
-};
+use kube::{Api, Client, api::PostParams};
 use serde_json::Value;
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{
     assets::{Program, available},
-    control_plane::{ControlPlane, Options},
+    control_plane::{ControlPlane, Options, client_for},
 };
 
-const NAMESPACE: &str = "isobar-system";
+/// The namespace of the manifests.
+pub const NAMESPACE: &str = "isobar-system";
 
 /// How long the API server may take to know new RBAC objects.
 const RBAC_DEADLINE: Duration = Duration::from_secs(15);
 
-async fn client(kubeconfig: &Path) -> Result<Client> {
-    let config = Config::from_custom_kubeconfig(Kubeconfig::read_from(kubeconfig)?, &KubeConfigOptions::default()).await?;
-    Ok(Client::try_from(config)?)
-}
-
+/// The token in a kubeconfig of a service account.
 pub fn token(kubeconfig: &Path) -> Result<String> {
     let value: Value = serde_json::from_slice(&std::fs::read(kubeconfig)?)?;
     Ok(value["users"][0]["user"]["token"].as_str().context("the kubeconfig has no token")?.to_owned())
@@ -123,17 +116,9 @@ fn forged(token: &str) -> Result<String> {
 }
 
 /// Status and body of a request by curl, as the acceptance of an operator would do it.
-async fn curl(bound: Bound, path: &str, token: Option<&str>) -> Result<(String, String)> {
+pub async fn curl(address: SocketAddr, path: &str, token: Option<&str>) -> Result<(String, String)> {
     let mut command = Command::new("curl");
-    command.args([
-        "--silent",
-        "--insecure",
-        "--max-time",
-        "15",
-        "--write-out",
-        "\n%{http_code}",
-        &format!("https://{}{path}", bound.secure),
-    ]);
+    command.args(["--silent", "--insecure", "--max-time", "15", "--write-out", "\n%{http_code}", &format!("https://{address}{path}")]);
     if let Some(token) = token {
         command.args(["--header", &format!("Authorization: Bearer {token}")]);
     }
@@ -152,7 +137,7 @@ async fn callers_are_checked_at_the_api_server_with_the_manifests_permissions() 
     apply(&plane, "base")?;
     apply(&plane, "overlays/monitoring/reader.yaml")?;
     let isobar_config = plane.service_account_kubeconfig(NAMESPACE, "isobar").await?;
-    let (isobar, own) = (client(&isobar_config).await?, token(&isobar_config)?);
+    let (isobar, own) = (client_for(&isobar_config).await?, token(&isobar_config)?);
     let reader = token(&plane.service_account_kubeconfig(NAMESPACE, "isobar-metrics-reader").await?)?;
 
     let known = async {
@@ -175,11 +160,11 @@ async fn callers_are_checked_at_the_api_server_with_the_manifests_permissions() 
         ("/metrics", Some(reader), "200", "isobar_build_info"),
         ("/configz", Some(reader), "403", "cannot get path"),
     ] {
-        let (got, body) = curl(bound, path, token).await?;
+        let (got, body) = curl(bound.secure, path, token).await?;
         ensure!(got == code && body.contains(text), "{path}: {got} {body}");
     }
     drop(plane);
-    let (got, body) = curl(bound, "/metrics", Some("another")).await?;
+    let (got, body) = curl(bound.secure, "/metrics", Some("another")).await?;
     ensure!(got == "500" && body.contains("cannot check the caller"), "with the API server down: {got} {body}");
     stop.cancel();
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::objects::{Objects, PodObject};
 use crate::model::{
+    fnv::fnv1a,
     ids::PodKey,
     node::{ARCH_LABEL, GPU_MODEL_LABELS, NodeFacts, OS_LABEL, ZONE_LABEL},
     pod::PodFacts,
@@ -153,7 +154,7 @@ fn single_out(mut pods: Vec<PodObject>, wanted: &PodKey) -> Result<(PodObject, V
 /// What decides a tie. FNV-1a over what tells the repeats apart, then the finaliser of `SplitMix64`, so that neighbouring ids fall far apart.
 fn draw(seed: u64, id: &str, uid: &str) -> u64 {
     let bytes = id.bytes().chain([0xff]).chain(uid.bytes());
-    let hash = bytes.fold(0xcbf2_9ce4_8422_2325 ^ seed, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+    let hash = fnv1a(seed, bytes);
     let mut mixed = hash.wrapping_add(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

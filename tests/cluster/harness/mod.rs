@@ -14,6 +14,7 @@ pub mod certificates;
 pub mod control_plane;
 pub mod creation;
 pub mod etcd;
+pub mod events;
 pub mod experiment;
 pub mod kubeconfig;
 pub mod kwok;
