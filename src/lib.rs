@@ -18,6 +18,7 @@ pub mod config;
 pub mod demo;
 #[cfg(feature = "live")]
 pub mod driver;
+pub mod federation;
 #[cfg(feature = "live")]
 pub mod http;
 #[cfg(feature = "live")]

@@ -268,6 +268,7 @@ fn dispatcher(
             }
         }
         Command::Event(order) => events.put(order),
+        Command::PlacedAgain(..) | Command::ResolveImages(..) => {}
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
 
 fn order() -> BindOrder {
     let pod = PodRef { key: PodKey::new("ns", "p"), uid: PodUid::from("u"), scheduler_name: "s".into() };
-    BindOrder { pod, node: NodeKey::home("n1"), attempt: 1 }
+    BindOrder { pod, node: NodeKey::home("n1"), attempt: 1, run_attempt: 0, resumes: false }
 }
 
 fn pod(uid: &str, node: &str) -> Reply {

@@ -12,6 +12,7 @@ pub mod backoff;
 pub mod bind;
 pub mod client;
 pub mod clock;
+pub mod cluster;
 pub mod election;
 pub mod events;
 mod fence;

@@ -6,8 +6,10 @@
 pub mod affinity;
 pub mod affinity_faults;
 pub mod class;
+pub mod cluster;
 pub mod fnv;
 pub mod ids;
+pub mod image;
 pub mod intern;
 pub mod labels;
 pub mod node;

@@ -6,7 +6,10 @@ use rustc_hash::FxHashSet;
 
 use super::{framework::PreBindWork, profile::ProfileSpec};
 use crate::model::{
+    cluster::ClusterFacts,
     ids::{ClusterId, NodeKey, PodKey, PodUid},
+    image::Platforms,
+    labels::LabelFacts,
     node::NodeFacts,
     pod::PodFacts,
 };
@@ -38,6 +41,27 @@ pub enum Input {
     Leading(bool),
     /// A new configuration is in force from the next pod on.
     Profiles(Vec<ProfileSpec>),
+    /// A compute cluster was added or changed. Comes before its nodes.
+    Cluster(Box<ClusterFacts>),
+    /// A compute cluster was removed, and its nodes and pods with it.
+    ClusterGone(ClusterId),
+    /// The placement label of a home namespace; `None` when it has none or is gone.
+    NamespacePlacement(Box<str>, Option<Box<str>>),
+    /// A claim of the home cluster was listed, added or changed: namespace, name, labels.
+    Claim(Box<str>, Box<str>, LabelFacts),
+    /// A claim of the home cluster is gone.
+    ClaimGone(Box<str>, Box<str>),
+    /// Which platforms an image has.
+    ImagePlatforms(Box<str>, Platforms),
+    /// A pod that is bound to a compute cluster needs another node there, as these refused it. Answered by [`Command::PlacedAgain`].
+    PlaceAgain {
+        /// The home pod.
+        uid: PodUid,
+        /// The cluster that it is bound to.
+        cluster: ClusterId,
+        /// Nodes that refused it.
+        not_on: Vec<Box<str>>,
+    },
     /// Time has passed: backoffs, time-outs, the five-minute flush.
     Tick,
     /// Decide about at most so many pods.
@@ -80,6 +104,10 @@ pub enum Command {
     Condition(Box<ConditionOrder>),
     /// Record an event.
     Event(Box<EventOrder>),
+    /// Answer to [`Input::PlaceAgain`]: where the pod is counted now, or that no node of the cluster takes it.
+    PlacedAgain(PodUid, ClusterId, Option<Box<str>>),
+    /// Find out which platforms these images of the pod have; answer each with [`Input::ImagePlatforms`], in bounded time.
+    ResolveImages(PodRef, Vec<Box<str>>),
 }
 
 /// Which pod.
@@ -102,6 +130,10 @@ pub struct BindOrder {
     pub node: NodeKey,
     /// How often this pod has been tried, this time included.
     pub attempt: u32,
+    /// Number of the run to be, when the node is in a compute cluster: one more than the pod's annotations say.
+    pub run_attempt: u32,
+    /// The pod's annotations record this very placement as an intent: an earlier leader began it.
+    pub resumes: bool,
 }
 
 /// Condition `PodScheduled=False`.

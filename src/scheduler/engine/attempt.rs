@@ -248,6 +248,12 @@ impl Engine {
     pub(super) fn bind_order(&self, flight: &Flight) -> Command {
         let node = self.cache.nodes.get(flight.node);
         let key = crate::model::ids::NodeKey { cluster: node.cluster, name: self.cache.nodes.name(flight.node).into() };
-        Command::Bind(Box::new(BindOrder { pod: self.pod_ref(&flight.pod), node: key, attempt: flight.pod.attempts }))
+        Command::Bind(Box::new(BindOrder {
+            pod: self.pod_ref(&flight.pod),
+            node: key,
+            attempt: flight.pod.attempts,
+            run_attempt: 1,
+            resumes: false,
+        }))
     }
 }

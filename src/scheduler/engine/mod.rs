@@ -140,6 +140,13 @@ impl Engine {
             Input::Permit(uid, verdict) => self.on_permit(now, &uid, verdict, out),
             Input::Leading(leading) => self.leading = leading,
             Input::Profiles(specs) => self.on_profiles(now, specs),
+            Input::Cluster(_)
+            | Input::ClusterGone(_)
+            | Input::NamespacePlacement(..)
+            | Input::Claim(..)
+            | Input::ClaimGone(..)
+            | Input::ImagePlatforms(..)
+            | Input::PlaceAgain { .. } => {}
             Input::Tick => self.on_tick(now, out),
             Input::Schedule { attempts_max } => self.schedule(now, attempts_max, out),
         }
