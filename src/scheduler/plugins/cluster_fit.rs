@@ -221,3 +221,232 @@ impl NodeScore for Preference {
         !same
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{
+            cluster::{ClaimRule, ClusterFacts},
+            node::NodeFacts,
+            placement::TravelFacts,
+            pod::{PodSpecFacts, Wants},
+            ports::{HostPort, Protocol},
+        },
+        scheduler::{
+            plugins::fixtures::{World, list, node, pod},
+            profile::PluginArgs,
+        },
+    };
+
+    /// One node at home and one in cluster `cloud`.
+    fn world(facts: ClusterFacts) -> World {
+        let mut world = World::new([node("a"), NodeFacts { cluster: ClusterId(1), ..node("b") }]);
+        world.cluster(ClusterFacts { id: ClusterId(1), name: "cloud".into(), ..facts });
+        world
+    }
+
+    fn travelling(travel: TravelFacts) -> PodSpecFacts {
+        PodSpecFacts { travel: Some(Box::new(travel)), ..pod(&[]) }
+    }
+
+    #[test]
+    fn silent_without_compute_clusters() {
+        let mut world = World::new([node("a")]);
+        assert_eq!(
+            world.ask("ClusterFit", &travelling(TravelFacts { placement: Some("remote".into()), ..TravelFacts::default() })),
+            ["skip"]
+        );
+        assert!(world.score("ClusterFit", &PluginArgs::default(), &pod(&[])).is_empty());
+    }
+
+    #[test]
+    fn every_obstacle_has_its_reason() {
+        let facts = || TravelFacts::default();
+        let text = |text: &str| Some(Box::from(text));
+        for (spec, want) in [
+            (pod(&[]), "ok"),
+            (travelling(TravelFacts { placement: text("home"), ..facts() }), "!node(s) outside the placement \"home\" of the pod"),
+            (
+                travelling(TravelFacts { tied_to_node: true, ..facts() }),
+                "!node(s) in compute clusters, where pods of a DaemonSet and static pods cannot go",
+            ),
+            (
+                travelling(TravelFacts { host_namespaces: true, ..facts() }),
+                "!node(s) in compute clusters, where the pod cannot have the host's network, PIDs or IPC",
+            ),
+            (travelling(TravelFacts { host_path: true, ..facts() }), "!node(s) in compute clusters, where a hostPath volume cannot go"),
+            (
+                travelling(TravelFacts { token: true, ..facts() }),
+                "!node(s) in compute clusters, where a service-account token of home cannot go",
+            ),
+            (
+                travelling(TravelFacts { fixed_volume: text("glusterfs"), ..facts() }),
+                "!node(s) in compute clusters, where a volume of type glusterfs cannot go",
+            ),
+            (
+                travelling(TravelFacts { csi_drivers: vec!["x.csi".into()], ..facts() }),
+                "!node(s) in a cluster that does not allow inline volumes of the CSI driver x.csi",
+            ),
+            (
+                travelling(TravelFacts { nfs_servers: vec!["nas".into()], ..facts() }),
+                "!node(s) in a cluster that does not allow volumes of the NFS server nas",
+            ),
+            (
+                travelling(TravelFacts { runtime_class: text("kata"), ..facts() }),
+                "!node(s) in a cluster where runtime class \"kata\" is not mapped",
+            ),
+            (
+                travelling(TravelFacts { claims: vec!["ws-anna".into()], ..facts() }),
+                "!node(s) in a cluster where claim \"ws-anna\" is not mapped",
+            ),
+            (
+                PodSpecFacts { host_ports: vec![HostPort::new("", Protocol::Tcp, 80)], ..pod(&[]) },
+                "!node(s) in a cluster that does not allow host ports",
+            ),
+            (
+                PodSpecFacts { wants: Wants { resource_claims: true, pod_group: true, ..Wants::default() }, ..pod(&[]) },
+                "!node(s) in compute clusters, where resourceClaims cannot go, \
+                 node(s) in compute clusters, where a member of a pod group cannot go",
+            ),
+        ] {
+            let got = world(ClusterFacts::default()).ask("ClusterFit", &spec);
+            assert_eq!(got, ["ok", want], "{spec:?}");
+        }
+        let remote = travelling(TravelFacts { placement: text("remote"), ..facts() });
+        let got = world(ClusterFacts::default()).ask("ClusterFit", &remote);
+        assert_eq!(got, ["!node(s) outside the placement \"remote\" of the pod", "ok"]);
+    }
+
+    #[test]
+    fn what_a_cluster_allows_passes() {
+        let all = travelling(TravelFacts {
+            csi_drivers: vec!["x.csi".into()],
+            nfs_servers: vec!["nas".into()],
+            runtime_class: Some("kata".into()),
+            claims: vec!["ws-anna".into(), "data-web-#".into()],
+            ..TravelFacts::default()
+        });
+        let all = PodSpecFacts { host_ports: vec![HostPort::new("", Protocol::Tcp, 80)], ..all };
+        let rule = |namespace: &str, name: &str| ClaimRule { namespace: namespace.into(), name: name.into(), labels: Vec::new() };
+        let mut world = world(ClusterFacts {
+            csi_drivers: vec!["x.csi".into()],
+            nfs_servers: vec!["nas".into()],
+            runtime_classes: vec!["kata".into()],
+            claims: vec![rule("other", ""), rule("def*", "ws-*"), rule("", "data-*")],
+            host_ports: true,
+            ..ClusterFacts::default()
+        });
+        assert_eq!(world.ask("ClusterFit", &all), ["ok", "ok"]);
+    }
+
+    #[test]
+    fn labels_of_a_claim_are_wanted_on_every_replica() {
+        let shared = || vec![(Box::from("kind"), Box::from("shared"))];
+        let rule = ClaimRule { labels: shared(), ..ClaimRule::default() };
+        let mut world = world(ClusterFacts { claims: vec![rule], ..ClusterFacts::default() });
+        let with = |claim: &str| travelling(TravelFacts { claims: vec![claim.into()], ..TravelFacts::default() });
+        let asks = |world: &mut World, claim: &str| world.ask("ClusterFit", &with(claim))[1] == "ok";
+        assert!(!asks(&mut world, "a") && !asks(&mut world, "data-web-#"), "nothing is known of them");
+        world.nodes.clusters.set_claim("default", "a".into(), Some(shared()));
+        world.nodes.clusters.set_claim("default", "data-web-0".into(), Some(shared()));
+        assert!(asks(&mut world, "a") && asks(&mut world, "data-web-#"));
+        world.nodes.clusters.set_claim("default", "data-web-1".into(), Some(Vec::new()));
+        world.nodes.clusters.set_claim("other", "a".into(), Some(shared()));
+        assert!(!asks(&mut world, "data-web-#") && !asks(&mut world, "b"));
+        world.nodes.clusters.set_claim("default", "a".into(), None);
+        assert!(!asks(&mut world, "a"));
+    }
+
+    #[test]
+    fn a_namespace_chooses_where_its_pods_do_not() {
+        let mut world = world(ClusterFacts::default());
+        world.nodes.clusters.set_namespace("default".into(), Some("cloud".into()));
+        let home = "!node(s) outside the placement \"cloud\" of the namespace";
+        assert_eq!(world.ask("ClusterFit", &pod(&[])), [home, "ok"]);
+        assert_eq!(
+            world.ask("ClusterFit", &travelling(TravelFacts { placement: Some("any".into()), ..TravelFacts::default() })),
+            ["ok", "ok"]
+        );
+        world.nodes.clusters.set_namespace("default".into(), None);
+        assert_eq!(world.ask("ClusterFit", &pod(&[])), ["ok", "ok"]);
+    }
+
+    #[test]
+    fn closed_and_full_clusters() {
+        let gpus = pod(&[("cpu", "1"), ("nvidia.com/gpu", "2")]);
+        for (facts, runs, want) in [
+            (
+                ClusterFacts { closed: Some("cluster is cordoned".into()), ..ClusterFacts::default() },
+                0,
+                "!node(s) in cluster cloud: cluster is cordoned",
+            ),
+            (ClusterFacts { runs_max: Some(2), ..ClusterFacts::default() }, 1, "ok"),
+            (
+                ClusterFacts { runs_max: Some(2), ..ClusterFacts::default() },
+                2,
+                "-node(s) in cluster cloud, which has as many runs as it may",
+            ),
+            (ClusterFacts { resource_cap: list(&[("nvidia.com/gpu", "5"), ("memory", "0")]), ..ClusterFacts::default() }, 1, "ok"),
+            (
+                ClusterFacts { resource_cap: list(&[("nvidia.com/gpu", "5")]), ..ClusterFacts::default() },
+                2,
+                "-node(s) in cluster cloud, whose cap of nvidia.com/gpu is reached",
+            ),
+            (
+                ClusterFacts { quota_left: list(&[("cpu", "1500m")]), ..ClusterFacts::default() },
+                1,
+                "-node(s) in cluster cloud, whose quota of cpu is used up",
+            ),
+            (
+                ClusterFacts { quota_left: list(&[("pods", "1")]), ..ClusterFacts::default() },
+                1,
+                "-node(s) in cluster cloud, whose quota of pods is used up",
+            ),
+        ] {
+            let mut world = world(facts);
+            let class = world.class(&gpus);
+            for _ in 0..runs {
+                world.nodes.clusters.count(ClusterId(1), &class, true);
+            }
+            assert_eq!(world.ask("ClusterFit", &gpus), ["ok", want]);
+        }
+    }
+
+    #[test]
+    fn a_quota_counts_down_until_it_is_told_anew() {
+        let facts = |left: &str| ClusterFacts { quota_left: list(&[("cpu", left)]), ..ClusterFacts::default() };
+        let mut world = world(facts("2"));
+        let spec = pod(&[("cpu", "1")]);
+        let class = world.class(&spec);
+        let told = world.nodes.clusters.count(ClusterId(1), &class, true);
+        world.nodes.clusters.count(ClusterId(1), &class, false);
+        let fit = Fit::new(&class, &world.nodes);
+        world.nodes.clusters.count(ClusterId(1), &class, true);
+        assert!(fit.outdated(&world.nodes), "the last place is taken");
+        world.nodes.clusters.uncount(ClusterId(1), &class, told);
+        assert!(!fit.outdated(&world.nodes), "and given back");
+        world.cluster(ClusterFacts { id: ClusterId(1), name: "cloud".into(), ..facts("1") });
+        world.nodes.clusters.uncount(ClusterId(1), &class, told);
+        assert!(!fit.outdated(&world.nodes), "a pod of before gives nothing back");
+        world.nodes.clusters.count(ClusterId(1), &class, true);
+        assert!(fit.outdated(&world.nodes));
+    }
+
+    #[test]
+    fn preference_and_data() {
+        let data = |names: &[&str]| {
+            travelling(TravelFacts { data: names.iter().map(|name| Box::from(*name)).collect(), ..TravelFacts::default() })
+        };
+        for (preference, spec, want) in [
+            (50, pod(&[]), [50, 50]),
+            (80, pod(&[]), [50, 80]),
+            (0, data(&["icon", "era5"]), [25, 25]),
+            (50, data(&["icon"]), [25, 75]),
+            (100, data(&["elsewhere"]), [25, 50]),
+        ] {
+            let mut world = world(ClusterFacts { preference, data: vec!["icon".into()], ..ClusterFacts::default() });
+            assert_eq!(world.score("ClusterFit", &PluginArgs::default(), &spec), want);
+        }
+    }
+}

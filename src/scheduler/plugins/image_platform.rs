@@ -132,3 +132,97 @@ impl NodeRule for Platforms {
         !same
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{
+            cluster::ClusterFacts, ids::ClusterId, image, node::NodeFacts, placement::TravelFacts, pod::PodSpecFacts, time::Timestamp,
+        },
+        scheduler::plugins::fixtures::{World, node, pod},
+    };
+
+    fn on(cluster: u16, name: &str, architecture: &str) -> NodeFacts {
+        NodeFacts { cluster: ClusterId(cluster), architecture: architecture.into(), operating_system: "linux".into(), ..node(name) }
+    }
+
+    fn world(nodes: &[(u16, &str)]) -> World {
+        let mut world = World::new(nodes.iter().enumerate().map(|(at, (cluster, arch))| on(*cluster, &format!("n{at}"), arch)));
+        world.cluster(ClusterFacts { id: ClusterId(1), name: "cloud".into(), ..ClusterFacts::default() });
+        world
+    }
+
+    fn images(names: &[&str]) -> PodSpecFacts {
+        PodSpecFacts { images: names.iter().map(|name| Box::from(*name)).collect(), ..pod(&[]) }
+    }
+
+    fn tell(world: &mut World, image: &str, platforms: image::Platforms) {
+        let sym = world.nodes.symbols.intern(image);
+        world.nodes.platforms.ask(Timestamp(0), &[sym]);
+        world.nodes.platforms.told(Timestamp(1), sym, platforms);
+    }
+
+    fn known(list: &[&str]) -> image::Platforms {
+        image::Platforms::Known(list.iter().map(|name| Box::from(*name)).collect())
+    }
+
+    #[test]
+    fn all_images_must_run() {
+        let mut world = world(&[(0, "amd64"), (1, "arm64")]);
+        tell(&mut world, "both:1", known(&["linux/amd64", "linux/arm64"]));
+        tell(&mut world, "old:1", known(&["linux/amd64"]));
+        tell(&mut world, "win:1", known(&["windows/amd64"]));
+        let lacks = "!node(s) had no matching platform of image";
+        assert_eq!(world.ask("ImagePlatform", &images(&["both:1"])), ["ok", "ok"]);
+        assert_eq!(
+            world.ask("ImagePlatform", &images(&["both:1", "old:1"])),
+            ["ok".to_owned(), format!("{lacks} \"old:1\" (linux/arm64)")]
+        );
+        let nowhere = ["linux/amd64", "linux/arm64"].map(|platform| format!("{lacks} \"win:1\" ({platform})"));
+        assert_eq!(world.ask("ImagePlatform", &images(&["win:1"])), nowhere);
+        tell(&mut world, "both:1", image::Platforms::Lacks("linux/arm64".into()));
+        assert_eq!(world.ask("ImagePlatform", &images(&["both:1"])), ["ok".to_owned(), format!("{lacks} \"both:1\" (linux/arm64)")]);
+        let volume = TravelFacts { image_volumes: 1, ..TravelFacts::default() };
+        let spec = PodSpecFacts { travel: Some(Box::new(volume)), ..images(&["old:1", "win:1"]) };
+        assert_eq!(world.ask("ImagePlatform", &spec)[0], "ok", "an image that is a volume has no platform");
+    }
+
+    #[test]
+    fn held_back_until_known_then_as_at_home() {
+        let mut world = world(&[(0, "amd64"), (1, "arm64"), (1, "amd64")]);
+        let held = "!node(s) held back until the platforms of image \"x:1\" are known";
+        assert_eq!(world.ask("ImagePlatform", &images(&["x:1"])), [held; 3]);
+        let sym = world.nodes.symbols.intern("x:1");
+        let asked = world.nodes.platforms.ask(Timestamp(0), &[sym]);
+        assert_eq!((asked, world.nodes.platforms.ask(Timestamp(0), &[sym])), (vec![sym], vec![]), "once");
+        let due = world.nodes.platforms.next_wake().expect("an answer is awaited");
+        assert_eq!(world.nodes.platforms.take_overdue(due), [sym]);
+        let unknown = "!node(s) had a platform (linux/arm64) of which it is not known whether image \"x:1\" has it";
+        assert_eq!(world.ask("ImagePlatform", &images(&["x:1"])), ["ok", unknown, "ok"]);
+        assert!(!world.nodes.platforms.told(due, sym, image::Platforms::Unknown("401".into())));
+        assert!(world.nodes.platforms.told(due, sym, known(&["linux/arm64"])));
+    }
+
+    #[test]
+    fn only_where_it_can_matter() {
+        let spec = images(&["x:1"]);
+        let mut one = world(&[(0, "amd64"), (1, "amd64")]);
+        let class = one.class(&spec);
+        let rule = Platforms {
+            refused: refused(&class, &one.nodes),
+            versions: Cell::new((one.nodes.platforms.version(), one.nodes.clusters.policy())),
+            class,
+        };
+        assert_eq!(one.ask_rule(&rule), ["ok", "ok"], "one platform");
+        one.add(&on(1, "n9", "arm64"));
+        assert!(rule.outdated(&one.nodes), "a second one");
+        let homely = PodSpecFacts {
+            travel: Some(Box::new(TravelFacts { placement: Some("home".into()), ..TravelFacts::default() })),
+            ..images(&["x:1"])
+        };
+        assert_eq!(one.ask("ImagePlatform", &homely), ["ok"; 3], "stays at home, where there is one platform");
+        let mut none = World::new([on(0, "a", "amd64"), on(0, "b", "arm64")]);
+        assert_eq!(none.ask("ImagePlatform", &spec), ["skip"], "no compute cluster: as upstream");
+    }
+}
