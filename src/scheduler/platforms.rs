@@ -115,7 +115,7 @@ impl PlatformTable {
         self.version
     }
 
-    /// Whether an image runs on a platform. A node that does not say its platform is taken to run everything.
+    /// Whether an image runs on a platform. One of which nothing can be found out is taken to run where home would run it: on the platforms of home. A node that does not say its platform is taken to run everything.
     pub fn fit(&self, image: Sym, platform: Platform, symbols: &Interner) -> Fit {
         if platform.0 == Sym::EMPTY || platform.1 == Sym::EMPTY {
             return Fit::Runs;
@@ -130,8 +130,8 @@ impl PlatformTable {
             Answer::Awaited => Fit::Awaited,
             Answer::Known(list) if list.iter().any(|name| is(name)) => Fit::Runs,
             Answer::Known(_) => Fit::Lacks,
-            Answer::Unknown if self.present(true).any(|at_home| at_home == platform) => Fit::Runs,
-            Answer::Unknown => Fit::Unknown,
+            Answer::Unknown if self.present(true).all(|at_home| at_home != platform) && self.present(true).next().is_some() => Fit::Unknown,
+            Answer::Unknown => Fit::Runs,
         }
     }
 

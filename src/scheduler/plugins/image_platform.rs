@@ -1,7 +1,7 @@
 //! `ImagePlatform`: no node on whose operating system and architecture one of the pod's images does not run. In: a class, what is known of its images. Out:
 //! one verdict for all nodes of a platform.
 //!
-//! Not of kube-scheduler. It says something only while a compute cluster is known and nodes of more than one platform are present. While an image is being
+//! Not of kube-scheduler. It says something only while a compute cluster is known and there are other platforms than the one of home. While an image is being
 //! looked up its pods are held back, at most some seconds; where that fails it is taken to run on the platforms of home.
 
 use std::cell::Cell;
@@ -43,12 +43,10 @@ impl Plugin for ImagePlatform {
     }
 }
 
-/// Whether the platforms of the class's images matter: it may meet more than one.
+/// Whether the platforms of the class's images matter: it may meet another than the one of home.
 pub fn matters(class: &PodClass, nodes: &Nodes) -> bool {
-    nodes.clusters.any()
-        && !class.container_images().is_empty()
-        && nodes.platforms.present(false).nth(1).is_some()
-        && (nodes.platforms.present(true).nth(1).is_some() || !stays_home(class, nodes))
+    let is_one = |home_only| nodes.platforms.present(home_only).take(2).count() == 1;
+    nodes.clusters.any() && !class.container_images().is_empty() && !(is_one(true) && (is_one(false) || stays_home(class, nodes)))
 }
 
 impl FilterPlugin for ImagePlatform {

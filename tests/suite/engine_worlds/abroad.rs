@@ -34,16 +34,24 @@ fn cpu(pod: &PodFacts) -> i64 {
 }
 
 impl World {
+    /// Clusters and nodes to begin with, or most worlds would be over before a pod goes abroad.
+    pub(super) fn begin_abroad(&mut self) {
+        (0..3).for_each(|_| self.connect());
+        (0..4).for_each(|_| self.change_node_abroad());
+        (0..4).for_each(|_| self.deliver_abroad());
+    }
+
     pub(super) fn step_abroad(&mut self) {
-        match self.rng.random_range(0..12) {
+        match self.rng.random_range(0..24) {
             0 => self.connect(),
-            1 => self.change_cluster(),
-            2..=3 => self.change_node_abroad(),
-            4 => self.run_foreign_pod(),
-            5..=7 => self.deliver_abroad(),
-            8 => self.place_again(),
-            9 => self.withdraw(),
-            10 => self.reap(),
+            1..=2 => self.change_cluster(),
+            3..=5 => self.change_node_abroad(),
+            6 => self.run_foreign_pod(),
+            7..=11 => self.deliver_abroad(),
+            12..=14 => self.place_again(),
+            15 => self.withdraw(),
+            16..=17 => self.reap(),
+            18..=22 => self.serve_order(),
             _ => self.relist_abroad(),
         }
     }
