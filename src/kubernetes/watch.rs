@@ -75,6 +75,8 @@ pub struct Watch<K> {
     backoff: Backoff,
     synced: Synced,
     way: Way,
+    /// Where the collection is.
+    collection: Box<str>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -137,8 +139,15 @@ impl<K: Watched> Watch<K> {
             backoff: Backoff::seeded(seed),
             synced: Synced::default(),
             way,
+            collection: K::PATH.into(),
             kind: PhantomData,
         }
+    }
+
+    /// The same of one namespace alone, for those who may not see all.
+    #[must_use]
+    pub fn in_namespace(self, namespace: &str) -> Self {
+        Self { collection: format!("/api/v1/namespaces/{namespace}/{}", K::RESOURCE).into(), ..self }
     }
 
     /// Tells whether the first list was complete.
@@ -222,7 +231,7 @@ impl<K: Watched> Watch<K> {
 
     async fn list_streaming(&mut self) -> Result<Position, Stop> {
         let path =
-            Self::path("watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan", Some(WATCH_SECONDS));
+            self.path("watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan", Some(WATCH_SECONDS));
         let body = self.api.open(path, OPEN_TIMEOUT).await?.map_err(|answer| refused(&answer, true))?;
         let mut lines = Lines::new(body);
         let mut keys = FxHashSet::default();
@@ -257,7 +266,7 @@ impl<K: Watched> Watch<K> {
         let mut next = String::new();
         loop {
             let query = format!("limit={PAGE_OBJECTS}{}{}", if next.is_empty() { "" } else { "&continue=" }, escaped(&next));
-            let path = Self::path(&query, None);
+            let path = self.path(&query, None);
             let answer = self.page(path).await?;
             let page = read_page::<K>(&answer.body, self.cluster)?;
             drop(answer);
@@ -341,7 +350,7 @@ impl<K: Watched> Watch<K> {
             lines
         } else {
             let query = format!("watch=true&allowWatchBookmarks=true&resourceVersion={}", escaped(&position.resource_version));
-            let path = Self::path(&query, Some(WATCH_SECONDS));
+            let path = self.path(&query, Some(WATCH_SECONDS));
             Lines::new(self.api.open(path, OPEN_TIMEOUT).await?.map_err(|answer| refused(&answer, false))?)
         };
         loop {
@@ -382,10 +391,10 @@ impl<K: Watched> Watch<K> {
         tracing::warn!(cluster = &*self.cluster_name, "{bad}");
     }
 
-    fn path(query: &str, seconds: Option<u64>) -> String {
+    fn path(&self, query: &str, seconds: Option<u64>) -> String {
         let seconds = seconds.map(|seconds| format!("&timeoutSeconds={seconds}")).unwrap_or_default();
         let selector = if K::FIELD_SELECTOR.is_empty() { String::new() } else { format!("&fieldSelector={}", K::FIELD_SELECTOR) };
-        format!("{}?{query}{seconds}{selector}", K::PATH)
+        format!("{}?{query}{seconds}{selector}", self.collection)
     }
 }
 
@@ -411,7 +420,7 @@ fn failed(code: u16, reason: &str, message: &str) -> Stop {
 }
 
 /// Text made safe for a query.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     text.bytes().map(escape).collect()
