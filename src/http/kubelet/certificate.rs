@@ -171,7 +171,22 @@ fn certified((chain, key): &Pair) -> Result<(CertifiedKey, Life), TlsError> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use axum::{
+        Json, Router,
+        http::StatusCode,
+        routing::{get, post, put},
+    };
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde_json::{Value, json};
+    use x509_parser::certification_request::X509CertificationRequest;
+
     use super::*;
+    use crate::{
+        metrics::{ApiMetrics, Metrics},
+        model::time::Timestamp,
+    };
 
     #[test]
     fn a_certificate_is_renewed_between_seven_and_nine_tenths_of_its_life() {
@@ -180,5 +195,98 @@ mod tests {
             assert_eq!(Life { begin: 1_000, end: 2_000, spread }.renew_after(now).as_secs(), expected, "{spread}");
         }
         assert_eq!(Life { begin: 0, end: 500, spread: 0 }.renew_after(now), RETRY_FIRST, "never in a row");
+    }
+
+    /// The public key of a request.
+    struct Asked(Vec<u8>);
+
+    impl rcgen::PublicKeyData for Asked {
+        fn der_bytes(&self) -> &[u8] {
+            &self.0
+        }
+
+        fn algorithm(&self) -> &'static rcgen::SignatureAlgorithm {
+            &rcgen::PKCS_ECDSA_P256_SHA256
+        }
+    }
+
+    /// Signs as the controller manager does, for ten days, after checking what that one checks.
+    fn sign(object: &Value) -> String {
+        assert_eq!(object["spec"]["signerName"], "kubernetes.io/kubelet-serving");
+        assert_eq!(object["spec"]["usages"], json!(["digital signature", "server auth"]));
+        let pem = STANDARD.decode(object["spec"]["request"].as_str().unwrap()).unwrap();
+        let der = rustls_pki_types::CertificateSigningRequestDer::from_pem_slice(&pem).unwrap();
+        let (_, request) = X509CertificationRequest::from_der(&der).unwrap();
+        let info = &request.certification_request_info;
+        assert_eq!(info.subject.to_string(), "O=system:nodes, CN=system:node:isobar-cloud");
+        assert!(request.requested_extensions().unwrap().any(|extension| format!("{extension:?}").contains("IPAddress([10, 0, 0, 1])")));
+        let mut params = rcgen::CertificateParams::new(vec!["10.0.0.1".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2030, 1, 1);
+        params.not_after = rcgen::date_time_ymd(2030, 1, 11);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let issuer = rcgen::Issuer::new(rcgen::CertificateParams::new(Vec::new()).unwrap(), key);
+        let signed = params.signed_by(&Asked(info.subject_pki.subject_public_key.data.to_vec()), &issuer).unwrap();
+        STANDARD.encode(signed.pem())
+    }
+
+    /// An API server whose first request for a certificate is refused.
+    fn signer(asked: Arc<AtomicUsize>) -> Router {
+        let object = Arc::new(std::sync::Mutex::new(json!({})));
+        let (created, approved) = (object.clone(), object.clone());
+        let path = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+        let create = async move |Json(mut wanted): Json<Value>| {
+            if asked.fetch_add(1, Ordering::Relaxed) == 0 {
+                return (StatusCode::FORBIDDEN, Json(json!({"message": "no RBAC rule"})));
+            }
+            wanted["metadata"]["name"] = "csr-1".into();
+            *created.lock().unwrap() = wanted.clone();
+            (StatusCode::CREATED, Json(wanted))
+        };
+        let approve = async move |Json(mut wanted): Json<Value>| {
+            assert_eq!(wanted["status"]["conditions"][0]["type"], "Approved");
+            wanted["status"]["certificate"] = sign(&wanted).into();
+            *approved.lock().unwrap() = wanted.clone();
+            Json(wanted)
+        };
+        let show = async move || Json(object.lock().unwrap().clone());
+        Router::new()
+            .route(path, post(create))
+            .route(&format!("{path}/csr-1/approval"), put(approve))
+            .route(&format!("{path}/csr-1"), get(show))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_certificate_is_asked_for_again_and_a_signed_one_renewed_in_time() {
+        let (asked, metrics) = (Arc::new(AtomicUsize::new(0)), Metrics::new());
+        let client = kube::Client::new(signer(asked.clone()), "default");
+        let home = Api::new(client, "home", ApiMetrics::new(&metrics));
+        let start: jiff::Timestamp = "2030-01-01T00:00:00Z".parse().unwrap();
+        let clock = Clock::simulated(Timestamp(u64::try_from(start.as_millisecond()).unwrap()));
+        let source = KubeletCertificate::Csr { node: "isobar-cloud".into(), names: vec!["10.0.0.1".into()] };
+        let certificates = Certificates::new(source, home, clock, KubeletMetrics::new(&metrics)).await.unwrap();
+        let own = certificates.current.0.load_full();
+        let look = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert!(Arc::ptr_eq(&own, &certificates.current.0.load_full()), "refused: the self-signed one stays");
+            tokio::time::sleep(RETRY_FIRST).await;
+            let first = certificates.current.0.load_full();
+            assert!(!Arc::ptr_eq(&own, &first));
+            tokio::time::sleep(Duration::from_secs(86_400 * 699 / 100)).await;
+            assert!(Arc::ptr_eq(&first, &certificates.current.0.load_full()), "not before seven tenths");
+            tokio::time::sleep(Duration::from_secs(86_400 * 202 / 100)).await;
+            assert!(!Arc::ptr_eq(&first, &certificates.current.0.load_full()), "at nine tenths at the latest");
+        };
+        tokio::select! {
+            () = certificates.follow() => {}
+            () = look => {}
+        }
+        let text = metrics.render();
+        for line in [
+            "isobar_kubelet_certificates_total{result=\"failed\"} 1\n",
+            "isobar_kubelet_certificates_total{result=\"applied\"}",
+            "isobar_kubelet_certificate_expiry_timestamp_seconds 1894320000\n",
+        ] {
+            assert!(text.contains(line), "missing {line} in\n{text}");
+        }
     }
 }

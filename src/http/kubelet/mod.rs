@@ -17,6 +17,8 @@ mod log;
 mod path;
 mod place;
 mod server;
+#[cfg(test)]
+mod tests;
 mod tunnel;
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
@@ -146,7 +148,7 @@ pub async fn serve(options: KubeletOptions) -> Result<(BoundAddress, impl Future
     callers.refresh().await;
     let gate = Gate::new(gate_options(), options.reviewer, HttpMetrics::new(&options.metrics));
     let failed = |source| KubeletError::Listen { address: options.address, source };
-    let socket = tokio::net::TcpListener::bind(options.address).await.map_err(failed)?;
+    let socket = server::listen(options.address).map_err(failed)?;
     let bound = socket.local_addr().map_err(failed)?;
     let server = Server::new(
         server::Parts {

@@ -1,13 +1,13 @@
 //! Connections and requests. In: a socket. Out: each request led to what answers it, with who asks known and allowed first.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use http::{Request, Response, StatusCode};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::{ServerConfig, crypto::ring};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     time::timeout,
 };
@@ -66,6 +66,18 @@ pub(super) struct Server {
     parts: Parts,
     connections: Arc<Semaphore>,
     tunnels: Tunnels,
+}
+
+/// Connections that the kernel has accepted and we have not.
+const BACKLOG: u32 = 1024;
+
+/// A socket whose connections inherit keep-alive: an idle session whose peer is dead does not stay for ever.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_keepalive(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
 }
 
 /// TLS as a kubelet speaks it: HTTP/1.1 only, as sessions change the protocol of a whole connection; a client certificate if there is one.
