@@ -26,5 +26,6 @@ pub mod review;
 #[cfg(test)]
 mod script;
 pub mod series;
+pub mod serving_certificate;
 pub mod watch;
 pub mod wire;

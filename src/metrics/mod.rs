@@ -23,7 +23,7 @@ pub use self::{
     cluster::ClusterMetrics,
     document::reference_page,
     engine::{EngineGauges, EngineMetrics},
-    program::{ConfigMetrics, HttpMetrics, LeaderMetrics, NodeGauges, NodeGroup},
+    program::{ConfigMetrics, HttpMetrics, KubeletMetrics, LeaderMetrics, NodeGauges, NodeGroup},
 };
 
 /// How often histograms are drained: they keep raw samples until then, so without a scraper memory would grow. A burst of 100,000 decisions a
