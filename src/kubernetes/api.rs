@@ -70,6 +70,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// How long the server asks us to wait before another try.
     pub retry_after: Option<Duration>,
+    /// What time the server has, as it wrote it.
+    pub date: Option<Box<str>>,
     /// The body; empty if the caller did not want that of a success.
     pub body: Bytes,
 }
@@ -103,7 +105,13 @@ impl Api {
     /// The same, at a bounded rate.
     #[must_use]
     pub fn limited(self, per_second: f64, burst: f64) -> Self {
-        Self { limiter: Some(Arc::new(TokenBucket::new(per_second, burst))), ..self }
+        self.limited_by(Arc::new(TokenBucket::new(per_second, burst)))
+    }
+
+    /// The same, at a rate that others may change.
+    #[must_use]
+    pub fn limited_by(self, limiter: Arc<TokenBucket>) -> Self {
+        Self { limiter: Some(limiter), ..self }
     }
 
     /// The same, but nothing is written without permission.
@@ -151,7 +159,7 @@ impl Api {
             let (head, body) = response.into_parts();
             let keep = if head.status.is_success() { success } else { Keep::UpTo(ANSWER_BYTES_MAX) };
             let body = read_body(body, keep).await?;
-            Ok(Answer { status: head.status, retry_after: retry_after(&head.headers), body })
+            Ok(Answer { status: head.status, retry_after: retry_after(&head.headers), date: date(&head.headers), body })
         };
         timeout(limit, exchange).await.map_err(|_| CallError::Timeout(limit))?
     }
@@ -165,7 +173,7 @@ impl Api {
                 return Ok(Ok(body));
             }
             let body = read_body(body, Keep::UpTo(ANSWER_BYTES_MAX)).await?;
-            Ok(Err(Answer { status: head.status, retry_after: retry_after(&head.headers), body }))
+            Ok(Err(Answer { status: head.status, retry_after: retry_after(&head.headers), date: date(&head.headers), body }))
         };
         timeout(limit, exchange).await.map_err(|_| CallError::Timeout(limit))?
     }
@@ -215,6 +223,10 @@ async fn read_body(mut body: Body, keep: Keep) -> Result<Bytes, CallError> {
 fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+fn date(headers: &http::HeaderMap) -> Option<Box<str>> {
+    Some(headers.get(header::DATE)?.to_str().ok()?.into())
 }
 
 fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {

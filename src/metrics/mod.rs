@@ -4,6 +4,7 @@
 //! atomic addition and never a search by name. Names, labels and buckets are in [`table`].
 
 mod api;
+mod cluster;
 mod document;
 mod engine;
 mod family;
@@ -20,6 +21,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use self::table::{Kind, Spec, TABLE};
 pub use self::{
     api::{ApiMetrics, CallType, EventDrop, WatchRestart},
+    cluster::ClusterMetrics,
     document::reference_page,
     engine::{EngineGauges, EngineMetrics},
     program::{ConfigMetrics, HttpMetrics, LeaderMetrics, NodeGauges, NodeGroup},

@@ -225,6 +225,18 @@ metrics_table! {
         "Connections closed unanswered: `limit` (too many open), `tls` (handshake failed or took too long).";
     HTTP_REVIEWS = Counter "isobar_http_reviews_total" ["review" "result"] Buckets::None, Alpha,
         "Questions to the API server about our own callers (`token`, `access`): `allowed`, `denied`, `error`. Cached answers do not count.";
+    CLUSTER_READY = Gauge "isobar_cluster_ready" ["cluster"] Buckets::None, Alpha, "1 when pods can be placed on the compute cluster, as its condition `Ready` says.";
+    CLUSTER_REACHABLE = Gauge "isobar_cluster_reachable" ["cluster"] Buckets::None, Alpha, "1 when the compute cluster answers, 0 when it is lost or was never reached.";
+    CLUSTER_NODES = Gauge "isobar_cluster_nodes" ["cluster"] Buckets::None, Alpha, "Usable nodes of the compute cluster.";
+    CLUSTER_RUNS = Gauge "isobar_cluster_runs" ["cluster" "state"] Buckets::None, Alpha,
+        "Runs on the compute cluster: `active` (not ended), `pending` (of these, waiting for their first container), `ended` (not yet wiped).";
+    CLUSTER_DEBTS = Gauge "isobar_cluster_debts" ["cluster"] Buckets::None, Alpha, "Runs that were given up while the compute cluster did not answer, and are still to be wiped.";
+    CLUSTER_CONTACT = Gauge "isobar_cluster_last_contact_timestamp_seconds" ["cluster"] Buckets::None, Alpha,
+        "When the compute cluster last answered, in seconds since 1970; 0 before the first answer.";
+    CLUSTER_PROBE_DURATION = Histogram "isobar_cluster_probe_duration_seconds" ["cluster" "result"] exponential(0.001, 2.0, 13), Alpha,
+        "Probes of the compute cluster, by result (`success`, `error`).";
+    CLUSTER_RESTARTS = Counter "isobar_cluster_restarts_total" ["cluster" "part"] Buckets::None, Alpha,
+        "Parts of the compute cluster's tasks begun anew: `watches` (after a loss, a rotation, a change of the selector), `runs` and `tree` (ended by themselves: a bug).";
     CERTIFICATE_EXPIRY = Gauge "isobar_http_certificate_expiry_timestamp_seconds" [] Buckets::None, Alpha,
         "When the certificate in use by our own server ends, in seconds since 1970.";
     CERTIFICATE_RELOADS = Counter "isobar_http_certificate_reloads_total" ["result"] Buckets::None, Alpha,
