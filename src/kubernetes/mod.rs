@@ -23,6 +23,7 @@ mod lines;
 pub mod patch;
 pub mod permissions;
 pub mod review;
+pub mod runs;
 #[cfg(test)]
 mod script;
 pub mod series;
