@@ -92,8 +92,8 @@ impl LogOptions {
     /// Cuts an archived text.
     pub(super) fn cut(self, text: LogStream) -> LogStream {
         let pieces = match self.tail_lines {
-            None => Pieces(text).stream().boxed(),
-            Some(lines) => stream::once(tail(Pieces(text), lines)).flat_map(stream::iter).boxed(),
+            None => Pieces(text).stream().fuse().boxed(),
+            Some(lines) => stream::once(tail(Pieces(text), lines)).flat_map(stream::iter).fuse().boxed(),
         };
         let state = (pieces, Cutter { options: self, keep: true, left: self.limit_bytes.unwrap_or(usize::MAX) });
         stream::unfold(state, |(mut pieces, mut cutter)| async move {
@@ -132,8 +132,10 @@ impl Pieces {
                     let piece = Piece { text: buffer.split_to(length).freeze(), begins_line };
                     return Some((Ok(piece), (text, buffer, end.is_some(), ended)));
                 }
+                if ended {
+                    return None;
+                }
                 match text.next().await {
-                    _ if ended => return None,
                     Some(Ok(more)) => buffer.extend_from_slice(&more),
                     Some(Err(error)) => return Some((Err(error), (stream::empty().boxed(), BytesMut::new(), true, true))),
                     None => ended = true,
