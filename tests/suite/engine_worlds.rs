@@ -274,10 +274,7 @@ impl World {
         self.open_clusters();
         for _ in 0..60 {
             self.reap();
-            while !(self.pod_events.is_empty() && self.node_events.is_empty() && self.cluster_events.is_empty()) {
-                self.deliver(4);
-                self.deliver_abroad();
-            }
+            self.deliver_all();
             self.tell(Input::Schedule { attempts_max: 100 });
             while let Some(order) = self.orders.pop_front() {
                 self.serve_honestly(&order);
@@ -287,6 +284,14 @@ impl World {
             }
             self.now = self.now + DurationMs::from_secs(11);
             self.tell(Input::Tick);
+        }
+        self.deliver_all();
+    }
+
+    fn deliver_all(&mut self) {
+        while !(self.pod_events.is_empty() && self.node_events.is_empty() && self.cluster_events.is_empty()) {
+            self.deliver(4);
+            self.deliver_abroad();
         }
     }
 
