@@ -12,5 +12,10 @@
 
 pub mod effect;
 pub mod facts;
+pub mod machine;
 pub mod names;
+mod read;
 pub mod spec;
+pub mod status;
+
+pub use read::BadPod;

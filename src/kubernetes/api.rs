@@ -70,6 +70,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// How long the server asks us to wait before another try.
     pub retry_after: Option<Duration>,
+    /// What time the server has, as it wrote it.
+    pub date: Option<Box<str>>,
     /// The body; empty if the caller did not want that of a success.
     pub body: Bytes,
 }
@@ -103,7 +105,13 @@ impl Api {
     /// The same, at a bounded rate.
     #[must_use]
     pub fn limited(self, per_second: f64, burst: f64) -> Self {
-        Self { limiter: Some(Arc::new(TokenBucket::new(per_second, burst))), ..self }
+        self.limited_by(Arc::new(TokenBucket::new(per_second, burst)))
+    }
+
+    /// The same, at a rate that others may change.
+    #[must_use]
+    pub fn limited_by(self, limiter: Arc<TokenBucket>) -> Self {
+        Self { limiter: Some(limiter), ..self }
     }
 
     /// The same, but nothing is written without permission.
@@ -151,7 +159,7 @@ impl Api {
             let (head, body) = response.into_parts();
             let keep = if head.status.is_success() { success } else { Keep::UpTo(ANSWER_BYTES_MAX) };
             let body = read_body(body, keep).await?;
-            Ok(Answer { status: head.status, retry_after: retry_after(&head.headers), body })
+            Ok(Answer { status: head.status, retry_after: retry_after(&head.headers), date: date(&head.headers), body })
         };
         timeout(limit, exchange).await.map_err(|_| CallError::Timeout(limit))?
     }
@@ -165,9 +173,23 @@ impl Api {
                 return Ok(Ok(body));
             }
             let body = read_body(body, Keep::UpTo(ANSWER_BYTES_MAX)).await?;
-            Ok(Err(Answer { status: head.status, retry_after: retry_after(&head.headers), body }))
+            Ok(Err(Answer { status: head.status, retry_after: retry_after(&head.headers), date: date(&head.headers), body }))
         };
         timeout(limit, exchange).await.map_err(|_| CallError::Timeout(limit))?
+    }
+
+    /// Passes a request on as it is, and hands back the answer with its body still to come: streams, and connections that change their protocol. The
+    /// time-out covers the head of the answer; without one, whoever asks gives up by dropping this. Reads only, or what no lease protects: there is no
+    /// rate limit, and no permission is asked for.
+    pub async fn forward(&self, request: Request<Body>, limit: Option<Duration>) -> Result<http::Response<Body>, CallError> {
+        let (sent, method) = (Instant::now(), request.method().clone());
+        let answer = match limit {
+            Some(limit) => timeout(limit, self.client.send(request)).await.map_err(|_| CallError::Timeout(limit)),
+            None => Ok(self.client.send(request).await),
+        };
+        let code = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok()).map(|response| response.status().as_u16());
+        self.metrics.request(&self.host, method.as_str(), code, sent.elapsed());
+        answer?.map_err(|error| CallError::Connection(with_causes(&error)))
     }
 
     async fn allowed(&self, method: &Method) {
@@ -215,6 +237,10 @@ async fn read_body(mut body: Body, keep: Keep) -> Result<Bytes, CallError> {
 fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
     let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     Some(Duration::from_secs(seconds))
+}
+
+fn date(headers: &http::HeaderMap) -> Option<Box<str>> {
+    Some(headers.get(header::DATE)?.to_str().ok()?.into())
 }
 
 fn is_not_permitted(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -71,15 +71,20 @@ pub async fn connect(kubeconfig: Option<&Path>, options: &ConnectionOptions, met
         Some(path) => from_file(path).await?,
         None => Config::incluster().map_err(|error| ClientError::InCluster(with_causes(&error)))?,
     };
-    // Two providers of cryptography could be linked in; this is the one. Already set is fine.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
-    let client = client(ours(config)).map_err(|error| ClientError::Setup(with_causes(&error)))?;
-    let api = Api::new(client, &host, metrics);
+    let api = from_config(config, metrics)?;
     Ok(match options.qps {
         Some(qps) if qps > 0.0 => api.limited(qps, f64::from(options.burst)),
         _ => api,
     })
+}
+
+/// The same from what a kubeconfig said, at no bounded rate. Must be called within a tokio runtime.
+pub(super) fn from_config(config: Config, metrics: ApiMetrics) -> Result<Api, ClientError> {
+    // Two providers of cryptography could be linked in; this is the one. Already set is fine.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+    let client = client(ours(config)).map_err(|error| ClientError::Setup(with_causes(&error)))?;
+    Ok(Api::new(client, &host, metrics))
 }
 
 /// kube's parts on our own connections: no delay for small requests, dead peers noticed, idle connections closed, and a last look before each write.

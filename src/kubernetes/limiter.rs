@@ -7,13 +7,13 @@ use tokio::{sync::Mutex, time::Instant};
 /// Hands out permissions at a bounded rate.
 #[derive(Debug)]
 pub struct TokenBucket {
-    per_second: f64,
-    burst: f64,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    per_second: f64,
+    burst: f64,
     /// Below zero when callers wait for tokens that are still to come.
     tokens: f64,
     at: Instant,
@@ -23,7 +23,14 @@ impl TokenBucket {
     /// A full bucket. Rate and burst are at least a thousandth and one.
     pub fn new(per_second: f64, burst: f64) -> Self {
         let (per_second, burst) = (per_second.max(0.001), burst.max(1.0));
-        Self { per_second, burst, state: Mutex::new(State { tokens: burst, at: Instant::now() }) }
+        Self { state: Mutex::new(State { per_second, burst, tokens: burst, at: Instant::now() }) }
+    }
+
+    /// Another rate from now on; who waits already is not asked to wait anew.
+    pub async fn set(&self, per_second: f64, burst: f64) {
+        let mut state = self.state.lock().await;
+        (state.per_second, state.burst) = (per_second.max(0.001), burst.max(1.0));
+        state.tokens = state.tokens.min(state.burst);
     }
 
     /// Waits for a token, in the order of the calls.
@@ -31,10 +38,10 @@ impl TokenBucket {
         let wait = {
             let mut state = self.state.lock().await;
             let now = Instant::now();
-            let earned = now.duration_since(state.at).as_secs_f64() * self.per_second;
-            state.tokens = (state.tokens + earned).min(self.burst) - 1.0;
+            let earned = now.duration_since(state.at).as_secs_f64() * state.per_second;
+            state.tokens = (state.tokens + earned).min(state.burst) - 1.0;
             state.at = now;
-            Duration::from_secs_f64((-state.tokens / self.per_second).max(0.0))
+            Duration::from_secs_f64((-state.tokens / state.per_second).max(0.0))
         };
         if !wait.is_zero() {
             tokio::time::sleep(wait).await;

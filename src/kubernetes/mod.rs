@@ -23,8 +23,10 @@ mod lines;
 pub mod patch;
 pub mod permissions;
 pub mod review;
+pub mod runs;
 #[cfg(test)]
 mod script;
 pub mod series;
+pub mod serving_certificate;
 pub mod watch;
 pub mod wire;

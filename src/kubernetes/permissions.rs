@@ -11,6 +11,14 @@ pub enum Scope {
     LeaseNamespace,
     /// In the namespace of the lease, on the lease's name alone.
     Lease,
+    /// In `kube-node-lease`.
+    NodeLeases,
+    /// In our own namespace.
+    OwnNamespace,
+    /// In our own namespace, on the name of the object with the debts alone.
+    Debts,
+    /// In the run namespace of a compute cluster.
+    RunNamespace,
 }
 
 /// One kind of call.
@@ -50,16 +58,114 @@ pub static PERMISSIONS: &[Permission] = &[
     call("coordination.k8s.io", "leases", "update", Scope::Lease, "take, renew and give back the lead"),
 ];
 
+/// What the federation asks of the home cluster beside [`PERMISSIONS`].
+pub static FEDERATION: &[Permission] = &[
+    call("isobar.dev", "computeclusters", "get", Scope::Cluster, "whether a cluster's object is really gone"),
+    call("isobar.dev", "computeclusters", "list", Scope::Cluster, "which clusters there are"),
+    call("isobar.dev", "computeclusters", "watch", Scope::Cluster, "changes of clusters"),
+    call("isobar.dev", "computeclusters", "patch", Scope::Cluster, "the finalizer that waits for the wipe"),
+    call("isobar.dev", "computeclusters/status", "patch", Scope::Cluster, "conditions and counts"),
+    call("", "nodes", "get", Scope::Cluster, "whether the virtual Node is there, and cordoned"),
+    call("", "nodes", "create", Scope::Cluster, "the virtual Node of a cluster"),
+    call("", "nodes", "patch", Scope::Cluster, "labels and taint of a virtual Node"),
+    call("", "nodes", "delete", Scope::Cluster, "the virtual Node of a cluster that was removed"),
+    call("", "nodes/status", "patch", Scope::Cluster, "capacity, address and readiness of a virtual Node"),
+    call("coordination.k8s.io", "leases", "get", Scope::NodeLeases, "the Lease of a virtual Node before it is deleted"),
+    call("coordination.k8s.io", "leases", "create", Scope::NodeLeases, "the Lease of a virtual Node"),
+    call("coordination.k8s.io", "leases", "patch", Scope::NodeLeases, "its renewal"),
+    call("coordination.k8s.io", "leases", "delete", Scope::NodeLeases, "the Lease of a cluster that was removed"),
+    call("", "namespaces", "get", Scope::Cluster, "who we are: the UID of kube-system"),
+    call("", "namespaces", "list", Scope::Cluster, "placement labels"),
+    call("", "namespaces", "watch", Scope::Cluster, "changes of placement labels"),
+    call("", "persistentvolumeclaims", "get", Scope::Cluster, "labels of a claim that is mapped"),
+    call("", "persistentvolumeclaims", "list", Scope::Cluster, "which claims clusters map"),
+    call("", "persistentvolumeclaims", "watch", Scope::Cluster, "changes of claims"),
+    call("", "configmaps", "get", Scope::Cluster, "keys that a placed pod references travel with its run"),
+    call("", "secrets", "get", Scope::Cluster, "keys and pull secrets that a placed pod references; kubeconfigs of clusters"),
+    call("", "serviceaccounts", "get", Scope::Cluster, "pull secrets of a placed pod's account"),
+    call("", "pods", "patch", Scope::Cluster, "the decision's annotations, patience of placed pods"),
+    call("", "pods", "delete", Scope::Cluster, "confirms that a placed pod has ended; policy of drain and loss"),
+    call("", "pods/eviction", "create", Scope::Cluster, "drains a cluster, budgets respected"),
+    call("", "configmaps", "create", Scope::OwnNamespace, "what clusters that were removed by force still hold"),
+    call("", "configmaps", "patch", Scope::Debts, "more of it, and less"),
+    call("certificates.k8s.io", "certificatesigningrequests", "create", Scope::Cluster, "the serving certificate of the kubelet endpoint"),
+    call("certificates.k8s.io", "certificatesigningrequests", "get", Scope::Cluster, "whether it is signed"),
+    call("certificates.k8s.io", "certificatesigningrequests", "delete", Scope::Cluster, "the request once it is answered"),
+    call("certificates.k8s.io", "certificatesigningrequests/approval", "update", Scope::Cluster, "approves our own request"),
+];
+
+/// A call on a compute cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RemotePermission {
+    /// What, where and what for.
+    pub call: Permission,
+    /// What is missing without it; `None`: without it no pod is placed.
+    pub without: Option<&'static str>,
+}
+
+const fn needed(resource: &'static str, verb: &'static str, scope: Scope, why: &'static str) -> RemotePermission {
+    RemotePermission { call: call("", resource, verb, scope, why), without: None }
+}
+
+const fn useful(resource: &'static str, verb: &'static str, scope: Scope, why: &'static str, without: &'static str) -> RemotePermission {
+    RemotePermission { call: call("", resource, verb, scope, why), without: Some(without) }
+}
+
+const OTHERS_PODS: &str =
+    "pods of other namespaces are not seen (pods list, watch): capacity is what nodes say less our own runs; pin: Affinity fits";
+const STREAMS: &str = "kubectl exec, cp, attach or port-forward will not work (pods/exec, pods/attach, pods/portforward create)";
+const CHANGES: &str = "changes of running pods will not arrive (pods/ephemeralcontainers, pods/resize patch)";
+const EVENTS: &str = "events of runs are not seen at home, and stay until they age out (events list, watch, delete)";
+const QUOTAS: &str = "the run namespace's quota is not seen (resourcequotas list): placements may be refused";
+
+/// What is asked of a compute cluster. `manifests/remote-cluster` and `isobar cluster role` grant exactly this.
+pub static REMOTE: &[RemotePermission] = &[
+    needed("nodes", "list", Scope::Cluster, "where runs can go"),
+    needed("nodes", "watch", Scope::Cluster, "changes of nodes"),
+    needed("namespaces", "get", Scope::Cluster, "who it is: the UID of kube-system; whether the run namespace exists"),
+    useful("pods", "list", Scope::Cluster, "what others use of the nodes", OTHERS_PODS),
+    useful("pods", "watch", Scope::Cluster, "changes of that", OTHERS_PODS),
+    needed("pods", "get", Scope::RunNamespace, "what became of a run"),
+    needed("pods", "list", Scope::RunNamespace, "our runs"),
+    needed("pods", "watch", Scope::RunNamespace, "changes of runs"),
+    needed("pods", "create", Scope::RunNamespace, "starts a run"),
+    needed("pods", "patch", Scope::RunNamespace, "finalizer and images of a run"),
+    needed("pods", "delete", Scope::RunNamespace, "ends a run"),
+    needed("pods/log", "get", Scope::RunNamespace, "logs, which are kept at home"),
+    useful("pods/exec", "create", Scope::RunNamespace, "kubectl exec and cp", STREAMS),
+    useful("pods/exec", "get", Scope::RunNamespace, "the same over WebSocket", STREAMS),
+    useful("pods/attach", "create", Scope::RunNamespace, "kubectl attach", STREAMS),
+    useful("pods/attach", "get", Scope::RunNamespace, "the same over WebSocket", STREAMS),
+    useful("pods/portforward", "create", Scope::RunNamespace, "kubectl port-forward", STREAMS),
+    useful("pods/portforward", "get", Scope::RunNamespace, "the same over WebSocket", STREAMS),
+    useful("pods/ephemeralcontainers", "patch", Scope::RunNamespace, "kubectl debug", CHANGES),
+    useful("pods/resize", "patch", Scope::RunNamespace, "resources that change in place", CHANGES),
+    needed("secrets", "get", Scope::RunNamespace, "whether a bundle is there"),
+    needed("secrets", "list", Scope::RunNamespace, "whether nothing of ours is left"),
+    needed("secrets", "create", Scope::RunNamespace, "what a pod references"),
+    needed("secrets", "patch", Scope::RunNamespace, "ties a bundle to its run"),
+    needed("secrets", "delete", Scope::RunNamespace, "wipes it"),
+    useful("events", "list", Scope::RunNamespace, "what happened to a run", EVENTS),
+    useful("events", "watch", Scope::RunNamespace, "what happens to it", EVENTS),
+    useful("events", "delete", Scope::RunNamespace, "wipes it", EVENTS),
+    useful("resourcequotas", "list", Scope::RunNamespace, "what may still be requested", QUOTAS),
+];
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn each_call_is_listed_once_with_a_reason() {
-        for (index, call) in PERMISSIONS.iter().enumerate() {
-            assert!(!call.why.is_empty());
-            let same = |other: &Permission| (other.group, other.resource, other.verb) == (call.group, call.resource, call.verb);
-            assert!(!PERMISSIONS[..index].iter().any(same), "{call:?} twice");
+        let home: Vec<Permission> = PERMISSIONS.iter().chain(FEDERATION).copied().collect();
+        let remote: Vec<Permission> = REMOTE.iter().map(|remote| remote.call).collect();
+        for list in [home, remote] {
+            for (index, call) in list.iter().enumerate() {
+                assert!(!call.why.is_empty());
+                let named = |call: &Permission| (call.group, call.resource, call.verb, call.scope);
+                // `create` of leases is granted in two places, for two reasons.
+                assert!(!list[..index].iter().any(|other| named(other) == named(call)), "{call:?} twice");
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! List and watch of one kind in one cluster: JSON from the API server in, [`Input`] for the engine out.
+//! List and watch of one kind in one cluster: JSON from the API server in, inputs out, for the engine or for whoever else the kind is for.
 //!
 //! kube's own watcher is not used: it decodes into owned objects with a full `ObjectMeta` (managed fields, annotations) and cannot fall back from
 //! streaming to paged lists. Here a line becomes facts straight from the buffer.
@@ -29,7 +29,7 @@ use super::{
     lines::{Lines, LinesError},
     wire::{BadObject, Happening, Watched, read_happening, read_page},
 };
-use crate::{metrics::WatchRestart, model::ids::ClusterId, scheduler::input::Input};
+use crate::{metrics::WatchRestart, model::ids::ClusterId};
 
 /// How long the API server keeps one watch open. Just below the five minutes after which proxies like to cut.
 const WATCH_SECONDS: u64 = 290;
@@ -66,15 +66,19 @@ impl Synced {
 }
 
 /// One watch, to be run.
-pub struct Watch<K> {
+pub struct Watch<K: Watched> {
     api: Api,
     cluster: ClusterId,
-    inputs: mpsc::Sender<Input>,
+    inputs: mpsc::Sender<K::Input>,
     /// The cluster's name, for metrics and logs.
     cluster_name: Arc<str>,
     backoff: Backoff,
     synced: Synced,
     way: Way,
+    /// Where the collection is.
+    collection: Box<str>,
+    /// What of it is watched, as a part of a query.
+    selection: Box<str>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -126,7 +130,7 @@ impl Stop {
 
 impl<K: Watched> Watch<K> {
     /// A watch of all objects of a kind. Equal seeds wait equally.
-    pub fn new(api: Api, cluster: ClusterId, cluster_name: &str, inputs: mpsc::Sender<Input>, seed: u64) -> Self {
+    pub fn new(api: Api, cluster: ClusterId, cluster_name: &str, inputs: mpsc::Sender<K::Input>, seed: u64) -> Self {
         let way = Way::Streaming { proven: false, breaks: 0 };
         api.metrics().watch_synced(cluster_name, K::RESOURCE, false);
         Self {
@@ -137,8 +141,28 @@ impl<K: Watched> Watch<K> {
             backoff: Backoff::seeded(seed),
             synced: Synced::default(),
             way,
+            collection: K::PATH.into(),
+            selection: if K::FIELD_SELECTOR.is_empty() { "".into() } else { format!("&fieldSelector={}", K::FIELD_SELECTOR).into() },
             kind: PhantomData,
         }
+    }
+
+    /// The same of one namespace alone.
+    #[must_use]
+    pub fn in_namespace(self, namespace: &str) -> Self {
+        Self { collection: format!("/api/v1/namespaces/{namespace}/{}", K::RESOURCE).into(), ..self }
+    }
+
+    /// The same of objects with these fields, as `spec.nodeName=n`.
+    #[must_use]
+    pub fn with_fields(self, selector: &str) -> Self {
+        Self { selection: format!("&fieldSelector={}", escaped(selector)).into(), ..self }
+    }
+
+    /// The same of objects with these labels, as `key=value`.
+    #[must_use]
+    pub fn with_labels(self, selector: &str) -> Self {
+        Self { selection: format!("{}&labelSelector={}", self.selection, escaped(selector)).into(), ..self }
     }
 
     /// Tells whether the first list was complete.
@@ -222,7 +246,7 @@ impl<K: Watched> Watch<K> {
 
     async fn list_streaming(&mut self) -> Result<Position, Stop> {
         let path =
-            Self::path("watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan", Some(WATCH_SECONDS));
+            self.path("watch=true&allowWatchBookmarks=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan", Some(WATCH_SECONDS));
         let body = self.api.open(path, OPEN_TIMEOUT).await?.map_err(|answer| refused(&answer, true))?;
         let mut lines = Lines::new(body);
         let mut keys = FxHashSet::default();
@@ -257,7 +281,7 @@ impl<K: Watched> Watch<K> {
         let mut next = String::new();
         loop {
             let query = format!("limit={PAGE_OBJECTS}{}{}", if next.is_empty() { "" } else { "&continue=" }, escaped(&next));
-            let path = Self::path(&query, None);
+            let path = self.path(&query, None);
             let answer = self.page(path).await?;
             let page = read_page::<K>(&answer.body, self.cluster)?;
             drop(answer);
@@ -341,7 +365,7 @@ impl<K: Watched> Watch<K> {
             lines
         } else {
             let query = format!("watch=true&allowWatchBookmarks=true&resourceVersion={}", escaped(&position.resource_version));
-            let path = Self::path(&query, Some(WATCH_SECONDS));
+            let path = self.path(&query, Some(WATCH_SECONDS));
             Lines::new(self.api.open(path, OPEN_TIMEOUT).await?.map_err(|answer| refused(&answer, false))?)
         };
         loop {
@@ -373,7 +397,7 @@ impl<K: Watched> Watch<K> {
         }
     }
 
-    async fn send(&self, input: Input) -> Result<(), Stop> {
+    async fn send(&self, input: K::Input) -> Result<(), Stop> {
         self.inputs.send(input).await.map_err(|_| Stop::Closed)
     }
 
@@ -382,10 +406,9 @@ impl<K: Watched> Watch<K> {
         tracing::warn!(cluster = &*self.cluster_name, "{bad}");
     }
 
-    fn path(query: &str, seconds: Option<u64>) -> String {
+    fn path(&self, query: &str, seconds: Option<u64>) -> String {
         let seconds = seconds.map(|seconds| format!("&timeoutSeconds={seconds}")).unwrap_or_default();
-        let selector = if K::FIELD_SELECTOR.is_empty() { String::new() } else { format!("&fieldSelector={}", K::FIELD_SELECTOR) };
-        format!("{}?{query}{seconds}{selector}", K::PATH)
+        format!("{}?{query}{seconds}{}", self.collection, self.selection)
     }
 }
 
@@ -411,7 +434,7 @@ fn failed(code: u16, reason: &str, message: &str) -> Stop {
 }
 
 /// Text made safe for a query.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~');
     let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
     text.bytes().map(escape).collect()

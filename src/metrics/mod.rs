@@ -4,11 +4,13 @@
 //! atomic addition and never a search by name. Names, labels and buckets are in [`table`].
 
 mod api;
+mod cluster;
 mod document;
 mod engine;
 mod family;
 mod process;
 mod program;
+mod runs;
 pub mod table;
 
 use std::{sync::Arc, time::Duration};
@@ -19,9 +21,11 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use self::table::{Kind, Spec, TABLE};
 pub use self::{
     api::{ApiMetrics, CallType, EventDrop, WatchRestart},
+    cluster::ClusterMetrics,
     document::reference_page,
     engine::{EngineGauges, EngineMetrics},
-    program::{ConfigMetrics, HttpMetrics, LeaderMetrics, NodeGauges, NodeGroup},
+    program::{ConfigMetrics, HttpMetrics, KubeletMetrics, LeaderMetrics, NodeGauges, NodeGroup},
+    runs::{RunCreation, RunsMetrics},
 };
 
 /// How often histograms are drained: they keep raw samples until then, so without a scraper memory would grow. A burst of 100,000 decisions a

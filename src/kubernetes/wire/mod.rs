@@ -11,6 +11,7 @@ mod pod;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::borrow::Cow;
 
@@ -56,6 +57,8 @@ pub trait Watched: Sized + Send + 'static {
     const FIELD_SELECTOR: &'static str;
     /// What is read of the JSON.
     type Wire<'a>: Deserialize<'a>;
+    /// What is made of it, for whoever it is for.
+    type Input: Send;
 
     /// Metadata of what was read.
     fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a>;
@@ -67,11 +70,11 @@ pub trait Watched: Sized + Send + 'static {
     /// Under which name the cache files the object.
     fn key(meta: &MetaWire<'_>) -> Box<str>;
     /// The object was seen.
-    fn seen(self) -> Input;
+    fn seen(self) -> Self::Input;
     /// The object is gone.
-    fn gone(cluster: ClusterId, key: Box<str>) -> Input;
+    fn gone(cluster: ClusterId, key: Box<str>) -> Self::Input;
     /// The list is complete.
-    fn listed(cluster: ClusterId, keys: Vec<Box<str>>) -> Input;
+    fn listed(cluster: ClusterId, keys: Vec<Box<str>>) -> Self::Input;
 }
 
 impl Watched for PodFacts {
@@ -81,6 +84,7 @@ impl Watched for PodFacts {
     /// A pod that ends leaves the selection and arrives as deleted, as kube-scheduler's informer has it.
     const FIELD_SELECTOR: &'static str = "status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed";
     type Wire<'a> = pod::PodWire<'a>;
+    type Input = Input;
 
     fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a> {
         &wire.metadata
@@ -111,6 +115,7 @@ impl Watched for NodeFacts {
     const PATH: &'static str = "/api/v1/nodes";
     const FIELD_SELECTOR: &'static str = "";
     type Wire<'a> = node::NodeWire<'a>;
+    type Input = Input;
 
     fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a> {
         &wire.metadata

@@ -1,0 +1,49 @@
+use super::*;
+
+/// Every schema of the tree with its place.
+fn walk(schema: &Value, place: &str, found: &mut Vec<(String, Value)>) {
+    found.push((place.to_owned(), schema.clone()));
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        walk(inner, &format!("{place}.{name}"), found);
+    }
+    for key in ["items", "additionalProperties"] {
+        if schema[key].is_object() {
+            walk(&schema[key], &format!("{place}[]"), found);
+        }
+    }
+}
+
+#[test]
+fn the_schema_is_structural() {
+    let mut found = Vec::new();
+    walk(&schema(), "", &mut found);
+    assert!(found.len() > 100, "{}", found.len());
+    for (place, schema) in found {
+        assert!(schema["type"].is_string(), "{place} has no type: {schema}");
+        for forbidden in ["$ref", "$schema", "oneOf", "anyOf", "allOf", "title", "const"] {
+            assert!(schema.get(forbidden).is_none(), "{place} has {forbidden}: {schema}");
+        }
+        assert_ne!(schema["additionalProperties"], false, "{place}");
+    }
+}
+
+#[test]
+fn each_refinement_has_its_place() {
+    let schema = schema();
+    let spec = &schema["properties"]["spec"]["properties"];
+    assert_eq!(spec["state"]["enum"], json!(["Active", "Cordoned", "Draining"]));
+    assert_eq!(spec["state"]["default"], "Active");
+    assert_eq!(spec["commit"]["enum"], json!(["BindFirst", "CreateFirst"]));
+    assert_eq!(spec["preference"]["maximum"], 100);
+    assert_eq!(spec["runNamespace"]["maxLength"], 63);
+    assert_eq!(spec["lost"]["properties"]["forgetAfter"]["pattern"], SPAN);
+    assert_eq!(spec["drain"]["properties"]["deadline"]["pattern"], SPAN);
+    assert_eq!(spec["reserve"]["additionalProperties"]["pattern"], QUANTITY);
+    let reference = &spec["access"]["properties"]["kubeconfigSecretRef"];
+    assert_eq!((&reference["required"], &reference["properties"]["key"]["default"]), (&json!(["namespace", "name"]), &json!("kubeconfig")));
+    let source = &spec["volumes"]["items"]["properties"]["source"];
+    assert_eq!(source["properties"]["nfs"]["required"], json!(["server", "path"]));
+    assert_eq!(source["properties"]["csi"]["properties"]["volumeAttributes"]["additionalProperties"]["maxLength"], 4096);
+    assert!(source["x-kubernetes-validations"][0]["rule"].is_string());
+    assert!(spec["pin"]["description"].as_str().unwrap().contains("Affinity"), "{}", spec["pin"]);
+}
