@@ -27,5 +27,6 @@ pub mod runs;
 #[cfg(test)]
 mod script;
 pub mod series;
+pub mod serving_certificate;
 pub mod watch;
 pub mod wire;

@@ -24,7 +24,7 @@ pub use self::{
     cluster::ClusterMetrics,
     document::reference_page,
     engine::{EngineGauges, EngineMetrics},
-    program::{ConfigMetrics, HttpMetrics, LeaderMetrics, NodeGauges, NodeGroup},
+    program::{ConfigMetrics, HttpMetrics, KubeletMetrics, LeaderMetrics, NodeGauges, NodeGroup},
     runs::{RunCreation, RunsMetrics},
 };
 

@@ -241,6 +241,16 @@ metrics_table! {
         "When the certificate in use by our own server ends, in seconds since 1970.";
     CERTIFICATE_RELOADS = Counter "isobar_http_certificate_reloads_total" ["result"] Buckets::None, Alpha,
         "Changed certificate files read while running: `applied`, or `refused` (the last good pair stays).";
+    KUBELET_REQUESTS = Counter "isobar_kubelet_requests_total" ["path" "code"] Buckets::None, Alpha,
+        "Requests answered for virtual Nodes, by what was asked for (`containerLogs`, `exec`, `attach`, `portForward`, `healthz`, `pods`, `other`) and status code.";
+    KUBELET_TUNNELS = Gauge "isobar_kubelet_tunnels" [] Buckets::None, Alpha,
+        "Open sessions of exec, attach and port-forward to pods on compute clusters.";
+    KUBELET_CONNECTIONS_REFUSED = Counter "isobar_kubelet_connections_refused_total" ["reason"] Buckets::None, Alpha,
+        "Connections to the port of the virtual Nodes closed unanswered: `limit` (too many open), `tls` (handshake failed or took too long).";
+    KUBELET_CERTIFICATE_EXPIRY = Gauge "isobar_kubelet_certificate_expiry_timestamp_seconds" [] Buckets::None, Alpha,
+        "When the serving certificate of the virtual Nodes ends, in seconds since 1970.";
+    KUBELET_CERTIFICATES = Counter "isobar_kubelet_certificates_total" ["result"] Buckets::None, Alpha,
+        "Serving certificates asked for or read anew: `applied`, or `failed` (what was in use stays; at first a self-signed one).";
 }
 
 /// Metrics of the process itself, read from the operating system at each scrape. Names are those of every Prometheus client library.

@@ -4,6 +4,7 @@
 
 mod api_script;
 mod commands;
+mod compute_cluster;
 mod config_files;
 mod demo;
 mod documentation;

@@ -11,6 +11,7 @@ mod pod;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::borrow::Cow;
 

@@ -99,7 +99,7 @@ impl Engine {
                 }
             }
         }
-        let note = format!("Successfully assigned {} to {}", pod.key, self.cache.nodes.name(flight.node)).into();
+        let note = format!("Successfully assigned {} to {}", pod.key, self.cache.nodes.full_name(flight.node)).into();
         let event = EventOrder { pod: self.pod_ref(pod), reason: "Scheduled", kind: "Normal", action: "Binding", note };
         out.push(Command::Event(Box::new(event)));
         self.release_class(flight.pod.class);
@@ -107,7 +107,7 @@ impl Engine {
 
     pub(super) fn on_bind_failed(&mut self, now: Timestamp, uid: &PodUid, failure: BindFailure, out: &mut Vec<Command>) {
         let Some(flight) = self.flights.remove(uid) else { return };
-        if self.cache.placed(uid).is_some_and(|placed| !placed.assumed) {
+        if self.held.contains_key(uid) || self.cache.placed(uid).is_some_and(|placed| !placed.assumed) {
             // The watch has seen it bound, whatever the answer says.
             self.release_class(flight.pod.class);
             return;
@@ -132,6 +132,7 @@ impl Engine {
     /// Undoes an assumption; what it held may cure others.
     pub(super) fn forget(&mut self, now: Timestamp, uid: &PodUid, node: NodeIx) {
         if let Some(placed) = self.cache.forget(uid) {
+            self.left_nodes.remove(uid);
             self.wake_for_pod(now, placed.class, node, true);
             self.release_class(placed.class);
         }
