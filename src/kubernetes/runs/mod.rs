@@ -7,10 +7,41 @@
 //!                                           +------------- outcome ------------+
 //! ```
 
+mod events;
+mod execute;
+mod lanes;
+mod logs;
+mod placing;
+mod port;
+mod record;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod watched;
+mod worker;
+
 use std::sync::Arc;
 
-use super::cluster::directory::ClusterEntry;
-use crate::{federation::effect::Input, model::ids::PodUid};
+use tokio::sync::{mpsc, watch};
+
+pub use self::{
+    logs::{LogBody, LogOf, LogStore},
+    worker::{Machine, run, run_machine},
+};
+use super::{
+    api::Api,
+    bind::Binder,
+    clock::Clock,
+    cluster::{RunCounts, directory::ClusterEntry},
+    events::EventDesk,
+    leadership::{Leadership, Permission},
+};
+use crate::{
+    federation::effect::{Input, Policy},
+    metrics::RunsMetrics,
+    model::ids::PodUid,
+    scheduler,
+};
 
 /// What a worker is told.
 #[derive(Debug)]
@@ -27,4 +58,36 @@ impl From<Input> for Message {
     fn from(fact: Input) -> Self {
         Self::Fact(fact)
     }
+}
+
+/// What a worker works with.
+pub struct RunsContext {
+    /// Home's API server.
+    pub home: Api,
+    /// The cluster.
+    pub entry: Arc<ClusterEntry>,
+    /// What comes through [`ClusterEntry::runs`].
+    pub inputs: mpsc::UnboundedReceiver<Message>,
+    /// What the admin wants as of now; changes come as [`Input::Policy`].
+    pub policy: Policy,
+    /// For answers and questions.
+    pub engine: mpsc::Sender<scheduler::input::Input>,
+    /// Where logs are kept, if they are.
+    pub logs: Option<Arc<dyn LogStore>>,
+    /// For news of pods.
+    pub events: EventDesk,
+    /// Writes bindings at home, on the one desk of conditions.
+    pub binder: Binder,
+    /// Asked before each write.
+    pub permission: Permission,
+    /// Whether we lead.
+    pub leadership: watch::Receiver<Leadership>,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Told the sizes.
+    pub counts: watch::Sender<RunCounts>,
+    /// What is measured.
+    pub metrics: RunsMetrics,
+    /// Equal seeds wait equally.
+    pub seed: u64,
 }

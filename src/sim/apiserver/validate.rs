@@ -253,12 +253,12 @@ fn pod_update(old: &Value, new: &Value) -> Vec<FieldError> {
         }
     }
     let (old_tolerations, new_tolerations) = (list(old, "tolerations"), list(new, "tolerations"));
-    let with_seconds_of = |known: &Value, other: &Value| {
-        let mut known = known.clone();
-        super::update::keep(other, &mut known, "tolerationSeconds");
-        known == *other
+    let bare = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        toleration.as_object_mut().map(|fields| fields.shift_remove("tolerationSeconds"));
+        toleration
     };
-    if old_tolerations.iter().any(|known| !new_tolerations.iter().any(|kept| with_seconds_of(known, kept))) {
+    if old_tolerations.iter().any(|known| !new_tolerations.iter().any(|kept| bare(known) == bare(kept))) {
         errors.push(FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
     }
     let old_gates = old["schedulingGates"].as_array().unwrap_or(&empty);
