@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod election;
 pub mod events;
 mod fence;
+pub mod images;
 pub mod leadership;
 pub mod lease;
 pub mod limiter;
