@@ -5,6 +5,7 @@
 mod harness;
 
 mod api_script;
+mod compute_cluster;
 mod control_plane;
 mod demo_serve;
 mod describe_parity;
