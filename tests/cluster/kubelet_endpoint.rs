@@ -166,18 +166,18 @@ impl World {
         let annotations = json!({names::CLUSTER: "cloud", names::CLUSTER_UID: "uid-of-cloud", names::RUN: format!("{RUNS}/train-run")});
         let pods = Api::<Pod>::namespaced(home.client(), "team");
         let train = create(pods.clone(), pod("train", "isobar-cloud", &json!({}), &annotations)).await?;
+        let running = Patch::Merge(json!({"status": {"phase": "Running"}}));
+        pods.patch_status("train", &PatchParams::default(), &running).await?;
         create(pods, pod("forger", "isobar-cloud", &json!({}), &annotations)).await?;
         let labels = json!({names::RUN_HOME_UID: train.metadata.uid, names::RUN_HOME_CLUSTER: "uid-of-home"});
         let run = Api::<Pod>::namespaced(remote.client(), RUNS);
         create(run.clone(), pod("train-run", "gpu-1", &labels, &json!({}))).await?;
-        for user in [KUBELET_CLIENT] {
-            let binding = json!({
-                "metadata": {"name": "kubelets"},
-                "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:kubelet-api-admin"},
-                "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": user}],
-            });
-            create(Api::<ClusterRoleBinding>::all(home.client()), binding.clone()).await?;
-        }
+        let binding = json!({
+            "metadata": {"name": "kubelets"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:kubelet-api-admin"},
+            "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": KUBELET_CLIENT}],
+        });
+        create(Api::<ClusterRoleBinding>::all(home.client()), binding).await?;
         Ok(Self { home, remote, folder, address, metrics, run, _kwok: kwok, _stop: stop.drop_guard() })
     }
 
