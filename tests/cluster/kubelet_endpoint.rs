@@ -309,9 +309,12 @@ async fn exec(world: &World) -> Result<()> {
     let got =
         world.run("exec -i train -c main -- sh -c", &["head -c 5 >/dev/null; sleep 1; echo out; echo err >&2; exit 7"], b"input").await?;
     ensure!(!got.status.success() && got.stdout == b"out\n" && got.stderr.starts_with(b"err\n"), "{got:?}");
-    let kubectl = format!("{} -n team exec -it train -- sh -c 'tty; read line; echo typed: $line'", Program::Kubectl.path()?.display());
+    let kubectl =
+        format!("{} -n team exec -it train -- sh -c 'tty; read line; echo typed: $line; sleep 1'", Program::Kubectl.path()?.display());
+    // The sleep at its end, as kwok drops what a terminal shows last.
     let mut terminal = Command::new("sh");
-    let typing = "command -v script || exit 0; (sleep 2; echo hello; sleep 2) | script --quiet --return --command \"$0\" /dev/null";
+    let typing =
+        "command -v script >/dev/null || exit 0; (sleep 2; echo hello; sleep 2) | script --quiet --return --command \"$0\" /dev/null";
     terminal.env("KUBECONFIG", world.home.admin_kubeconfig()).args(["-c", typing, &kubectl]);
     let said = String::from_utf8_lossy(&output(terminal, b"").await.context("a terminal")?.stdout).into_owned();
     ensure!(said.is_empty() || said.contains("/dev/pts/") && said.contains("typed: hello"), "{said}");
