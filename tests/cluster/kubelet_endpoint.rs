@@ -363,12 +363,9 @@ async fn port_forward(world: &World) -> Result<()> {
         let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).with_context(|| line.clone())?;
         let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).await?;
         let (mut from, mut to) = stream.split();
-        let write = async {
-            to.write_all(&sent).await?;
-            to.shutdown().await
-        };
-        let mut got = Vec::new();
-        let (written, read) = tokio::time::timeout(STEP_TIMEOUT, async { tokio::join!(write, from.read_to_end(&mut got)) }).await?;
+        let mut got = vec![0; sent.len()];
+        let both = async { tokio::join!(to.write_all(&sent), from.read_exact(&mut got)) };
+        let (written, read) = tokio::time::timeout(STEP_TIMEOUT, both).await?;
         written?;
         read?;
         ensure!(got == sent, "{websockets}: {} of {} bytes came back", got.len(), sent.len());
