@@ -359,7 +359,9 @@ async fn port_forward(world: &World) -> Result<()> {
     for websockets in ["true", "false"] {
         let mut command = world.kubectl("port-forward --address=127.0.0.1 pod/train :80")?;
         let mut child = command.env("KUBECTL_PORT_FORWARD_WEBSOCKETS", websockets).stdout(Stdio::piped()).spawn()?;
-        let line = next_line(&mut lines_of(&mut child)?).await?;
+        // Kept open: kubectl tells of each connection there.
+        let mut lines = lines_of(&mut child)?;
+        let line = next_line(&mut lines).await?;
         let port = line.split("127.0.0.1:").nth(1).and_then(|rest| rest.split(' ').next()).with_context(|| line.clone())?;
         let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).await?;
         let (mut from, mut to) = stream.split();
