@@ -14,6 +14,8 @@ pub mod effect;
 pub mod facts;
 pub mod machine;
 pub mod names;
+pub mod project;
+pub mod propagate;
 mod read;
 pub mod spec;
 pub mod status;

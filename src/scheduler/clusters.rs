@@ -319,11 +319,6 @@ impl Clusters {
         self.policy
     }
 
-    /// Whether any cluster limits its runs.
-    pub fn any_limits(&self) -> bool {
-        self.by_id.values().any(Cluster::has_limits)
-    }
-
     /// Why one more pod of the class is too much for a cluster as a whole; changes with every placement.
     pub fn full(&self, id: ClusterId, class: &PodClass) -> Option<Reason> {
         self.get(id).filter(|cluster| cluster.has_limits())?.full(class)

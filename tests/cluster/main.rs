@@ -9,6 +9,7 @@ mod control_plane;
 mod demo_serve;
 mod describe_parity;
 mod failover;
+mod kubelet_endpoint;
 mod manifests;
 mod permissions;
 mod placement;

@@ -69,12 +69,15 @@ impl Findings {
     /// The first thing that keeps the cluster from being ready.
     pub fn obstacle(&self) -> Option<(&'static str, String)> {
         let stages = [&self.spec, &self.authenticated, &self.reachable, &self.identity, &self.authorized, &self.synced, &self.debts];
-        for stage in stages {
-            match stage {
-                Finding::Good(_) => {}
-                Finding::Bad(reason, text) => return Some((reason, text.clone())),
-                Finding::Unknown => return Some(("Connecting", "not everything is known yet".to_owned())),
-            }
+        let bad = stages.into_iter().find_map(|stage| match stage {
+            Finding::Bad(reason, text) => Some((*reason, text.clone())),
+            _ => None,
+        });
+        if bad.is_some() {
+            return bad;
+        }
+        if stages.iter().any(|stage| !stage.is_good()) {
+            return Some(("Connecting", "not everything is known yet".to_owned()));
         }
         let left = self.held_for?;
         Some((

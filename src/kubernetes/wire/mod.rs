@@ -6,6 +6,7 @@
 
 mod json;
 mod meta;
+mod named;
 mod node;
 mod pod;
 mod stream;
@@ -20,6 +21,7 @@ use serde::Deserialize;
 pub use self::{
     json::Text,
     meta::{MetaWire, StatusWire},
+    named::{ClaimFacts, NamespaceFacts},
     stream::{Happening, Page, read_happening, read_page},
 };
 use crate::model::{

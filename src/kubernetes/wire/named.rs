@@ -4,11 +4,7 @@ use std::borrow::Cow;
 
 use serde::Deserialize;
 
-use super::{
-    Watched,
-    json::or_default,
-    meta::{MetaWire, NamedWire},
-};
+use super::{Watched, json::or_default, meta::MetaWire};
 use crate::{
     federation::names::PLACEMENT,
     model::{ids::ClusterId, labels::LabelFacts},
@@ -49,6 +45,7 @@ impl Watched for NamespaceFacts {
     const PATH: &'static str = "/api/v1/namespaces";
     const FIELD_SELECTOR: &'static str = "";
     type Wire<'a> = LabelledWire<'a>;
+    type Input = Input;
 
     fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a> {
         &wire.metadata
@@ -80,6 +77,7 @@ impl Watched for ClaimFacts {
     const PATH: &'static str = "/api/v1/persistentvolumeclaims";
     const FIELD_SELECTOR: &'static str = "";
     type Wire<'a> = LabelledWire<'a>;
+    type Input = Input;
 
     fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a> {
         &wire.metadata

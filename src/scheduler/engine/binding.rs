@@ -106,13 +106,14 @@ impl Engine {
     }
 
     pub(super) fn on_bind_failed(&mut self, now: Timestamp, uid: &PodUid, failure: BindFailure, out: &mut Vec<Command>) {
-        let Some(flight) = self.flights.remove(uid) else { return };
+        let Some(mut flight) = self.flights.remove(uid) else { return };
         if self.held.contains_key(uid) || self.cache.placed(uid).is_some_and(|placed| !placed.assumed) {
             // The watch has seen it bound, whatever the answer says.
             self.release_class(flight.pod.class);
             return;
         }
         self.take_back(now, &flight);
+        let update = flight.update.take();
         match failure {
             // The watch tells the rest: a deletion, or where it runs.
             BindFailure::PodGone | BindFailure::BoundElsewhere => self.release_class(flight.pod.class),
@@ -121,6 +122,10 @@ impl Engine {
                 let why = format!("binding rejected: {why}");
                 self.fail_with_error(now, flight.pod, &why, flight.started_ticks, out);
             }
+        }
+        // Only for a pod that waits again: the watch tells what became of the others.
+        if let Some(facts) = update.filter(|facts| self.queue.contains(&facts.uid)) {
+            self.on_pending_pod(now, *facts, out);
         }
     }
 

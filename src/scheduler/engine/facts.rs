@@ -111,9 +111,12 @@ impl Engine {
     pub(super) fn on_pending_pod(&mut self, now: Timestamp, facts: PodFacts, out: &mut Vec<Command>) {
         self.intents.remove(&facts.uid);
         self.drop_held(&facts.uid);
-        if let Some(flight) = self.flights.get(&facts.uid) {
-            // On its way already. What changed meanwhile is seen again when the binding fails, or does not matter any more.
-            tracing::trace!(pod = %facts.key, since = flight.since.0, "an update of a pod on its way is ignored");
+        if let Some(flight) = self.flights.get_mut(&facts.uid) {
+            // On its way already. What changed meanwhile matters only if the binding fails.
+            tracing::trace!(pod = %facts.key, since = flight.since.0, "an update of a pod on its way is put aside");
+            if self.cache.nodes.get(flight.node).cluster != ClusterId::HOME {
+                flight.update = Some(Box::new(facts));
+            }
             return;
         }
         if self.acknowledged.contains(&facts.uid) {

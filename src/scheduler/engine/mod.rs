@@ -72,6 +72,8 @@ struct Flight {
     started_ticks: u64,
     /// The decision was made by an earlier leader, and the pod's annotations say so.
     resumes: bool,
+    /// What the watch said last while it was on its way to a compute cluster: an intent may be written by then, and the number of a run used up.
+    update: Option<Box<PodFacts>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]

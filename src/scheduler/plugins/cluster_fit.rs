@@ -152,7 +152,7 @@ impl NodeRule for Fit {
         }
     }
 
-    /// Usage is looked at every time, but only where a cluster has limits; the rest only after it has changed.
+    /// Usage is looked at every time, which costs little where a cluster has no limits; the rest only after it has changed.
     fn outdated(&self, nodes: &Nodes) -> bool {
         let clusters = &nodes.clusters;
         if self.policy.get() != clusters.policy() {
@@ -162,7 +162,7 @@ impl NodeRule for Fit {
             self.policy.set(clusters.policy());
         }
         let full = |id: ClusterId| self.verdicts.get(usize::from(id.0)).and_then(|known| known.as_ref()?.full.as_ref());
-        clusters.any_limits() && clusters.iter().any(|(id, _)| clusters.full(id, &self.class).as_ref() != full(id))
+        clusters.iter().any(|(id, _)| clusters.full(id, &self.class).as_ref() != full(id))
     }
 }
 

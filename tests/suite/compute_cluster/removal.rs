@@ -39,7 +39,7 @@ async fn drained_wiped_and_gone() {
     world.until("arm", "Drained", "False Draining", 10).await;
     assert_eq!(world.closed("arm").as_deref(), Some("cluster is being removed"));
     assert!(world.runs_were_told("arm policy drain=true abandoned=false"));
-    delete(&world.home, "/api/v1/namespaces/default/pods/web?gracePeriodSeconds=0").await;
+    delete(&world.home, "/api/v1/namespaces/default/pods/web").await;
     world.until("arm", "Wiped", "False Wiping", 10).await;
     assert!(world.virtual_node("arm").is_some(), "the node stays as long as anything of ours is left");
     until_gone(&world, "arm", 300).await;

@@ -277,7 +277,7 @@ pub async fn patch(cluster: &SimCluster, path: &str, object: &Value) -> Value {
 }
 
 pub async fn delete(cluster: &SimCluster, path: &str) -> Value {
-    send(&cluster.faultless_client(), "DELETE", path, "application/json", &json!({})).await
+    send(&cluster.faultless_client(), "DELETE", path, "application/json", &json!({"gracePeriodSeconds": 0})).await
 }
 
 async fn send(client: &Client, method: &str, path: &str, content_type: &str, object: &Value) -> Value {

@@ -36,6 +36,10 @@ fn cpu(pod: &PodFacts) -> i64 {
 impl World {
     /// Clusters and nodes to begin with, or most worlds would be over before a pod goes abroad.
     pub(super) fn begin_abroad(&mut self) {
+        // The control plane's own node: what home's platform is stays known.
+        let control = node(NODES, true);
+        self.nodes.insert(control.name.clone(), control.clone());
+        self.tell(Input::Node(Box::new(control)));
         (0..3).for_each(|_| self.connect());
         (0..4).for_each(|_| self.change_node_abroad());
         (0..4).for_each(|_| self.deliver_abroad());

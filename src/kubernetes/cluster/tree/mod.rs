@@ -223,23 +223,27 @@ impl Tree {
 
     async fn round(&mut self) {
         self.take_object().await;
+        self.go_on_removing().await;
         self.tell().await;
-        if self.spec.is_some() {
+        // A leader leaves nothing over there before the finalizer is written.
+        if self.spec.is_some() && self.is_secured() {
             self.look_at_secret().await;
             self.look_at_cluster().await;
             self.look_at_rights().await;
             self.look_at_quota().await;
             self.look_at_debts().await;
             self.keep_watches();
+            self.keep_worker();
         }
-        self.go_on_removing().await;
-        self.keep_worker();
         self.tell().await;
     }
 
     /// Until there may be something to do. False when the object is gone.
     async fn wait(&mut self) -> bool {
-        let next = if self.object.deleting { self.probe_due.0.min(Instant::now() + REMOVAL_EVERY) } else { self.probe_due.0 };
+        let now = Instant::now();
+        // A probe that was not made stays due; what keeps it from being made is looked at again in its own time.
+        let probe = if self.probe_due.0 > now { self.probe_due.0 } else { now + PROBE_EVERY };
+        let next = if self.object.deleting { probe.min(now + REMOVAL_EVERY) } else { probe };
         let fleet = async {
             match &mut self.watches {
                 Some(watches) => watches.changed().await,
@@ -295,6 +299,11 @@ impl Tree {
 
     fn leads(&self) -> bool {
         self.permission.granted()
+    }
+
+    /// Whether its object waits for us when it is deleted; a standby leaves nothing behind that it would have to wait for.
+    fn is_secured(&self) -> bool {
+        self.object.is_held() || !self.leads()
     }
 
     /// Whether it can be worked with at this moment.

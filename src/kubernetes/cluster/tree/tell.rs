@@ -70,7 +70,7 @@ impl Tree {
             debts: counts.debts,
         };
         self.status = status.clone();
-        let desired = Desired { status: Some(status), node: self.wish() };
+        let desired = Desired { status: Some(status).filter(|_| self.is_secured()), node: self.wish() };
         self.desired.send_if_modified(|known| {
             let changed = *known != desired;
             if changed {
