@@ -112,7 +112,8 @@ impl PlatformTable {
         self.version
     }
 
-    /// Whether an image runs on a platform. One of which nothing can be found out is taken to run where home would run it: on the platforms of home. A node that does not say its platform is taken to run everything.
+    /// Whether an image runs on a platform. One of which nothing can be found out is taken to run on the platforms of home, and a node that does not say
+    /// its platform to run everything.
     pub fn fit(&self, image: Sym, platform: Platform, symbols: &Interner) -> Fit {
         if platform.0 == Sym::EMPTY || platform.1 == Sym::EMPTY {
             return Fit::Runs;
