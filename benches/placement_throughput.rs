@@ -1,7 +1,7 @@
 //! Decisions per second of the engine, all nodes scored for every pod, one thread: cluster sizes x how many pod classes take turns.
 //!
 //! `cargo bench --bench placement_throughput`. Each measured step is a whole life in the engine: queued, filtered, scored, selected, assumed,
-//! ordered, acknowledged. "distinct" gives every pod a class of its own, which no kept answer can help.
+//! ordered, acknowledged. "federation" has its nodes in three compute clusters. "distinct" gives every pod a class of its own, which no kept answer can help.
 
 mod world;
 
@@ -68,5 +68,46 @@ fn placement(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, placement);
+/// Three compute clusters and a home without nodes: what the engine holds is said beside what it decides.
+fn federation(c: &mut Criterion) {
+    const CLUSTERS: u16 = 3;
+    // A single pass in test mode need not be large.
+    let is_test = std::env::args().any(|arg| arg == "--test");
+    let (nodes, running) = if is_test { (50, 600) } else { (5000, 50_000) };
+    let make = || world::federation(CLUSTERS, nodes, running);
+    let before = resident_bytes();
+    let mut engine = make();
+    println!("federation: {} MiB for {:?}", (resident_bytes().saturating_sub(before)) >> 20, engine.gauges());
+    let mut group = c.benchmark_group(format!("federation/{CLUSTERS}x{nodes}_nodes"));
+    group.throughput(Throughput::Elements(PODS_PER_STEP as u64)).sample_size(10).measurement_time(Duration::from_secs(4));
+    for (name, classes) in [("one_class", 1), ("ten_classes", 10)] {
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            let mut next = 0;
+            bencher.iter_batched(
+                || {
+                    let first = next;
+                    next += PODS_PER_STEP;
+                    (first..first + PODS_PER_STEP).map(|number| world::pod(number, number % classes)).collect::<Vec<_>>()
+                },
+                |pods| {
+                    if engine.gauges().pods + PODS_PER_STEP > usize::from(CLUSTERS) * nodes * 100 {
+                        engine = make();
+                    }
+                    assert_eq!(drain(&mut engine, pods.into_iter()), PODS_PER_STEP);
+                },
+                BatchSize::PerIteration,
+            );
+        });
+        engine = make();
+    }
+    group.finish();
+}
+
+/// What the process holds in memory; nothing where the system does not say.
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    pages.and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok()).map_or(0, |pages| pages * 4096)
+}
+
+criterion_group!(benches, placement, federation);
 criterion_main!(benches);

@@ -79,6 +79,7 @@ fn queued(number: usize) -> QueuedPod {
         unschedulable_count: 1,
         errors_in_a_row: 0,
         flushed: false,
+        run_attempt: 0,
     }
 }
 

@@ -3,8 +3,11 @@
 
 use isobar::{
     model::{
+        cluster::ClusterFacts,
         ids::{ClusterId, PodKey, PodUid},
+        image::Platforms,
         node::NodeFacts,
+        placement::{RUN_HOME_UID, RecordedPlacement, virtual_node},
         pod::{PodFacts, PodSpecFacts},
         quantity::Quantity,
         requests::{ContainerRequests, PodRequests},
@@ -92,6 +95,46 @@ pub fn pod(number: usize, class: usize) -> PodFacts {
         },
         ..PodFacts::default()
     }
+}
+
+/// A leading engine with an empty home and compute clusters of `nodes` nodes each, on which `running` pods run in all: half of them others', the other half
+/// runs of ours that both watches show.
+#[allow(dead_code)] // one bench has clusters
+pub fn federation(clusters: u16, nodes: usize, running: usize) -> Engine {
+    let mut engine = engine(0, EngineSettings::default());
+    let mut out = Vec::new();
+    let mut tell = |input| engine.handle(Timestamp(0), input, &mut out);
+    for id in (1..=clusters).map(ClusterId) {
+        let facts = ClusterFacts { id, name: format!("cluster-{}", id.0).into(), preference: 50, runs_max: Some(1_000_000), ..ClusterFacts::default() };
+        tell(Input::Cluster(Box::new(facts)));
+        for number in 0..nodes {
+            tell(Input::Node(Box::new(NodeFacts { cluster: id, ..node(number) })));
+        }
+        tell(Input::NodesListed(id, (0..nodes).map(|number| node(number).name).collect()));
+    }
+    for number in 0..running {
+        let id = ClusterId(u16::try_from(number % usize::from(clusters)).unwrap_or(0) + 1);
+        let on = node(number / usize::from(clusters) % nodes).name;
+        let there = PodFacts { cluster: id, node_name: Some(on.clone()), ..pod(1_000_000_000 + number, number % 100) };
+        if number % 2 == 0 {
+            tell(Input::Pod(Box::new(there)));
+            continue;
+        }
+        let home = pod(2_000_000_000 + number, number % 100);
+        let recorded = RecordedPlacement { cluster: format!("cluster-{}", id.0).into(), node: on, intent: false };
+        let run = PodFacts { labels: vec![(RUN_HOME_UID.into(), home.uid.0.clone())], ..there };
+        let virtual_node = virtual_node(&recorded.cluster);
+        let home = PodFacts { node_name: Some(virtual_node.into()), recorded: Some(Box::new(recorded)), run_attempt: 1, ..home };
+        tell(Input::Pod(Box::new(run)));
+        tell(Input::Pod(Box::new(home)));
+    }
+    // What pods ask for is known of their image, as after the first of them.
+    let image = pod(0, 0).spec.images.swap_remove(0);
+    tell(Input::Pod(Box::new(pod(0, 0))));
+    let both = ["linux/amd64", "linux/arm64"].map(Box::from).to_vec();
+    tell(Input::ImagePlatforms(image, Platforms::Known(both)));
+    tell(Input::PodGone(ClusterId::HOME, pod(0, 0).uid));
+    engine
 }
 
 /// A leading engine that knows `nodes` nodes and nothing else.

@@ -12,6 +12,8 @@
 #[cfg(feature = "live")]
 pub mod app;
 #[cfg(feature = "live")]
+pub mod archive;
+#[cfg(feature = "live")]
 pub mod cli;
 pub mod config;
 #[cfg(feature = "live")]

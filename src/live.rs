@@ -5,6 +5,10 @@
 //! watch pods, nodes --Input--> driver + engine --Command--> binder, desk of conditions, desk of events
 //! elector --Leading--------------^                            ^ ask before each write: may we?
 //! ```
+//!
+//! With a federation the same, and beside it what [`abroad`] starts.
+
+mod abroad;
 
 use std::{
     future::Future,
@@ -22,6 +26,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use self::abroad::{Dispatch, Shared};
+pub use self::abroad::{FederationOptions, ImageQuestion};
 use crate::{
     driver::{Driver, INPUTS_MAX, Machine, on_own_thread},
     kubernetes::{
@@ -34,6 +40,7 @@ use crate::{
         lease::{Elector, Ended},
         patch::{ConditionDesk, Patcher},
         watch::{Synced, Watch},
+        wire::{ClaimFacts, NamespaceFacts, Watched},
     },
     model::{ids::ClusterId, node::NodeFacts, pod::PodFacts},
     scheduler::{
@@ -118,6 +125,22 @@ impl Live {
         M: Machine + Send + 'static,
         G: FnMut(&Gauges) + Send + 'static,
     {
+        Self::start_federated(api, clock, machine, publish, options, None)
+    }
+
+    /// The same, with compute clusters if there is a federation.
+    pub fn start_federated<M, G>(
+        api: &Api,
+        clock: Clock,
+        machine: M,
+        publish: G,
+        options: &LiveOptions,
+        federation: Option<&FederationOptions>,
+    ) -> std::io::Result<Self>
+    where
+        M: Machine + Send + 'static,
+        G: FnMut(&Gauges) + Send + 'static,
+    {
         let (inputs, received) = mpsc::channel(INPUTS_MAX);
         let (leadership_sender, leadership) = watch::channel(Leadership::Standby);
         let permission = Permission::new(leadership.clone());
@@ -132,10 +155,12 @@ impl Live {
         let outstanding = Arc::new(AtomicUsize::new(0));
         let binder =
             Binder::new(api.clone(), permission, conditions.clone()).with_timeout(options.bind_timeout).counting(outstanding.clone());
-        critical.spawn(named("binder", binder.run(orders_received, inputs.clone())));
+        critical.spawn(named("binder", binder.clone().run(orders_received, inputs.clone())));
+        let (abroad, answers) = Dispatch::new(federation, inputs.clone());
+        critical.spawn(named("answers", answers));
 
         let engine_stop = CancellationToken::new();
-        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone());
+        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone(), abroad);
         let driver = Driver::new(machine, clock, received, dispatch, publish).until(engine_stop.clone());
         if options.own_thread {
             let thread = on_own_thread(driver)?;
@@ -145,6 +170,14 @@ impl Live {
         }
 
         let mut watches = JoinSet::new();
+        if let Some(federation) = federation {
+            start_watch::<NamespaceFacts>(&mut watches, api, &inputs, options.seed ^ 3);
+            start_watch::<ClaimFacts>(&mut watches, api, &inputs, options.seed ^ 4);
+            let (home, engine) = (api.clone(), inputs.clone());
+            let shared =
+                Shared { home, clock, leadership: leadership.clone(), engine, events: events.clone(), binder, seed: options.seed ^ 5 };
+            critical.spawn(named("federation", abroad::supervisor(federation, shared)));
+        }
         let pods = Watch::<PodFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), options.seed);
         let nodes = Watch::<NodeFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), options.seed ^ 1);
         let (pods_synced, nodes_synced) = (pods.synced(), nodes.synced());
@@ -225,6 +258,11 @@ impl Live {
     }
 }
 
+/// Watches home objects of which nobody waits for the first list.
+fn start_watch<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
+    watches.spawn(Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed).run());
+}
+
 fn start_election(
     api: &Api,
     clock: Clock,
@@ -253,6 +291,7 @@ fn dispatcher(
     outstanding: Arc<AtomicUsize>,
     conditions: ConditionDesk,
     events: EventDesk,
+    abroad: Dispatch,
 ) -> impl FnMut(Command) + Send + 'static {
     let work = move |work| {
         outstanding.fetch_add(1, Ordering::AcqRel);
@@ -260,6 +299,7 @@ fn dispatcher(
         let _ = orders.send(work);
     };
     move |command| match command {
+        Command::Bind(order) if order.node.cluster != ClusterId::HOME => abroad.place(*order),
         Command::Bind(order) => work(BindWork::Bind(order)),
         Command::PreBind(pod, plugin_work) => work(BindWork::PreBind(pod, plugin_work)),
         Command::Condition(order) => {
@@ -268,7 +308,8 @@ fn dispatcher(
             }
         }
         Command::Event(order) => events.put(order),
-        Command::PlacedAgain(..) | Command::ResolveImages(..) => {}
+        Command::PlacedAgain(uid, cluster, node) => abroad.placed_again(uid, cluster, node),
+        Command::ResolveImages(pod, images) => abroad.resolve(pod, images),
     }
 }
 

@@ -140,7 +140,8 @@ mod tests {
         expand(plugins, &Registry::in_tree()).filter
     }
 
-    const DEFAULT_SCORES: [(&str, u32); 9] = [
+    const DEFAULT_SCORES: [(&str, u32); 10] = [
+        ("ClusterFit", 1),
         ("TaintToleration", 3),
         ("NodeAffinity", 2),
         ("NodeResourcesFit", 1),
@@ -153,12 +154,14 @@ mod tests {
     ];
 
     #[test]
-    fn defaults_expand_to_upstreams_lists() {
+    fn defaults_expand_to_upstreams_lists_and_ours() {
         let points = expand(&Plugins::default(), &Registry::in_tree());
         assert_eq!(scores(&Plugins::default()), DEFAULT_SCORES);
         assert_eq!(points.pre_enqueue, ["SchedulingGates", "DynamicResources", "DefaultPreemption"]);
         assert_eq!(points.queue_sort, ["PrioritySort"]);
         let filter = [
+            "ClusterFit",
+            "ImagePlatform",
             "NodeName",
             "NodeUnschedulable",
             "TaintToleration",
@@ -179,6 +182,7 @@ mod tests {
         assert_eq!(points.post_filter, ["DynamicResources", "DefaultPreemption"]);
         assert_eq!(points.pod_group_post_filter, ["DynamicResources", "DefaultPreemption"]);
         let pre_score = [
+            "ClusterFit",
             "TaintToleration",
             "NodeAffinity",
             "NodeResourcesFit",
@@ -203,13 +207,13 @@ mod tests {
         let one = Plugins { score: set(&[("ImageLocality", 7)], &["*"]), ..Plugins::default() };
         assert_eq!(scores(&one), [("ImageLocality", 7)]);
         let less = Plugins { score: set(&[], &["ImageLocality"]), ..Plugins::default() };
-        assert_eq!(scores(&less), DEFAULT_SCORES[..8]);
+        assert_eq!(scores(&less), DEFAULT_SCORES[..9]);
     }
 
     #[test]
     fn multi_point_can_disable_some_or_all() {
         let gone = Plugins { multi_point: set(&[], &["ImageLocality", "NodePorts"]), ..Plugins::default() };
-        assert_eq!(scores(&gone), DEFAULT_SCORES[..8]);
+        assert_eq!(scores(&gone), DEFAULT_SCORES[..9]);
         assert!(!filters(&gone).contains(&"NodePorts"));
         let own = Plugins { multi_point: set(&[("NodeAffinity", 4), ("NodeName", 0)], &["*"]), ..Plugins::default() };
         assert_eq!((scores(&own), filters(&own)), (vec![("NodeAffinity", 4)], vec!["NodeAffinity", "NodeName"]));
@@ -221,7 +225,7 @@ mod tests {
     fn weights_are_replaced_in_place_by_multi_point_and_in_front_by_the_point() {
         let in_place = Plugins { multi_point: set(&[("NodeAffinity", 9)], &[]), ..Plugins::default() };
         let mut expected = DEFAULT_SCORES.to_vec();
-        expected[1].1 = 9;
+        expected[2].1 = 9;
         assert_eq!(scores(&in_place), expected);
         let in_front = Plugins { score: set(&[("NodeAffinity", 9)], &[]), ..Plugins::default() };
         let mut expected = vec![("NodeAffinity", 9)];
@@ -231,7 +235,7 @@ mod tests {
             Plugins { score: set(&[("ImageLocality", 5)], &[]), multi_point: set(&[("ImageLocality", 8)], &[]), ..Plugins::default() };
         assert_eq!(scores(&both)[0], ("ImageLocality", 5), "the point wins over multiPoint");
         let unsaid = Plugins { multi_point: set(&[("TaintToleration", 0)], &[]), ..Plugins::default() };
-        assert_eq!(scores(&unsaid)[0], ("TaintToleration", 1), "named without weight is 1, not the default weight");
+        assert_eq!(scores(&unsaid)[1], ("TaintToleration", 1), "named without weight is 1, not the default weight");
     }
 
     #[test]
@@ -239,7 +243,7 @@ mod tests {
         let plugins = Plugins { score: set(&[("NodeAffinity", 3)], &["NodeAffinity"]), ..Plugins::default() };
         assert_eq!(scores(&plugins).last(), Some(&("NodeAffinity", 3)), "last, as it is not taken from multiPoint");
         let order = Plugins { filter: set(&[("NodePorts", 0), ("NodeName", 0)], &[]), ..Plugins::default() };
-        assert_eq!(filters(&order)[..3], ["NodePorts", "NodeName", "NodeUnschedulable"]);
+        assert_eq!(filters(&order)[..3], ["NodePorts", "NodeName", "ClusterFit"]);
     }
 
     #[test]

@@ -136,9 +136,10 @@ pub enum Effect {
     /// POST the binding to the virtual Node, with the decision as annotations; read back when unclear. `Done`, `Gone`, `BoundElsewhere`, `Refused`, `Retry`.
     Bind(Decision),
     /// Read the home pod and what it references, project, create the bundle and the run. `Run` with the run as it is then (created or adopted), `Gone` when the
-    /// home pod is gone or being deleted, `NameTaken`, `Refused`, `Retry`.
+    /// home pod is gone or being deleted, `Conflict` when [`HomePod::may_create`] says no otherwise, `NameTaken`, `Refused`, `Retry` (also while something
+    /// that it references is missing at home).
     CreateRun(Decision),
-    /// Read the run live. `Run`, `Absent`, `Retry`.
+    /// Read the run live. `Run`, `Absent` (also when something that is not ours has its name), `Retry`.
     CheckRun(RunName),
     /// Read the home pod live. `Home`, `Absent` (also for another UID), `Retry`.
     CheckHome,
@@ -154,13 +155,13 @@ pub enum Effect {
         /// Nodes that refused it.
         not_on: Vec<Box<str>>,
     },
-    /// Patch the home pod's status (strategic merge). `Done`, `Gone`, `Retry`.
+    /// Patch the home pod's status: `{"status": ...}`, strategic merge, the UID to be added. `Done`, `Gone`, `Refused`, `Retry`.
     Mirror(Value),
     /// Set `tolerationSeconds` of the not-ready and unreachable tolerations; `None` is for ever. `Done`, `Gone`, `Refused`, `Retry`.
     SetPatience(Option<u64>),
     /// Carry over images, resources and ephemeral containers that changed at home. `Done`, `Gone`, `Refused`, `Retry`.
     Propagate(RunName),
-    /// Delete the run. `Done`, `Absent`, `Conflict`, `Retry`.
+    /// Delete the run; `Done` when it is accepted. `Done`, `Absent`, `Conflict`, `Retry`.
     DeleteRun {
         /// Which.
         run: RunName,
@@ -175,7 +176,7 @@ pub enum Effect {
     },
     /// Copy the logs of every container to their end. `Done` (also when there are none any more, which is told), `Retry`.
     ArchiveLogs(RunName),
-    /// Delete bundles, finalizer, events and run, and see that nothing is left. `Done`, `Retry`.
+    /// Delete bundles, finalizer, events and run, and see that nothing is left. `Done` when it is gone, `Retry`.
     Reap {
         /// Which.
         run: RunName,
@@ -188,6 +189,31 @@ pub enum Effect {
     DeleteHome,
     /// Evict the home pod through the eviction API. `Done`, `Gone`, `Retry`.
     EvictHome,
+}
+
+impl Effect {
+    /// Its name, for metrics and messages.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Intend(_) => "Intend",
+            Self::Withdraw => "Withdraw",
+            Self::Bind(_) => "Bind",
+            Self::CreateRun(_) => "CreateRun",
+            Self::CheckRun(_) => "CheckRun",
+            Self::CheckHome => "CheckHome",
+            Self::CountAttempt { .. } => "CountAttempt",
+            Self::PlaceAgain { .. } => "PlaceAgain",
+            Self::Mirror(_) => "Mirror",
+            Self::SetPatience(_) => "SetPatience",
+            Self::Propagate(_) => "Propagate",
+            Self::DeleteRun { .. } => "DeleteRun",
+            Self::ArchiveLogs(_) => "ArchiveLogs",
+            Self::Reap { .. } => "Reap",
+            Self::Confirm => "Confirm",
+            Self::DeleteHome => "DeleteHome",
+            Self::EvictHome => "EvictHome",
+        }
+    }
 }
 
 /// What became of an order.

@@ -1,4 +1,4 @@
-//! What the machine knows of a home pod and of its run. In: their JSON objects. Out: the few fields that its rules read.
+//! What the machine knows of a home pod and of its run. In: their JSON objects (`read.rs`). Out: the few fields that its rules read.
 
 use serde_json::Value;
 
@@ -84,7 +84,7 @@ pub struct HomePod {
     pub phase: Phase,
     /// Its status says that a container ran once.
     pub started: bool,
-    /// Its status was mirrored at least once: the run existed.
+    /// The status of the very run that the decision names was mirrored: that run existed.
     pub mirrored: bool,
     /// `spec.restartPolicy: Always`: a run that vanished may be created again.
     pub restarts_always: bool,
@@ -92,8 +92,10 @@ pub struct HomePod {
     pub is_replaced: bool,
     /// Digest of the part of its status that is mirrored, so that an equal one is not written again.
     pub status_digest: u64,
-    /// `tolerationSeconds` of its not-ready and unreachable tolerations, as far as they are below for ever.
-    pub impatient: bool,
+    /// The least time that it tolerates a node which is not ready or unreachable; `None` is for ever.
+    pub patience_seconds: Option<u64>,
+    /// Restarts by container, those above 0: what is shown never goes down.
+    pub restarts: Vec<(Box<str>, i64)>,
 }
 
 /// A run over there.
@@ -119,12 +121,12 @@ pub struct RunPod {
     pub is_held: bool,
     /// `spec.nodeName`, once bound.
     pub node: Option<Box<str>>,
-    /// `status.phase`.
+    /// `status.phase`. A run whose deletion the kubelet has confirmed, and which only our finalizer keeps, counts as failed.
     pub phase: Phase,
     /// A container runs, ran or was restarted.
     pub started: bool,
-    /// Why the kubelet refused it before any container started: `OutOfcpu`, `NodeAffinity`, `UnexpectedAdmissionError` and the like.
+    /// It failed before any container started: why (`OutOfcpu`, `NodeAffinity`, `UnexpectedAdmissionError`, `Deleted` and the like).
     pub rejected: Option<Box<str>>,
-    /// `status`, to be mirrored.
+    /// What of `status` is mirrored, see [`super::status::mirrored`].
     pub status: Value,
 }

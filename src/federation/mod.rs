@@ -12,5 +12,14 @@
 
 pub mod effect;
 pub mod facts;
+pub mod machine;
 pub mod names;
+pub mod project;
+pub mod propagate;
+mod read;
 pub mod spec;
+pub mod status;
+#[cfg(test)]
+mod world;
+
+pub use read::BadPod;

@@ -3,38 +3,19 @@
 
 use crate::model::ids::{PodKey, PodUid};
 
-/// On nodes as rules see them, and on virtual Nodes: the name of the compute cluster. Also the key of the virtual Node's taint and, on a placed home pod,
-/// the annotation with the cluster that was decided.
-pub const CLUSTER: &str = "isobar.dev/cluster";
-/// Marks a Node object at home that stands for a compute cluster: no place for pods by itself.
-pub const VIRTUAL_NODE: &str = "isobar.dev/virtual-node";
-/// Value of [`CLUSTER`] on the nodes of the home cluster, so that `nodeSelector` can ask for home. No compute cluster may have this name.
-pub const HOME_CLUSTER: &str = "home";
+pub use crate::model::placement::{
+    ATTEMPT, CLUSTER, CLUSTER_UID, DATA, HOME_CLUSTER, INTENT, NODE, PLACEMENT, RUN_HOME_UID, VIRTUAL_NODE, virtual_node,
+};
 
-/// Annotation of a pod, label of a namespace: where its pods may go: `home`, `remote`, `any`, or names of clusters, separated by `,` or `_`.
-pub const PLACEMENT: &str = "isobar.dev/placement";
-/// Annotation of a pod: names of data sets it reads, separated by commas; clusters that list one of them are better.
-pub const DATA: &str = "isobar.dev/data";
+// === annotations of a home pod: the record of the decision, written with the binding; the others are above ===
 
-// === annotations of a home pod: the record of the decision, written with the binding ===
-
-/// UID of the chosen cluster's `kube-system` namespace.
-pub const CLUSTER_UID: &str = "isobar.dev/cluster-uid";
-/// The chosen node over there.
-pub const NODE: &str = "isobar.dev/node";
-/// How often a run was created for this pod, this one included; from 1.
-pub const ATTEMPT: &str = "isobar.dev/attempt";
 /// `namespace/name` of the run over there.
 pub const RUN: &str = "isobar.dev/run";
-/// Present while the decision is an intent only (`commit: CreateFirst`): the binding is still to come.
-pub const INTENT: &str = "isobar.dev/intent";
 
 // === labels, annotations and finalizer of a run ===
 
 /// Label: UID of the home cluster's `kube-system` namespace. Only runs with our own are ours.
 pub const RUN_HOME_CLUSTER: &str = "isobar.dev/home-cluster";
-/// Label: UID of the home pod.
-pub const RUN_HOME_UID: &str = "isobar.dev/home-pod-uid";
 /// Annotation: namespace of the home pod.
 pub const RUN_HOME_NAMESPACE: &str = "isobar.dev/home-namespace";
 /// Annotation: name of the home pod.
@@ -66,11 +47,6 @@ pub fn run_name(home: &PodKey, uid: &PodUid, attempt: u32) -> String {
 /// The run namespace unless the admin chose one: unique to this home cluster.
 pub fn run_namespace(home_cluster_uid: &str) -> String {
     format!("isobar-{}", &home_cluster_uid[..home_cluster_uid.floor_char_boundary(8)])
-}
-
-/// The virtual Node that stands for a cluster.
-pub fn virtual_node(cluster: &str) -> String {
-    format!("isobar-{cluster}")
 }
 
 #[cfg(test)]

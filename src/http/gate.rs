@@ -14,7 +14,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     answers::Answers,
-    review::{Decision, ReviewError, Reviewer, Reviewing, User},
+    review::{Decision, ReviewError, Reviewer, Reviewing, Target, User},
     status::Refusal,
 };
 use crate::metrics::HttpMetrics;
@@ -59,7 +59,7 @@ pub(super) struct Asking<'a> {
     pub(super) certificate: Option<&'a User>,
 }
 
-type Question = (User, String, String);
+type Question = (User, String, Target);
 
 pub(super) struct Gate {
     options: GateOptions,
@@ -80,14 +80,16 @@ impl Gate {
         if self.is_open(asking.path) {
             return Ok(());
         }
-        let user = match asking.certificate {
-            Some(user) => user.clone(),
-            None => self.owner_of(bearer_token(asking.headers)?).await?,
-        };
-        if user.groups.iter().any(|group| group == MASTERS) {
-            return Ok(());
+        let user = self.identify(asking.headers, asking.certificate).await?;
+        self.authorize(user, asking.verb, Target::Path(asking.path.to_owned())).await
+    }
+
+    /// Who asks: the verified certificate's subject, or the token's owner.
+    pub(super) async fn identify(&self, headers: &HeaderMap, certificate: Option<&User>) -> Result<User, Refusal> {
+        match certificate {
+            Some(user) => Ok(user.clone()),
+            None => self.owner_of(bearer_token(headers)?).await,
         }
-        self.authorize(user, asking.verb, asking.path).await
     }
 
     fn is_open(&self, path: &str) -> bool {
@@ -109,13 +111,17 @@ impl Gate {
         })
     }
 
-    async fn authorize(&self, user: User, verb: &str, path: &str) -> Result<(), Refusal> {
-        let question = (user, verb.to_owned(), path.to_owned());
+    /// Whether that user may.
+    pub(super) async fn authorize(&self, user: User, verb: &str, target: Target) -> Result<(), Refusal> {
+        if user.groups.iter().any(|group| group == MASTERS) {
+            return Ok(());
+        }
+        let question = (user, verb.to_owned(), target);
         let remembered = self.permissions.lock().unwrap_or_else(PoisonError::into_inner).get(&question);
         let decision = if let Some(decision) = remembered {
             decision
         } else {
-            let answer = self.reviewer.authorize(&question.0, verb, path);
+            let answer = self.reviewer.authorize(&question.0, verb, &question.2);
             let decision = self.review("access", answer, |decision| *decision == Decision::Allowed).await?;
             let good_for = if decision == Decision::Allowed { self.options.allowed_for } else { self.options.denied_for };
             self.permissions.lock().unwrap_or_else(PoisonError::into_inner).put(question.clone(), decision.clone(), good_for);
@@ -123,7 +129,7 @@ impl Gate {
         };
         match decision {
             Decision::Allowed => Ok(()),
-            Decision::Denied(reason) => Err(forbidden(&question.0.name, verb, path, &reason)),
+            Decision::Denied(reason) => Err(forbidden(&question.0.name, verb, &question.2, &reason)),
         }
     }
 
@@ -147,9 +153,13 @@ impl Gate {
     }
 }
 
-fn forbidden(user: &str, verb: &str, path: &str, reason: &str) -> Refusal {
+fn forbidden(user: &str, verb: &str, target: &Target, reason: &str) -> Refusal {
     let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-    Refusal::Forbidden(format!("forbidden: User \"{user}\" cannot {verb} path \"{path}\"{because}"))
+    let what = match target {
+        Target::Path(path) => format!("path \"{path}\""),
+        Target::Node { name, subresource } => format!("resource nodes/{subresource} of \"{name}\""),
+    };
+    Refusal::Forbidden(format!("forbidden: User \"{user}\" cannot {verb} {what}{because}"))
 }
 
 fn bearer_token(headers: &HeaderMap) -> Result<&str, Refusal> {
@@ -209,9 +219,9 @@ mod tests {
             })
         }
 
-        fn authorize<'a>(&'a self, user: &'a User, verb: &'a str, path: &'a str) -> Reviewing<'a, Decision> {
+        fn authorize<'a>(&'a self, user: &'a User, verb: &'a str, target: &'a Target) -> Reviewing<'a, Decision> {
             self.access_asked.fetch_add(1, Ordering::Relaxed);
-            let may = user.name == "prometheus" && verb == "get" && path == "/metrics";
+            let may = user.name == "prometheus" && verb == "get" && *target == Target::Path("/metrics".into());
             let down = self.down;
             Box::pin(async move {
                 if down { failed() } else { Ok(if may { Decision::Allowed } else { Decision::Denied("no RBAC rule".into()) }) }

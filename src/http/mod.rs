@@ -9,6 +9,7 @@
 mod answers;
 mod gate;
 mod health;
+pub mod kubelet;
 mod listener;
 mod review;
 mod routes;
@@ -24,7 +25,7 @@ use self::{gate::Gate, listener::Listener, tls::Tls};
 pub use self::{
     gate::GateOptions,
     health::{HealthChecks, LeaseWatchdog, Probe, Report},
-    review::{Decision, ReviewError, Reviewer, Reviewing, User},
+    review::{Decision, ReviewError, Reviewer, Reviewing, Target, User},
     status::Refusal,
     tls::{CertificateSource, TlsError},
 };

@@ -15,6 +15,20 @@ pub struct User {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
+/// What a caller wants to use.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// A path of ours: `/metrics`.
+    Path(String),
+    /// What a kubelet's API is in the eyes of the authoriser: a subresource of its Node.
+    Node {
+        /// Name of the Node.
+        name: String,
+        /// `proxy`, `log`, `metrics`.
+        subresource: &'static str,
+    },
+}
+
 /// Whether a caller may.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
@@ -43,6 +57,6 @@ pub trait Reviewer: Send + Sync {
     /// Whose token it is; `None` when it is nobody's (unknown, expired, for another audience).
     fn authenticate<'a>(&'a self, token: &'a str) -> Reviewing<'a, Option<User>>;
 
-    /// Whether the user may do `verb` (`get`) on a path of ours (`/metrics`).
-    fn authorize<'a>(&'a self, user: &'a User, verb: &'a str, path: &'a str) -> Reviewing<'a, Decision>;
+    /// Whether the user may do `verb` (`get`) there.
+    fn authorize<'a>(&'a self, user: &'a User, verb: &'a str, target: &'a Target) -> Reviewing<'a, Decision>;
 }

@@ -27,7 +27,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    fn code_and_reason(&self) -> (StatusCode, &'static str) {
+    pub(super) fn code_and_reason(&self) -> (StatusCode, &'static str) {
         match self {
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "Forbidden"),

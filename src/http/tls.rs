@@ -168,7 +168,7 @@ async fn read(source: &CertificateSource, client_ca: Option<&std::path::Path>, b
     Ok(Contents { certificate, key, client_ca })
 }
 
-fn self_signed(names: &[String]) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
+pub(super) fn self_signed(names: &[String]) -> Result<(Vec<u8>, Vec<u8>), TlsError> {
     let own = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
     let mut params = rcgen::CertificateParams::new(own.iter().chain(names).cloned().collect::<Vec<_>>())?;
     let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
@@ -207,7 +207,7 @@ fn build(source: &CertificateSource, client_ca: Option<&PathBuf>, contents: &Con
     Ok((config, expiry))
 }
 
-fn client_verifier(
+pub(super) fn client_verifier(
     provider: Arc<CryptoProvider>,
     authorities: Vec<CertificateDer<'static>>,
 ) -> Result<Arc<dyn rustls::server::danger::ClientCertVerifier>, TlsError> {
@@ -220,7 +220,7 @@ fn client_verifier(
     verifier.build().map(|verifier| verifier as _).map_err(|error| TlsError::ClientCa(error.into()))
 }
 
-fn certificates(path: PathBuf, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(path: PathBuf, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
         Ok(chain) if chain.is_empty() => Err(TlsError::NoCertificate { path }),
         Ok(chain) => Ok(chain),

@@ -178,6 +178,20 @@ impl Api {
         timeout(limit, exchange).await.map_err(|_| CallError::Timeout(limit))?
     }
 
+    /// Passes a request on as it is, and hands back the answer with its body still to come: streams, and connections that change their protocol. The
+    /// time-out covers the head of the answer; without one, whoever asks gives up by dropping this. Reads only, or what no lease protects: there is no
+    /// rate limit, and no permission is asked for.
+    pub async fn forward(&self, request: Request<Body>, limit: Option<Duration>) -> Result<http::Response<Body>, CallError> {
+        let (sent, method) = (Instant::now(), request.method().clone());
+        let answer = match limit {
+            Some(limit) => timeout(limit, self.client.send(request)).await.map_err(|_| CallError::Timeout(limit)),
+            None => Ok(self.client.send(request).await),
+        };
+        let code = answer.as_ref().ok().and_then(|answer| answer.as_ref().ok()).map(|response| response.status().as_u16());
+        self.metrics.request(&self.host, method.as_str(), code, sent.elapsed());
+        answer?.map_err(|error| CallError::Connection(with_causes(&error)))
+    }
+
     async fn allowed(&self, method: &Method) {
         if let Some(limiter) = &self.limiter {
             let asked = Instant::now();

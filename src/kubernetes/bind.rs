@@ -5,6 +5,7 @@
 //! 5xx, broken connection) the pod is read back and says what happened.
 
 use std::{
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,7 +14,7 @@ use std::{
 };
 
 use http::{Method, StatusCode};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::mpsc,
     task::JoinSet,
@@ -24,14 +25,10 @@ use super::{
     api::{Answer, Api, Call, CallError, JSON, MERGE},
     leadership::Permission,
     patch::ConditionDesk,
-    wire::read_object,
 };
 use crate::{
     metrics::CallType,
-    model::{
-        ids::{ClusterId, PodKey, PodUid},
-        pod::PodFacts,
-    },
+    model::ids::{ClusterId, PodKey, PodUid},
     scheduler::{
         framework::PreBindWork,
         input::{BindFailure, BindOrder, Input, PodRef},
@@ -65,6 +62,22 @@ pub enum BindWork {
     PreBind(PodRef, PreBindWork),
 }
 
+/// One binding.
+#[derive(Clone, Copy, Debug)]
+pub struct Binding<'a> {
+    /// The pod.
+    pub pod: &'a PodKey,
+    /// Only this incarnation of it.
+    pub uid: &'a PodUid,
+    /// Name of the Node object.
+    pub node: &'a str,
+    /// Annotations that the pod gets in the same write.
+    pub annotations: &'a Annotations,
+}
+
+/// Annotations that are written together.
+pub type Annotations = BTreeMap<&'static str, String>;
+
 /// Carries out bindings. Cheap to clone.
 #[derive(Clone)]
 pub struct Binder {
@@ -92,6 +105,8 @@ struct BindingMeta<'a> {
     namespace: &'a str,
     /// Only this incarnation of the pod.
     uid: &'a str,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a Annotations,
 }
 
 #[derive(Serialize)]
@@ -151,13 +166,9 @@ impl Binder {
 
     /// Carries out one order; the outcome is what the engine is told.
     pub async fn carry_out(&self, work: BindWork) -> Input {
-        let started = Instant::now();
         match work {
             BindWork::Bind(order) => {
-                self.api.metrics().call_began(CallType::PodBinding);
-                self.conditions.withdraw(&order.pod.uid).await;
-                let outcome = self.bind(&order).await;
-                self.api.metrics().call_ended(CallType::PodBinding, outcome.is_ok(), started.elapsed());
+                let outcome = self.bind_at_home(&order).await;
                 told(order.pod.uid, outcome, Input::Bound)
             }
             BindWork::PreBind(pod, work) => {
@@ -167,35 +178,50 @@ impl Binder {
         }
     }
 
-    async fn bind(&self, order: &BindOrder) -> Result<(), BindFailure> {
+    async fn bind_at_home(&self, order: &BindOrder) -> Result<(), BindFailure> {
         if order.node.cluster != ClusterId::HOME {
             return Err(BindFailure::Failed(format!("cluster {} is not connected", order.node.cluster.0)));
         }
+        let PodRef { key, uid, .. } = &order.pod;
+        self.bind(&Binding { pod: key, uid, node: &order.node.name, annotations: &Annotations::new() }).await
+    }
+
+    /// Writes one binding, and reads back what became of it when the answer leaves that open. No condition of the pod is written afterwards.
+    pub async fn bind(&self, binding: &Binding<'_>) -> Result<(), BindFailure> {
+        let started = Instant::now();
+        self.api.metrics().call_began(CallType::PodBinding);
+        self.conditions.withdraw(binding.uid).await;
+        let outcome = self.write(binding).await;
+        self.api.metrics().call_ended(CallType::PodBinding, outcome.is_ok(), started.elapsed());
+        outcome
+    }
+
+    async fn write(&self, binding: &Binding<'_>) -> Result<(), BindFailure> {
         let deadline = Instant::now() + self.timeout;
-        let body = binding_body(order)?;
-        let mut answer = self.post(order, body.clone(), deadline).await?;
+        let body = binding_body(binding)?;
+        let mut answer = self.post(binding, body.clone(), deadline).await?;
         if let Ok(Answer { status: StatusCode::TOO_MANY_REQUESTS, retry_after, .. }) = &answer {
             // Turned away before anything was done, so this is no repetition.
             let until = Instant::now() + retry_after.unwrap_or(RETRY_AFTER_DEFAULT);
             if until < deadline {
                 sleep_until(until).await;
-                answer = self.post(order, body, deadline).await?;
+                answer = self.post(binding, body, deadline).await?;
             }
         }
         match answer {
             Ok(answer) if answer.status.is_success() => Ok(()),
             Ok(answer) if is_clear_refusal(answer.status) => Err(BindFailure::Failed(answer.failure())),
-            Ok(answer) => self.read_back(order, answer.failure()).await,
+            Ok(answer) => self.read_back(binding, answer.failure()).await,
             Err(CallError::NotPermitted) => Err(BindFailure::NotSent),
             Err(CallError::Request(error)) => Err(BindFailure::Failed(error.to_string())),
-            Err(error) => self.read_back(order, error.to_string()).await,
+            Err(error) => self.read_back(binding, error.to_string()).await,
         }
     }
 
     /// Sends the binding, if we may.
-    async fn post(&self, order: &BindOrder, body: Vec<u8>, deadline: Instant) -> Result<Result<Answer, CallError>, BindFailure> {
+    async fn post(&self, binding: &Binding<'_>, body: Vec<u8>, deadline: Instant) -> Result<Result<Answer, CallError>, BindFailure> {
         let timeout = deadline.duration_since(Instant::now());
-        let path = format!("{}/binding?timeout={}ms", pod_path(&order.pod.key), timeout.as_millis());
+        let path = format!("{}/binding?timeout={}ms", pod_path(binding.pod), timeout.as_millis());
         self.still_permitted().await?;
         Ok(self.writer.tell(Call { method: Method::POST, path, content_type: JSON, body, timeout }).await)
     }
@@ -209,15 +235,15 @@ impl Binder {
     }
 
     /// What became of a binding, by what the pod says.
-    async fn read_back(&self, order: &BindOrder, why: String) -> Result<(), BindFailure> {
-        tracing::info!(pod = %order.pod.key, "reading back whether it is bound: {why}");
+    async fn read_back(&self, binding: &Binding<'_>, why: String) -> Result<(), BindFailure> {
+        tracing::info!(pod = %binding.pod, "reading back whether it is bound: {why}");
         let give_up = Instant::now() + READ_BACK_MAX;
         let mut wait = READ_BACK_WAIT;
         loop {
-            let answer = self.api.call(Call::get(pod_path(&order.pod.key), READ_TIMEOUT)).await;
+            let answer = self.api.call(Call::get(pod_path(binding.pod), READ_TIMEOUT)).await;
             let unread = match answer {
                 Ok(answer) if answer.status == StatusCode::NOT_FOUND => return Err(BindFailure::PodGone),
-                Ok(answer) if answer.status.is_success() => return outcome_by(&answer.body, order, why),
+                Ok(answer) if answer.status.is_success() => return outcome_by(&answer.body, binding, why),
                 Ok(answer) if !answer.is_transient() => answer.failure(),
                 Ok(answer) if Instant::now() + wait >= give_up => answer.failure(),
                 Err(error) if Instant::now() + wait >= give_up => error.to_string(),
@@ -282,13 +308,13 @@ fn told(uid: PodUid, outcome: Result<(), BindFailure>, done: fn(PodUid) -> Input
     }
 }
 
-fn binding_body(order: &BindOrder) -> Result<Vec<u8>, BindFailure> {
-    let PodRef { key, uid, .. } = &order.pod;
+fn binding_body(binding: &Binding<'_>) -> Result<Vec<u8>, BindFailure> {
+    let Binding { pod, uid, node, annotations } = *binding;
     let body = BindingBody {
         api_version: "v1",
         kind: "Binding",
-        metadata: BindingMeta { name: &key.name, namespace: &key.namespace, uid: &uid.0 },
-        target: BindingTarget { kind: "Node", name: &order.node.name },
+        metadata: BindingMeta { name: &pod.name, namespace: &pod.namespace, uid: &uid.0, annotations },
+        target: BindingTarget { kind: "Node", name: node },
     };
     serde_json::to_vec(&body).map_err(|error| BindFailure::Failed(error.to_string()))
 }
@@ -304,13 +330,40 @@ fn is_clear_refusal(status: StatusCode) -> bool {
     status.is_client_error() && !reread
 }
 
-fn outcome_by(body: &[u8], order: &BindOrder, why: String) -> Result<(), BindFailure> {
-    let pod = read_object::<PodFacts>(body, ClusterId::HOME).map_err(|bad| BindFailure::Failed(format!("{why}; {bad}")))?;
-    match pod.node_name {
-        _ if pod.uid != order.pod.uid => Err(BindFailure::PodGone),
-        Some(node) if node == order.node.name => Ok(()),
-        Some(_) => Err(BindFailure::BoundElsewhere),
-        None => Err(BindFailure::Failed(why)),
+/// What a binding leaves in a pod.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BoundPod {
+    metadata: BoundMeta,
+    spec: BoundSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct BoundMeta {
+    uid: Box<str>,
+    annotations: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct BoundSpec {
+    node_name: Box<str>,
+}
+
+fn outcome_by(body: &[u8], binding: &Binding<'_>, why: String) -> Result<(), BindFailure> {
+    let pod: BoundPod =
+        serde_json::from_slice(body).map_err(|bad| BindFailure::Failed(format!("{why}; and the pod cannot be understood: {bad}")))?;
+    let annotations = pod.metadata.annotations.unwrap_or_default();
+    let same_record = || binding.annotations.iter().all(|(key, value)| annotations.get(*key) == Some(value));
+    if pod.metadata.uid != binding.uid.0 {
+        Err(BindFailure::PodGone)
+    } else if pod.spec.node_name.is_empty() {
+        Err(BindFailure::Failed(why))
+    } else if *pod.spec.node_name == *binding.node && same_record() {
+        Ok(())
+    } else {
+        Err(BindFailure::BoundElsewhere)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod election;
 pub mod events;
 mod fence;
+pub mod images;
 pub mod leadership;
 pub mod lease;
 pub mod limiter;
@@ -23,8 +24,10 @@ mod lines;
 pub mod patch;
 pub mod permissions;
 pub mod review;
+pub mod runs;
 #[cfg(test)]
 mod script;
 pub mod series;
+pub mod serving_certificate;
 pub mod watch;
 pub mod wire;

@@ -2,11 +2,11 @@
 
 use k8s_openapi::api::{
     authentication::v1::{TokenReview, TokenReviewSpec, UserInfo},
-    authorization::v1::{NonResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
+    authorization::v1::{NonResourceAttributes, ResourceAttributes, SubjectAccessReview, SubjectAccessReviewSpec},
 };
 use kube::{Api, Client, api::PostParams};
 
-use crate::http::{Decision, ReviewError, Reviewer, Reviewing, User};
+use crate::http::{Decision, ReviewError, Reviewer, Reviewing, Target, User};
 
 /// Asks the API server. Needs `create` on both kinds of review. The caller bounds time and number of questions and remembers answers.
 #[derive(Clone)]
@@ -34,9 +34,9 @@ impl Reviewer for ApiReviewer {
         })
     }
 
-    fn authorize<'a>(&'a self, user: &'a User, verb: &'a str, path: &'a str) -> Reviewing<'a, Decision> {
+    fn authorize<'a>(&'a self, user: &'a User, verb: &'a str, target: &'a Target) -> Reviewing<'a, Decision> {
         Box::pin(async move {
-            let answer = self.access.create(&PostParams::default(), &question(user, verb, path)).await;
+            let answer = self.access.create(&PostParams::default(), &question(user, verb, target)).await;
             let doing = "asking what a user may (SubjectAccessReview)";
             let status = answer.map_err(|source| ReviewError { doing, source: source.into() })?.status.unwrap_or_default();
             if status.allowed && status.denied != Some(true) {
@@ -54,14 +54,23 @@ fn user(info: UserInfo) -> Option<User> {
     Some(User { name, uid: info.uid.unwrap_or_default(), groups: info.groups.unwrap_or_default(), extra: info.extra.unwrap_or_default() })
 }
 
-fn question(user: &User, verb: &str, path: &str) -> SubjectAccessReview {
-    let non_resource_attributes = Some(NonResourceAttributes { verb: Some(verb.to_owned()), path: Some(path.to_owned()) });
+fn question(user: &User, verb: &str, target: &Target) -> SubjectAccessReview {
+    let verb = Some(verb.to_owned());
+    let (non_resource_attributes, resource_attributes) = match target {
+        Target::Path(path) => (Some(NonResourceAttributes { verb, path: Some(path.clone()) }), None),
+        Target::Node { name, subresource } => {
+            let (version, resource) = (Some("v1".to_owned()), Some("nodes".to_owned()));
+            let (subresource, name) = (Some((*subresource).to_owned()), Some(name.clone()));
+            (None, Some(ResourceAttributes { verb, version, resource, subresource, name, ..ResourceAttributes::default() }))
+        }
+    };
     let spec = SubjectAccessReviewSpec {
         user: Some(user.name.clone()),
         uid: Some(user.uid.clone()).filter(|uid| !uid.is_empty()),
         groups: Some(user.groups.clone()),
         extra: Some(user.extra.clone()),
         non_resource_attributes,
+        resource_attributes,
         ..SubjectAccessReviewSpec::default()
     };
     SubjectAccessReview { spec, ..SubjectAccessReview::default() }
@@ -113,20 +122,25 @@ mod tests {
             (json!({"allowed": false, "reason": "r", "evaluationError": "e"}), Decision::Denied("r; e".into())),
             (json!({"allowed": false}), Decision::Denied(String::new())),
         ] {
-            let got = reviewer(StatusCode::CREATED, &status).authorize(&User::default(), "get", "/metrics").await.unwrap();
+            let got =
+                reviewer(StatusCode::CREATED, &status).authorize(&User::default(), "get", &Target::Path("/metrics".into())).await.unwrap();
             assert_eq!(got, expected, "{status}");
         }
         let down = reviewer(StatusCode::INTERNAL_SERVER_ERROR, &json!({}));
-        assert!(down.authorize(&User::default(), "get", "/metrics").await.is_err());
+        assert!(down.authorize(&User::default(), "get", &Target::Path("/metrics".into())).await.is_err());
     }
 
     #[test]
     fn the_question_carries_all_that_is_known_of_the_user() {
         let user = User { name: "u".into(), uid: "1".into(), groups: vec!["g".into()], extra: [("k".into(), vec!["v".into()])].into() };
-        let spec = serde_json::to_value(question(&user, "get", "/metrics")).unwrap()["spec"].clone();
+        let spec = serde_json::to_value(question(&user, "get", &Target::Path("/metrics".into()))).unwrap()["spec"].clone();
         let expected = json!({
             "user": "u", "uid": "1", "groups": ["g"], "extra": {"k": ["v"]}, "nonResourceAttributes": {"path": "/metrics", "verb": "get"}
         });
         assert_eq!(spec, expected);
+        let node = Target::Node { name: "isobar-cloud".into(), subresource: "proxy" };
+        let attributes = serde_json::to_value(question(&user, "create", &node)).unwrap()["spec"]["resourceAttributes"].clone();
+        let expected = json!({"verb": "create", "version": "v1", "resource": "nodes", "subresource": "proxy", "name": "isobar-cloud"});
+        assert_eq!(attributes, expected);
     }
 }

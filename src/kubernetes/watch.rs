@@ -1,4 +1,4 @@
-//! List and watch of one kind in one cluster: JSON from the API server in, [`Input`] for the engine out.
+//! List and watch of one kind in one cluster: JSON from the API server in, inputs out, for the engine or for whoever else the kind is for.
 //!
 //! kube's own watcher is not used: it decodes into owned objects with a full `ObjectMeta` (managed fields, annotations) and cannot fall back from
 //! streaming to paged lists. Here a line becomes facts straight from the buffer.
@@ -29,7 +29,7 @@ use super::{
     lines::{Lines, LinesError},
     wire::{BadObject, Happening, Watched, read_happening, read_page},
 };
-use crate::{metrics::WatchRestart, model::ids::ClusterId, scheduler::input::Input};
+use crate::{metrics::WatchRestart, model::ids::ClusterId};
 
 /// How long the API server keeps one watch open. Just below the five minutes after which proxies like to cut.
 const WATCH_SECONDS: u64 = 290;
@@ -66,10 +66,10 @@ impl Synced {
 }
 
 /// One watch, to be run.
-pub struct Watch<K> {
+pub struct Watch<K: Watched> {
     api: Api,
     cluster: ClusterId,
-    inputs: mpsc::Sender<Input>,
+    inputs: mpsc::Sender<K::Input>,
     /// The cluster's name, for metrics and logs.
     cluster_name: Arc<str>,
     backoff: Backoff,
@@ -77,6 +77,8 @@ pub struct Watch<K> {
     way: Way,
     /// Where the collection is.
     collection: Box<str>,
+    /// What of it is watched, as a part of a query.
+    selection: Box<str>,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -128,7 +130,7 @@ impl Stop {
 
 impl<K: Watched> Watch<K> {
     /// A watch of all objects of a kind. Equal seeds wait equally.
-    pub fn new(api: Api, cluster: ClusterId, cluster_name: &str, inputs: mpsc::Sender<Input>, seed: u64) -> Self {
+    pub fn new(api: Api, cluster: ClusterId, cluster_name: &str, inputs: mpsc::Sender<K::Input>, seed: u64) -> Self {
         let way = Way::Streaming { proven: false, breaks: 0 };
         api.metrics().watch_synced(cluster_name, K::RESOURCE, false);
         Self {
@@ -140,14 +142,27 @@ impl<K: Watched> Watch<K> {
             synced: Synced::default(),
             way,
             collection: K::PATH.into(),
+            selection: if K::FIELD_SELECTOR.is_empty() { "".into() } else { format!("&fieldSelector={}", K::FIELD_SELECTOR).into() },
             kind: PhantomData,
         }
     }
 
-    /// The same of one namespace alone, for those who may not see all.
+    /// The same of one namespace alone.
     #[must_use]
     pub fn in_namespace(self, namespace: &str) -> Self {
         Self { collection: format!("/api/v1/namespaces/{namespace}/{}", K::RESOURCE).into(), ..self }
+    }
+
+    /// The same of objects with these fields, as `spec.nodeName=n`.
+    #[must_use]
+    pub fn with_fields(self, selector: &str) -> Self {
+        Self { selection: format!("&fieldSelector={}", escaped(selector)).into(), ..self }
+    }
+
+    /// The same of objects with these labels, as `key=value`.
+    #[must_use]
+    pub fn with_labels(self, selector: &str) -> Self {
+        Self { selection: format!("{}&labelSelector={}", self.selection, escaped(selector)).into(), ..self }
     }
 
     /// Tells whether the first list was complete.
@@ -382,7 +397,7 @@ impl<K: Watched> Watch<K> {
         }
     }
 
-    async fn send(&self, input: Input) -> Result<(), Stop> {
+    async fn send(&self, input: K::Input) -> Result<(), Stop> {
         self.inputs.send(input).await.map_err(|_| Stop::Closed)
     }
 
@@ -393,8 +408,7 @@ impl<K: Watched> Watch<K> {
 
     fn path(&self, query: &str, seconds: Option<u64>) -> String {
         let seconds = seconds.map(|seconds| format!("&timeoutSeconds={seconds}")).unwrap_or_default();
-        let selector = if K::FIELD_SELECTOR.is_empty() { String::new() } else { format!("&fieldSelector={}", K::FIELD_SELECTOR) };
-        format!("{}?{query}{seconds}{selector}", self.collection)
+        format!("{}?{query}{seconds}{}", self.collection, self.selection)
     }
 }
 

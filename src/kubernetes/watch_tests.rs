@@ -6,6 +6,7 @@ use super::*;
 use crate::{
     kubernetes::script::{FOREVER, Piece, Reply, Script},
     model::pod::PodFacts,
+    scheduler::input::Input,
 };
 
 const NO_STREAMING: u16 = 422;

@@ -10,6 +10,7 @@ mod engine;
 mod family;
 mod process;
 mod program;
+mod runs;
 pub mod table;
 
 use std::{sync::Arc, time::Duration};
@@ -23,7 +24,8 @@ pub use self::{
     cluster::ClusterMetrics,
     document::reference_page,
     engine::{EngineGauges, EngineMetrics},
-    program::{ConfigMetrics, HttpMetrics, LeaderMetrics, NodeGauges, NodeGroup},
+    program::{ConfigMetrics, HttpMetrics, KubeletMetrics, LeaderMetrics, NodeGauges, NodeGroup},
+    runs::{RunCreation, RunsMetrics},
 };
 
 /// How often histograms are drained: they keep raw samples until then, so without a scraper memory would grow. A burst of 100,000 decisions a

@@ -8,7 +8,8 @@ use super::{
     Metrics, size,
     table::{
         CERTIFICATE_EXPIRY, CERTIFICATE_RELOADS, CONFIG_HASH, CONFIG_RELOADS, CONFIG_TIME, CONFIG_VALID, HTTP_CONNECTIONS,
-        HTTP_CONNECTIONS_REFUSED, HTTP_REQUESTS, HTTP_REVIEWS, LEADER_ELECTION_STATUS, NODES,
+        HTTP_CONNECTIONS_REFUSED, HTTP_REQUESTS, HTTP_REVIEWS, KUBELET_CERTIFICATE_EXPIRY, KUBELET_CERTIFICATES,
+        KUBELET_CONNECTIONS_REFUSED, KUBELET_REQUESTS, KUBELET_TUNNELS, LEADER_ELECTION_STATUS, NODES,
     },
 };
 use crate::model::time::Timestamp;
@@ -167,6 +168,38 @@ impl HttpMetrics {
     /// The API server was asked about a caller.
     pub(crate) fn reviewed(&self, review: &str, result: &str) {
         self.metrics.counter(&HTTP_REVIEWS, &[review, result]).increment(1);
+    }
+}
+
+/// The endpoint of the virtual Nodes.
+#[derive(Clone)]
+pub struct KubeletMetrics {
+    metrics: Metrics,
+    pub(crate) tunnels: Gauge,
+    pub(crate) over_limit: Counter,
+    pub(crate) bad_handshakes: Counter,
+    pub(crate) certificate_expiry: Gauge,
+    pub(crate) certificates_applied: Counter,
+    pub(crate) certificates_failed: Counter,
+}
+
+impl KubeletMetrics {
+    /// Takes the handles.
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            metrics: metrics.clone(),
+            tunnels: metrics.gauge(&KUBELET_TUNNELS, &[]),
+            over_limit: metrics.counter(&KUBELET_CONNECTIONS_REFUSED, &["limit"]),
+            bad_handshakes: metrics.counter(&KUBELET_CONNECTIONS_REFUSED, &["tls"]),
+            certificate_expiry: metrics.gauge(&KUBELET_CERTIFICATE_EXPIRY, &[]),
+            certificates_applied: metrics.counter(&KUBELET_CERTIFICATES, &["applied"]),
+            certificates_failed: metrics.counter(&KUBELET_CERTIFICATES, &["failed"]),
+        }
+    }
+
+    /// A request was answered. People and dashboards ask: rare enough to look the handle up.
+    pub(crate) fn answered(&self, path: &str, code: u16) {
+        self.metrics.counter(&KUBELET_REQUESTS, &[path, &code.to_string()]).increment(1);
     }
 }
 

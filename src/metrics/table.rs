@@ -191,6 +191,25 @@ metrics_table! {
     EVENTS_DROPPED = Counter "isobar_events_dropped_total" ["reason"] Buckets::None, Alpha,
         "Kubernetes Events not written, so that they never delay a binding: `full` (queue), `rate` (limit), `failed` (refused by the API server).";
     EVENTS_SENT = Counter "isobar_events_sent_total" [] Buckets::None, Alpha, "Kubernetes Events written, aggregated ones counted once.";
+    RUNS = Gauge "isobar_runs" ["cluster"] Buckets::None, Alpha, "Runs of ours on a compute cluster.";
+    RUNS_HOME_PODS = Gauge "isobar_runs_home_pods" ["cluster"] Buckets::None, Alpha, "Home pods that are bound to a compute cluster.";
+    RUNS_CREATED = Counter "isobar_runs_creations_total" ["cluster" "result"] Buckets::None, Alpha,
+        "Runs created, by result: `created`, `adopted` (an earlier try had succeeded), `refused`, `name_taken` (by something that is not ours).";
+    RUNS_MIRRORED = Counter "isobar_runs_mirrored_total" ["cluster"] Buckets::None, Alpha, "Statuses of runs written to their home pods.";
+    RUNS_REAPED = Counter "isobar_runs_reaped_total" ["cluster"] Buckets::None, Alpha, "Runs of which nothing is left on their cluster.";
+    RUNS_ORDERS_IN_FLIGHT = Gauge "isobar_runs_orders_in_flight" ["cluster"] Buckets::None, Alpha, "Steps of runs that are being carried out.";
+    RUNS_ORDER_DURATION = Histogram "isobar_runs_order_duration_seconds" ["cluster" "effect" "outcome"] exponential(0.001, 2.0, 15), Alpha,
+        "Duration of finished steps of runs, by what was done and what became of it.";
+    RUNS_DECISION_TO_RUN = Histogram "isobar_runs_decision_to_run_seconds" ["cluster"] exponential(0.01, 2.0, 15), Alpha,
+        "From the decision for a node of a compute cluster until the run exists there.";
+    RUNS_LOG_BYTES = Counter "isobar_runs_log_bytes_total" ["cluster"] Buckets::None, Alpha, "Bytes of logs copied from runs.";
+    RUNS_ORPHANS = Counter "isobar_runs_orphans_deleted_total" ["cluster"] Buckets::None, Alpha,
+        "Bundles on a compute cluster that belonged to no run and no pod, and were deleted.";
+    RUNS_DEBTS = Counter "isobar_runs_debts_total" ["cluster"] Buckets::None, Alpha,
+        "Runs given up while their cluster could not be reached; they are wiped when it comes back.";
+    RUNS_EVENTS_TOLD = Counter "isobar_runs_events_told_total" ["cluster"] Buckets::None, Alpha, "Events of runs written to their home pods.";
+    RUNS_EVENTS_DROPPED = Counter "isobar_runs_events_dropped_total" ["cluster" "reason"] Buckets::None, Alpha,
+        "Events of runs that were not: `full` (queue), `rate` (limit), `failed` (refused by the API server).";
     CONFIG_RELOADS = Counter "isobar_config_reloads_total" ["result"] Buckets::None, Alpha,
         "Changed configuration files read while running: `applied`, or `refused` (the last good one stays).";
     CONFIG_VALID = Gauge "isobar_config_last_reload_successful" [] Buckets::None, Alpha,
@@ -222,6 +241,16 @@ metrics_table! {
         "When the certificate in use by our own server ends, in seconds since 1970.";
     CERTIFICATE_RELOADS = Counter "isobar_http_certificate_reloads_total" ["result"] Buckets::None, Alpha,
         "Changed certificate files read while running: `applied`, or `refused` (the last good pair stays).";
+    KUBELET_REQUESTS = Counter "isobar_kubelet_requests_total" ["path" "code"] Buckets::None, Alpha,
+        "Requests answered for virtual Nodes, by what was asked for (`containerLogs`, `exec`, `attach`, `portForward`, `healthz`, `pods`, `other`) and status code.";
+    KUBELET_TUNNELS = Gauge "isobar_kubelet_tunnels" [] Buckets::None, Alpha,
+        "Open sessions of exec, attach and port-forward to pods on compute clusters.";
+    KUBELET_CONNECTIONS_REFUSED = Counter "isobar_kubelet_connections_refused_total" ["reason"] Buckets::None, Alpha,
+        "Connections to the port of the virtual Nodes closed unanswered: `limit` (too many open), `tls` (handshake failed or took too long).";
+    KUBELET_CERTIFICATE_EXPIRY = Gauge "isobar_kubelet_certificate_expiry_timestamp_seconds" [] Buckets::None, Alpha,
+        "When the serving certificate of the virtual Nodes ends, in seconds since 1970.";
+    KUBELET_CERTIFICATES = Counter "isobar_kubelet_certificates_total" ["result"] Buckets::None, Alpha,
+        "Serving certificates asked for or read anew: `applied`, or `failed` (what was in use stays; at first a self-signed one).";
 }
 
 /// Metrics of the process itself, read from the operating system at each scrape. Names are those of every Prometheus client library.

@@ -12,6 +12,7 @@ use super::{
     affinity::{PreferredTerms, SelectorMatcher, preferred_terms},
     ids::ClassIx,
     intern::{Interner, Sym},
+    placement::TravelFacts,
     pod::{PodSpecFacts, Wants},
     ports::HostPort,
     resources::ResourceVec,
@@ -53,9 +54,41 @@ pub struct PodClass {
     pub images: Box<[Sym]>,
     /// What needs other rules.
     pub wants: Wants,
+    /// What matters only where the pod may leave home.
+    pub travel: Option<Box<TravelFacts>>,
 }
 
 impl PodClass {
+    /// The shared part of a pod that is only counted, as others have placed it and nothing decides about it: what its node pays.
+    pub fn counted(spec: &PodSpecFacts, table: &mut Interner) -> Self {
+        let nonzero = ResourceVec::from_list(&spec.requests.nonzero, |name| table.intern(name));
+        Self {
+            namespace: Sym::EMPTY,
+            scheduler_name: Sym::EMPTY,
+            priority: spec.priority,
+            never_preempts: false,
+            requests: ResourceVec::from_list(&spec.requests.effective, |name| table.intern(name)),
+            nonzero_cpu_milli: nonzero.cpu_milli,
+            nonzero_memory_bytes: nonzero.memory_bytes,
+            score_requests: ResourceVec::default(),
+            node_name: None,
+            node_selector: Box::default(),
+            required_affinity: None,
+            preferred_affinity: None,
+            tolerations: Box::default(),
+            host_ports: spec.host_ports.clone().into_boxed_slice(),
+            images: Box::default(),
+            wants: Wants::default(),
+            travel: None,
+        }
+    }
+
+    /// The images of its containers, sidecars and init containers: those that have a platform.
+    pub fn container_images(&self) -> &[Sym] {
+        let volumes = self.travel.as_ref().map_or(0, |travel| travel.image_volumes);
+        &self.images[..self.images.len().saturating_sub(volumes)]
+    }
+
     /// Interns the shared part of a pod.
     pub fn new(namespace: &str, spec: &PodSpecFacts, table: &mut Interner) -> Self {
         let effective = ResourceVec::from_list(&spec.requests.effective, |name| table.intern(name));
@@ -82,6 +115,7 @@ impl PodClass {
             host_ports: spec.host_ports.clone().into_boxed_slice(),
             images: spec.images.iter().map(|image| table.intern(&normalised_image(image))).collect(),
             wants: spec.wants,
+            travel: spec.travel.clone(),
         }
     }
 

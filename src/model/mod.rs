@@ -13,6 +13,7 @@ pub mod image;
 pub mod intern;
 pub mod labels;
 pub mod node;
+pub mod placement;
 pub mod pod;
 pub mod ports;
 pub mod quantity;

@@ -44,6 +44,8 @@ pub struct NodeFacts {
     pub architecture: Box<str>,
     /// `status.nodeInfo.operatingSystem`, if the label is absent.
     pub operating_system: Box<str>,
+    /// The object stands for a compute cluster and is no place for pods by itself.
+    pub is_virtual: bool,
 }
 
 /// One entry of `status.images`.

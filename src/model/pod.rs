@@ -4,6 +4,7 @@ use super::{
     affinity::NodeAffinity,
     ids::{ClusterId, PodKey, PodUid},
     labels::LabelFacts,
+    placement::{RecordedPlacement, TravelFacts},
     ports::HostPort,
     requests::PodRequestSums,
     taints::TolerationFacts,
@@ -35,6 +36,10 @@ pub struct PodFacts {
     pub labels: LabelFacts,
     /// Reason and message of condition `PodScheduled=False`, so that an unchanged one is not written again.
     pub unscheduled_condition: Option<(Box<str>, Box<str>)>,
+    /// The decision that its annotations record.
+    pub recorded: Option<Box<RecordedPlacement>>,
+    /// Number of its last run, zero before the first: the same annotations.
+    pub run_attempt: u32,
     /// The part shared by all pods of a template.
     pub spec: PodSpecFacts,
 }
@@ -62,6 +67,8 @@ pub struct PodSpecFacts {
     pub images: Vec<Box<str>>,
     /// What the pod asks for that needs a rule beyond this list.
     pub wants: Wants,
+    /// What matters only where the pod may leave home.
+    pub travel: Option<Box<TravelFacts>>,
 }
 
 /// Parts of a pod spec that only other plugins can judge. A pod is never placed as if such a rule were absent.

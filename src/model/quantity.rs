@@ -50,6 +50,12 @@ impl Quantity {
         ceil_div(self.0, NANOS / 1000)
     }
 
+    /// This without `other`, at least nothing.
+    #[must_use]
+    pub fn saturating_less(self, other: Self) -> Self {
+        Self(self.0.saturating_sub(other.0).max(0))
+    }
+
     /// Whether this is nothing.
     pub fn is_zero(self) -> bool {
         self.0 == 0

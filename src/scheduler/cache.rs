@@ -2,12 +2,19 @@
 //!
 //! A pod is *assumed* on its node from the decision until the watch shows it there (*confirm*) or the binding fails (*forget*). Every derived number
 //! is recomputed and compared by [`Cache::consistency_check`].
+//!
+//! A home pod that runs in a compute cluster is counted on its node there under its own UID. The pod that runs for it over there is seen by that cluster's
+//! watch as well: it is the *shadow* of the home pod and counts only while the home pod does not count in that cluster ([`runs`]).
 
 use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
-use super::nodes::Nodes;
+mod runs;
+
+use runs::Runs;
+
+use super::{clusters::Told, nodes::Nodes};
 use crate::model::{
     class::{ClassTable, PodClass},
     ids::{ClassIx, ClusterId, NodeIx, PodUid},
@@ -25,6 +32,7 @@ pub struct Cache {
     pub classes: ClassTable,
     pods: FxHashMap<PodUid, Placed>,
     assumed: usize,
+    runs: Runs,
 }
 
 /// A pod on a node. Holds its class.
@@ -38,6 +46,8 @@ pub struct Placed {
     pub cluster: ClusterId,
     /// Decided by us, not seen there yet.
     pub assumed: bool,
+    /// Which telling of the cluster's quota it counts against.
+    told: Told,
 }
 
 /// What an observation of a bound pod meant.
@@ -77,11 +87,16 @@ impl Cache {
         self.assumed
     }
 
-    /// A pod was seen bound. Takes over one hold of `class`.
+    /// A pod of `cluster` was seen bound to a node there. Takes over one hold of `class`.
     pub fn observe(&mut self, uid: &PodUid, cluster: ClusterId, node: Sym, class: ClassIx) -> Observed {
-        let at = self.nodes.find_sym(cluster, node);
+        self.observe_at(uid, cluster, (cluster, node), class)
+    }
+
+    /// As [`Self::observe`], where the node may be of another cluster than the one whose API server knows the pod.
+    pub fn observe_at(&mut self, uid: &PodUid, cluster: ClusterId, (node_cluster, node): (ClusterId, Sym), class: ClassIx) -> Observed {
+        let at = self.nodes.find_sym(node_cluster, node);
         let Some(known) = self.pods.get(uid).copied() else {
-            self.insert(uid.clone(), cluster, node, class, false);
+            self.insert(uid.clone(), Place { cluster, node: (node_cluster, node), assumed: false }, class);
             return Observed::Added;
         };
         if at == Some(known.node) && known.class == class {
@@ -94,19 +109,28 @@ impl Cache {
             return Observed::Changed { old: known.class };
         }
         self.remove(uid);
-        self.insert(uid.clone(), cluster, node, class, false);
+        self.insert(uid.clone(), Place { cluster, node: (node_cluster, node), assumed: false }, class);
         Observed::Moved { from: known.node }
     }
 
-    /// Counts a decided pod on its node before anybody else knows. Takes over one hold of `class`. False if the pod is on a node already.
+    /// Counts a decided pod of home on its node before anybody else knows. Takes over one hold of `class`. False if the pod is on a node already.
     pub fn assume(&mut self, uid: &PodUid, node: NodeIx, class: ClassIx) -> bool {
+        let at = (self.nodes.get(node).cluster, self.nodes.get(node).name);
+        self.assume_at(uid, at, class).is_some()
+    }
+
+    /// As [`Self::assume`], on a node that may not be known yet.
+    pub fn assume_at(&mut self, uid: &PodUid, node: (ClusterId, Sym), class: ClassIx) -> Option<NodeIx> {
         if self.pods.contains_key(uid) {
-            return false;
+            return None;
         }
-        let (cluster, name) = (self.nodes.get(node).cluster, self.nodes.get(node).name);
-        self.insert(uid.clone(), cluster, name, class, true);
-        self.assumed += 1;
-        true
+        self.insert(uid.clone(), Place { cluster: ClusterId::HOME, node, assumed: true }, class);
+        self.pods.get(uid).map(|placed| placed.node)
+    }
+
+    /// Counts a pod again that was taken off its node, there or on another one; all else of it stays.
+    pub fn put_back(&mut self, uid: &PodUid, node: (ClusterId, Sym), taken: &Placed) {
+        self.insert(uid.clone(), Place { cluster: taken.cluster, node, assumed: taken.assumed }, taken.class);
     }
 
     /// Takes an assumed pod off its node and gives its class hold to the caller. `None` if it is not assumed (any more).
@@ -126,8 +150,30 @@ impl Cache {
     pub fn take(&mut self, uid: &PodUid) -> Option<Placed> {
         let placed = self.pods.remove(uid)?;
         self.assumed -= usize::from(placed.assumed);
-        self.uncount(placed.node, placed.class);
+        if let Some(cluster) = self.abroad(&placed) {
+            if let Some(class) = self.classes.get(placed.class) {
+                self.nodes.clusters.uncount(cluster, class, placed.told);
+            }
+            self.uncount(placed.node, placed.class);
+            self.settle_runs_of(uid, cluster);
+        } else {
+            self.uncount(placed.node, placed.class);
+        }
         Some(placed)
+    }
+
+    /// The cluster in which a home pod is placed, if not at home.
+    fn abroad(&self, placed: &Placed) -> Option<ClusterId> {
+        let at = self.nodes.get(placed.node).cluster;
+        (placed.cluster == ClusterId::HOME && at != ClusterId::HOME).then_some(at)
+    }
+
+    /// Home pods that are placed in a cluster, with whether they are assumed; sorted.
+    pub fn home_pods_in(&self, cluster: ClusterId) -> Vec<(PodUid, bool)> {
+        let there = self.pods.iter().filter(|(_, placed)| self.abroad(placed) == Some(cluster));
+        let mut there: Vec<_> = there.map(|(uid, placed)| (uid.clone(), placed.assumed)).collect();
+        there.sort_unstable();
+        there
     }
 
     /// Assumed pods, in no order that matters.
@@ -155,13 +201,20 @@ impl Cache {
         true
     }
 
-    fn insert(&mut self, uid: PodUid, cluster: ClusterId, node: Sym, class: ClassIx, assumed: bool) {
+    fn insert(&mut self, uid: PodUid, place: Place, class: ClassIx) {
         let Some(record) = self.classes.get(class) else {
             debug_assert!(false, "a pod of a dead class");
             return;
         };
-        let node = self.nodes.add_pod(cluster, node, record);
-        self.pods.insert(uid, Placed { class, node, cluster, assumed });
+        let Place { cluster, node: (at, name), assumed } = place;
+        let node = self.nodes.add_pod(at, name, record);
+        let is_abroad = cluster == ClusterId::HOME && at != ClusterId::HOME;
+        let told = if is_abroad { self.nodes.clusters.count(at, record, assumed) } else { Told::BEFORE };
+        self.assumed += usize::from(assumed);
+        self.pods.insert(uid.clone(), Placed { class, node, cluster, assumed, told });
+        if is_abroad {
+            self.settle_runs_of(&uid, at);
+        }
     }
 
     fn recount(&mut self, uid: &PodUid, known: Placed, class: ClassIx) {
@@ -169,6 +222,14 @@ impl Cache {
         let (cluster, name) = (self.nodes.get(known.node).cluster, self.nodes.get(known.node).name);
         if let Some(record) = self.classes.get(class) {
             self.nodes.add_pod(cluster, name, record);
+        }
+        if self.abroad(&known).is_some() {
+            if let Some(old) = self.classes.get(known.class) {
+                self.nodes.clusters.uncount(cluster, old, known.told);
+            }
+            if let Some(new) = self.classes.get(class) {
+                self.nodes.clusters.add(cluster, new, known.told);
+            }
         }
         self.uncount(known.node, known.class);
         if let Some(placed) = self.pods.get_mut(uid) {
@@ -194,6 +255,9 @@ impl Cache {
         table.sweep(|mark| {
             (0..self.nodes.slots()).for_each(|at| self.nodes.at(at).symbols(mark));
             self.classes.iter().for_each(|(_, class, _)| class.symbols(mark));
+            self.nodes.clusters.symbols(mark);
+            self.nodes.platforms.symbols(mark);
+            self.runs.symbols(mark);
             others(mark);
         });
         self.nodes.symbols = table;
@@ -222,10 +286,21 @@ impl Cache {
         if self.assumed != self.pods.values().filter(|placed| placed.assumed).count() {
             faults.push("the count of assumed pods is wrong".into());
         }
+        let abroad = self.pods.values().filter_map(|placed| Some((self.abroad(placed)?, self.classes.get(placed.class)?, placed.told)));
+        faults.extend(self.nodes.clusters.consistency_check(abroad));
+        faults.extend(self.check_runs());
         faults.extend(self.nodes.consistency_check());
         faults.sort_unstable();
         faults
     }
+}
+
+/// Where a pod is put: who knows it, on which node, and whether only we know.
+#[derive(Clone, Copy)]
+struct Place {
+    cluster: ClusterId,
+    node: (ClusterId, Sym),
+    assumed: bool,
 }
 
 #[derive(Default)]

@@ -4,7 +4,12 @@
 
 use std::ops::{BitOr, BitOrAssign};
 
-use crate::model::{class::PodClass, ids::NodeIx, node::NodeRecord};
+use crate::model::{
+    class::PodClass,
+    ids::{ClusterId, NodeIx},
+    intern::Sym,
+    node::NodeRecord,
+};
 
 /// A set of kinds of change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -31,6 +36,14 @@ impl Changes {
     pub const POD_DELETE: Self = Self(1 << 7);
     /// A node's images changed: nothing that a filter reads, but scores do.
     pub const NODE_IMAGES: Self = Self(1 << 8);
+    /// A compute cluster appeared, changed or has more room.
+    pub const CLUSTER: Self = Self(1 << 9);
+    /// A claim of home appeared, went or changed its labels.
+    pub const CLAIM: Self = Self(1 << 10);
+    /// The placement label of a home namespace changed.
+    pub const NAMESPACE: Self = Self(1 << 11);
+    /// More is known of the platforms of an image.
+    pub const PLATFORMS: Self = Self(1 << 12);
     /// Every kind.
     pub const ALL: Self = Self(u16::MAX);
 
@@ -95,6 +108,17 @@ pub enum Change<'a> {
         /// Where it was.
         node: NodeIx,
     },
+    /// A compute cluster appeared, changed, or its quota was told anew.
+    Cluster(ClusterId),
+    /// A claim of home appeared, went or changed its labels.
+    Claim {
+        /// Its namespace.
+        namespace: &'a str,
+    },
+    /// The placement label of this home namespace changed.
+    Namespace(&'a str),
+    /// More is known of the platforms of this image.
+    Platforms(Sym),
 }
 
 impl Change<'_> {
@@ -106,6 +130,10 @@ impl Change<'_> {
             Self::PodAdd { .. } => Changes::POD_ADD,
             Self::PodScaleDown { .. } => Changes::POD_SCALE_DOWN,
             Self::PodDelete { .. } => Changes::POD_DELETE,
+            Self::Cluster(_) => Changes::CLUSTER,
+            Self::Claim { .. } => Changes::CLAIM,
+            Self::Namespace(_) => Changes::NAMESPACE,
+            Self::Platforms(_) => Changes::PLATFORMS,
         }
     }
 
@@ -121,6 +149,10 @@ impl Change<'_> {
             Self::PodAdd { .. } => "AssignedPodAdd",
             Self::PodScaleDown { .. } => "AssignedPodUpdatePodScaleDown",
             Self::PodDelete { .. } => "AssignedPodDelete",
+            Self::Cluster(_) => "ComputeClusterUpdate",
+            Self::Claim { .. } => "PersistentVolumeClaimUpdate",
+            Self::Namespace(_) => "NamespaceUpdate",
+            Self::Platforms(_) => "ImagePlatformsKnown",
         }
     }
 }

@@ -15,11 +15,7 @@ use super::{
     select,
     view::{ClassView, Outlook, failure_message},
 };
-use crate::model::{
-    class::PodClass,
-    ids::{NodeIx, NodeKey},
-    pod::PodFacts,
-};
+use crate::model::{class::PodClass, ids::NodeIx, pod::PodFacts};
 
 /// The answer in full; its JSON form is stable and documented in `docs/explain.md`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -165,7 +161,7 @@ impl Explanation {
 }
 
 fn shown(ix: NodeIx, nodes: &Nodes) -> String {
-    NodeKey { cluster: nodes.get(ix).cluster, name: nodes.name(ix).into() }.to_string()
+    nodes.full_name(ix)
 }
 
 fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {

@@ -2,12 +2,14 @@
 
 pub mod cache;
 pub mod change;
+pub mod clusters;
 pub mod engine;
 pub mod explain;
 pub mod framework;
 pub mod input;
 pub mod nodes;
 pub mod observe;
+pub mod platforms;
 pub mod plugins;
 pub mod profile;
 pub mod profiles;

@@ -7,12 +7,12 @@ use rustc_hash::FxHashMap;
 
 use crate::model::{
     class::PodClass,
-    ids::{ClusterId, NodeIx},
+    ids::{ClusterId, NodeIx, NodeKey},
     intern::{Interner, Sym},
-    node::{NodeFacts, NodeRecord},
+    node::{ImageFacts, NodeFacts, NodeRecord},
 };
 
-use super::change::Changes;
+use super::{change::Changes, clusters::Clusters, platforms::PlatformTable};
 
 /// How many changes the log remembers. A view that is further behind walks all nodes once instead, so the length only trades memory for time:
 /// at 5,000 nodes a walk costs as much as some hundred re-evaluations.
@@ -43,6 +43,10 @@ pub struct Nodes {
     clusters_max: u16,
     /// The strings of all records.
     pub symbols: Interner,
+    /// The compute clusters that nodes beside those of home belong to.
+    pub clusters: Clusters,
+    /// Platforms of present nodes and of images.
+    pub platforms: PlatformTable,
 }
 
 /// What is known of an image across nodes.
@@ -126,6 +130,16 @@ impl Nodes {
         (0..=self.clusters_max).filter_map(move |cluster| self.find_sym(ClusterId(cluster), name))
     }
 
+    /// The node's name; behind that of its cluster unless that is home.
+    pub fn full_name(&self, ix: NodeIx) -> String {
+        let cluster = self.get(ix).cluster;
+        match self.clusters.name(cluster) {
+            Some(_) if cluster == ClusterId::HOME => self.name(ix).to_owned(),
+            Some(cluster) => format!("{cluster}/{}", self.name(ix)),
+            None => NodeKey { cluster, name: self.name(ix).into() }.to_string(),
+        }
+    }
+
     /// What is known of an image.
     pub fn image(&self, name: Sym) -> ImageState {
         self.images.get(&name).copied().unwrap_or_default()
@@ -146,6 +160,14 @@ impl Nodes {
         let behind = usize::try_from(self.changed.saturating_sub(since)).unwrap_or(usize::MAX);
         let start = self.log.len().checked_sub(behind)?;
         Some(self.log.range(start..).copied())
+    }
+
+    /// As [`Self::apply`] for an object whose images are not at hand: those known stay.
+    pub fn apply_without_images(&mut self, mut facts: NodeFacts) -> (NodeIx, Changes, Option<NodeRecord>) {
+        let known = self.find(facts.cluster, &facts.name).map(|ix| self.get(ix));
+        let image = |sym: &Sym| ImageFacts { names: vec![self.symbols.text(*sym).into()], size_bytes: self.image(*sym).size_bytes };
+        facts.images = known.iter().flat_map(|node| &node.images).map(image).collect();
+        self.apply(&facts)
     }
 
     /// Takes over a node object. Says what changed against before, and what the record was; nothing is logged when nothing changed.
@@ -263,6 +285,7 @@ impl Nodes {
         self.present += 1;
         let node = &self.records[ix.at()];
         self.soft_tainted += usize::from(node.has_soft_taint());
+        self.platforms.count(node);
         note(&mut self.present_set, ix, true);
         note(&mut self.hard_tainted, ix, node.has_hard_taint());
         note(&mut self.cordoned, ix, node.unschedulable);
@@ -285,6 +308,7 @@ impl Nodes {
             return;
         }
         self.present -= 1;
+        self.platforms.uncount(node);
         self.soft_tainted -= usize::from(node.has_soft_taint());
         note(&mut self.present_set, ix, false);
         note(&mut self.hard_tainted, ix, false);
@@ -331,6 +355,7 @@ impl Nodes {
         if self.index.len() + self.free.len() != self.records.len() {
             faults.push("the index of node names does not cover the slots in use".into());
         }
+        faults.extend(self.platforms.consistency_check(self.iter().map(|(_, node)| node)));
         faults
     }
 }

@@ -144,6 +144,8 @@ impl Profile {
         let queue_sort = builder.all(&points.queue_sort)?;
         let mut filter = builder.all(&points.filter)?;
         filter.extend(builder.all(&points.pre_filter)?);
+        // Whatever a file disables: a cluster that takes no pods must never get one.
+        filter.push(builder.one("ClusterFit")?);
         let mut seen = Vec::new();
         filter.retain(|plugin| {
             !seen.contains(plugin) && {

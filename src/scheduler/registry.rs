@@ -1,6 +1,7 @@
 //! The one table of in-tree plugins. In: a name. Out: what that plugin is: its extension points, default weight, and whether this version has it.
 //!
 //! The table's order is the order of upstream's default `multiPoint` list, so filters run and scores add up in the order people know.
+//! The two that are not upstream's stand before its filters: they are the cheapest, and say nothing without a compute cluster.
 //! Source: kube-scheduler v1.37.1 `getDefaultPlugins`, `applyFeatureGates` and each plugin's interfaces.
 
 use std::fmt;
@@ -139,10 +140,18 @@ const fn gated(gate: &'static str, info: PluginInfo) -> PluginInfo {
     PluginInfo { by_default: ByDefault::Gated(gate), ..info }
 }
 
-/// Every in-tree plugin of kube-scheduler v1.37, in default order.
+/// Every in-tree plugin of kube-scheduler v1.37, in default order, and our own two about compute clusters, which say nothing where there is none.
 pub static IN_TREE: &[PluginInfo] = &[
     plugin("SchedulingGates", &[P::PreEnqueue], 0, true, "holds a pod back while it has scheduling gates"),
     plugin("PrioritySort", &[P::QueueSort], 0, true, "higher priority first, then longer waiting"),
+    plugin(
+        "ClusterFit",
+        &[P::PreFilter, P::Filter, P::PreScore, P::Score],
+        1,
+        true,
+        "clusters that the pod may go to and that take it; preferred ones and those near its data are better",
+    ),
+    plugin("ImagePlatform", &[P::PreFilter, P::Filter], 0, true, "no node on whose platform an image of the pod does not run"),
     plugin("NodeName", &[P::PreFilter, P::Filter], 0, true, "only the node that the pod names"),
     plugin("NodeUnschedulable", &[P::PreFilter, P::Filter], 0, true, "no cordoned nodes"),
     plugin(
@@ -295,6 +304,9 @@ mod tests {
             [
                 ("SchedulingGates", 0),
                 ("PrioritySort", 0),
+                // Ours.
+                ("ClusterFit", 1),
+                ("ImagePlatform", 0),
                 ("NodeName", 0),
                 ("NodeUnschedulable", 0),
                 ("TaintToleration", 3),

@@ -45,6 +45,10 @@ pub enum Fault {
     },
     /// The answer waits after the effect.
     SlowAnswer(Duration),
+    /// The request is never answered and has no effect.
+    Hang,
+    /// The request takes effect and is never answered.
+    HangAfter,
     /// A watch breaks after this many frames of its body, as when a connection is reset.
     WatchDropped {
         /// Frames that still arrive.
@@ -208,6 +212,11 @@ impl Faults {
                 sleep(delay).await;
                 response
             }
+            Fault::Hang => std::future::pending().await,
+            Fault::HangAfter => {
+                onward(request).await?;
+                std::future::pending().await
+            }
             Fault::WatchDropped { after_frames } if verb == "watch" => Ok(onward(request).await?.map(|body| cut(body, after_frames))),
             Fault::WatchExpired if verb == "watch" => {
                 let error = json!({"type": "ERROR", "object": ApiError::expired("too old resource version: 1 (2)").to_status()});
@@ -249,7 +258,7 @@ fn cut(body: Body, after_frames: usize) -> Body {
 }
 
 /// Verb and resource (with subresource) of a request, as RBAC names them.
-fn describe(method: &Method, uri: &http::Uri) -> (&'static str, String) {
+pub(super) fn describe(method: &Method, uri: &http::Uri) -> (&'static str, String) {
     let mut segments =
         uri.path().split('/').filter(|segment| !segment.is_empty()).skip(if uri.path().starts_with("/apis/") { 3 } else { 2 }).peekable();
     let mut parts: Vec<&str> = segments.by_ref().collect();

@@ -1,16 +1,20 @@
-//! A cluster in memory. In: options and a seed. Out: an API server that a kube client or kubectl can talk to, a kubelet that runs what is bound, faults
-//! on demand.
+//! A cluster in memory. In: options and a seed. Out: an API server that a kube client or kubectl can talk to, a kubelet that runs what is bound, a line,
+//! rights and faults that can be changed while it works.
 //!
 //! ```text
-//! kube::Client  --in process-->  Faults  -->  ApiServer  <--watch, status--  Kubelet
-//! kubectl       --loopback TCP------------------^
+//! kube::Client  --in process-->  Link --> Permissions --> Faults --> ApiServer  <--watch, status--  Kubelet --> AuditSink
+//! kubectl       --loopback TCP---^                                      ^---binding--- PinScheduler
 //! ```
 
 pub mod apiserver;
+pub mod audit;
+pub mod behaviour;
 pub mod faults;
 pub mod kubeconfig;
 pub mod kubelet;
+pub mod link;
 mod listener;
+pub mod pin;
 
 use std::sync::Arc;
 
@@ -20,17 +24,21 @@ use http::{Request, Response};
 use kube::client::Body as KubeBody;
 use tower::{BoxError, ServiceExt, service_fn};
 
-use apiserver::{AccessPolicy, AllowAll, ApiServer, ApiServerOptions};
+use apiserver::{AccessPolicy, ApiServer, ApiServerOptions, Permissions};
+use audit::AuditSink;
 use faults::Faults;
-use kubelet::{Kubelet, KubeletOptions};
+use kubelet::{DeadNodes, Kubelet, KubeletOptions};
+use link::Link;
 
 /// What a simulated cluster is made of.
 #[derive(Default)]
 pub struct SimOptions {
     /// The API server's numbers.
     pub api_server: ApiServerOptions,
-    /// Who may do what in reviews; everyone everything when absent.
+    /// Who may do what in reviews; what [`SimCluster::permissions`] says when absent.
     pub access: Option<Box<dyn AccessPolicy>>,
+    /// The line to the server; up when absent.
+    pub link: Option<Link>,
     /// What goes wrong; nothing when absent.
     pub faults: Option<Faults>,
 }
@@ -40,15 +48,28 @@ pub struct SimOptions {
 pub struct SimCluster {
     server: Arc<ApiServer>,
     router: Router,
+    link: Link,
+    permissions: Permissions,
     faults: Faults,
+    audit: AuditSink,
+    dead: DeadNodes,
 }
 
 impl SimCluster {
     /// A cluster with the standing namespaces and nothing else.
     pub fn new(options: SimOptions) -> Self {
-        let server = ApiServer::new(options.api_server, options.access.unwrap_or_else(|| Box::new(AllowAll)));
+        let permissions = Permissions::default();
+        let server = ApiServer::new(options.api_server, options.access.unwrap_or_else(|| Box::new(permissions.clone())));
         let router = server.router();
-        Self { server, router, faults: options.faults.unwrap_or_default() }
+        Self {
+            server,
+            router,
+            link: options.link.unwrap_or_default(),
+            permissions,
+            faults: options.faults.unwrap_or_default(),
+            audit: AuditSink::default(),
+            dead: DeadNodes::default(),
+        }
     }
 
     /// The server, for audits and set-up beside the API.
@@ -66,7 +87,27 @@ impl SimCluster {
         &self.faults
     }
 
-    /// A client whose calls meet the faults. Has to be made inside a tokio runtime.
+    /// The line between [`SimCluster::client`]s and the server.
+    pub fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// What [`SimCluster::client`]s may do.
+    pub fn permissions(&self) -> &Permissions {
+        &self.permissions
+    }
+
+    /// What kubelets started.
+    pub fn audit(&self) -> &AuditSink {
+        &self.audit
+    }
+
+    /// Nodes whose kubelet does nothing any more.
+    pub fn dead_nodes(&self) -> &DeadNodes {
+        &self.dead
+    }
+
+    /// A client whose calls meet line, rights and faults. Has to be made inside a tokio runtime.
     pub fn client(&self) -> kube::Client {
         let cluster = self.clone();
         let service = service_fn(move |request: Request<KubeBody>| cluster.clone().call(request.map(Body::new)));
@@ -82,11 +123,19 @@ impl SimCluster {
 
     /// A kubelet for all nodes, on a client that no fault reaches. Spawn its `run`.
     pub fn kubelet(&self, options: KubeletOptions) -> Kubelet {
-        Kubelet::new(self.faultless_client(), self.server.clock(), options)
+        Kubelet::new(self.faultless_client(), self.server.clone(), self.audit.clone(), self.dead.clone(), options)
     }
 
-    /// One request through the faults.
+    /// One request along the line, through rights and faults.
     pub async fn call(self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        self.faults.around(request, |request| async move { Ok(self.router.oneshot(request).await?) }).await
+        let Self { link, permissions, faults, router, .. } = self;
+        let onward = |request: Request<Body>| async move {
+            let (verb, resource) = faults::describe(request.method(), request.uri());
+            match permissions.refusal(verb, &resource) {
+                Some(refusal) => Ok(refusal.into_response()),
+                None => faults.around(request, |request| async move { Ok(router.oneshot(request).await?) }).await,
+            }
+        };
+        link.around(request, onward).await
     }
 }

@@ -10,6 +10,8 @@ mod control_plane;
 mod demo_serve;
 mod describe_parity;
 mod failover;
+mod federation;
+mod kubelet_endpoint;
 mod manifests;
 mod permissions;
 mod placement;

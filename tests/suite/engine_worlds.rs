@@ -1,5 +1,10 @@
 //! The engine in worlds that go wrong: an API server in miniature whose watch lags, whose answers get lost or come after the effect, whose pods and
 //! nodes vanish at the worst moment. After every step the engine's books must balance; at the end nothing may be lost, doubled or leaked.
+//!
+//! Every third world has compute clusters as well, in miniature: they come and go, their watches lag and overtake that of home, intents are left behind by a
+//! leader that died, and runs are refused and placed again. An order for a cluster is carried out as its runs worker would, without its details.
+
+mod abroad;
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,6 +12,7 @@ use isobar::{
     model::{
         ids::{ClusterId, NodeKey, PodKey, PodUid},
         node::NodeFacts,
+        placement::is_virtual_node,
         pod::{PodFacts, PodSpecFacts},
         quantity::Quantity,
         requests::{ContainerRequests, PodRequests},
@@ -29,6 +35,8 @@ use rustc_hash::FxHashSet;
 const SEEDS: u64 = 1500;
 const STEPS: usize = 120;
 const NODES: u64 = 5;
+/// One world in so many has compute clusters.
+const ABROAD_EVERY: u64 = 3;
 
 struct World {
     rng: Pcg64Mcg,
@@ -46,6 +54,13 @@ struct World {
     bindings: BTreeMap<PodUid, u32>,
     created: u64,
     seed: u64,
+    /// The compute clusters that are connected.
+    clusters: BTreeMap<ClusterId, abroad::Cluster>,
+    /// What their watches have not delivered yet, and what supervisors say, in order.
+    cluster_events: VecDeque<Input>,
+    connected: u16,
+    /// Answers to the question for another node.
+    placed_again: Vec<(PodUid, ClusterId, Option<Box<str>>)>,
 }
 
 fn node(number: u64, cordoned: bool) -> NodeFacts {
@@ -53,6 +68,8 @@ fn node(number: u64, cordoned: bool) -> NodeFacts {
         name: format!("n{number}").into(),
         uid: format!("node-uid-{number}").into(),
         unschedulable: cordoned,
+        architecture: "amd64".into(),
+        operating_system: "linux".into(),
         allocatable: [("cpu", 2), ("memory", 4 << 30), ("pods", 5)]
             .map(|(name, amount)| (name.into(), Quantity::from_units(amount)))
             .into_iter()
@@ -93,10 +110,17 @@ impl World {
             bindings: BTreeMap::new(),
             created: 0,
             seed,
+            clusters: BTreeMap::new(),
+            cluster_events: VecDeque::new(),
+            connected: 0,
+            placed_again: Vec::new(),
         };
         world.tell(Input::NodesListed(ClusterId::HOME, FxHashSet::default()));
         world.tell(Input::PodsListed(ClusterId::HOME, FxHashSet::default()));
         world.tell(Input::Leading(true));
+        if seed % ABROAD_EVERY == 1 {
+            world.begin_abroad();
+        }
         world
     }
 
@@ -104,8 +128,11 @@ impl World {
         let mut out = Vec::new();
         self.engine.handle(self.now, input, &mut out);
         for command in out {
-            if let Command::Bind(order) = command {
-                self.orders.push_back(*order);
+            match command {
+                Command::Bind(order) => self.orders.push_back(*order),
+                Command::PlacedAgain(uid, cluster, node) => self.placed_again.push((uid, cluster, node)),
+                Command::ResolveImages(_, images) => self.resolve(images),
+                Command::PreBind(..) | Command::Condition(_) | Command::Event(_) => {}
             }
         }
         let faults = self.engine.consistency_check();
@@ -113,6 +140,9 @@ impl World {
     }
 
     fn step(&mut self) {
+        if self.seed % ABROAD_EVERY == 1 && self.rng.random_bool(0.4) {
+            return self.step_abroad();
+        }
         match self.rng.random_range(0..14) {
             0..=2 => self.create_pod(),
             3 => self.change_node(),
@@ -133,7 +163,10 @@ impl World {
 
     fn create_pod(&mut self) {
         self.created += 1;
-        let pod = pod(self.created, self.rng.random_range(1..12) * 100, self.rng.random_bool(0.1));
+        let mut pod = pod(self.created, self.rng.random_range(1..12) * 100, self.rng.random_bool(0.1));
+        if self.seed % ABROAD_EVERY == 1 && self.rng.random_bool(0.3) {
+            pod.spec.images = vec![abroad::IMAGES[self.rng.random_range(0..abroad::IMAGES.len())].0.into()];
+        }
         self.pod_events.push_back(Input::Pod(Box::new(pod.clone())));
         self.pods.insert(pod.uid.clone(), pod);
     }
@@ -177,6 +210,9 @@ impl World {
     /// The API server takes an order, or fails before, or fails after the effect.
     fn serve_order(&mut self) {
         let Some(order) = self.orders.pop_front() else { return };
+        if order.node.cluster != ClusterId::HOME {
+            return self.serve_abroad(&order, false);
+        }
         let uid = order.pod.uid.clone();
         let fate = self.rng.random_range(0..10);
         if fate == 0 {
@@ -191,7 +227,7 @@ impl World {
             None => Input::BindFailed(uid.clone(), BindFailure::PodGone),
             Some(pod) if pod.node_name.is_some() => Input::BindFailed(uid.clone(), BindFailure::BoundElsewhere),
             Some(pod) => {
-                pod.node_name = Some(order.node.name.clone());
+                abroad::bind_at_home(pod, &order);
                 *self.bindings.entry(uid.clone()).or_default() += 1;
                 self.pod_events.push_back(Input::Pod(Box::new(pod.clone())));
                 // The answer may be lost even though the effect took place, and the look that follows too.
@@ -237,10 +273,10 @@ impl World {
     /// Faults end; everything under way arrives; time passes until nothing more happens.
     fn settle(&mut self) {
         self.tell(Input::Leading(true));
+        self.open_clusters();
         for _ in 0..60 {
-            while !(self.pod_events.is_empty() && self.node_events.is_empty()) {
-                self.deliver(4);
-            }
+            self.reap();
+            self.deliver_all();
             self.tell(Input::Schedule { attempts_max: 100 });
             while let Some(order) = self.orders.pop_front() {
                 self.serve_honestly(&order);
@@ -251,16 +287,27 @@ impl World {
             self.now = self.now + DurationMs::from_secs(11);
             self.tell(Input::Tick);
         }
+        self.deliver_all();
+    }
+
+    fn deliver_all(&mut self) {
+        while !(self.pod_events.is_empty() && self.node_events.is_empty() && self.cluster_events.is_empty()) {
+            self.deliver(4);
+            self.deliver_abroad();
+        }
     }
 
     fn serve_honestly(&mut self, order: &BindOrder) {
+        if order.node.cluster != ClusterId::HOME {
+            return self.serve_abroad(order, true);
+        }
         let uid = order.pod.uid.clone();
         let answer = match self.pods.get_mut(&uid) {
             None => Input::BindFailed(uid, BindFailure::PodGone),
             Some(pod) if pod.node_name.as_ref() == Some(&order.node.name) => Input::Bound(uid),
             Some(pod) if pod.node_name.is_some() => Input::BindFailed(uid, BindFailure::BoundElsewhere),
             Some(pod) => {
-                pod.node_name = Some(order.node.name.clone());
+                abroad::bind_at_home(pod, order);
                 *self.bindings.entry(uid.clone()).or_default() += 1;
                 self.pod_events.push_back(Input::Pod(Box::new(pod.clone())));
                 Input::Bound(uid)
@@ -272,13 +319,17 @@ impl World {
     fn audit(&self) {
         let seed = self.seed;
         assert!(self.bindings.values().all(|count| *count == 1), "seed {seed}: a pod was bound twice");
-        assert_eq!(self.engine.cache().assumed(), 0, "seed {seed}: an assumption leaked");
+        let assumed: Vec<_> = self.engine.cache().assumed_uids().map(|uid| (uid, self.pods.get(uid))).collect();
+        assert!(assumed.is_empty(), "seed {seed}: an assumption leaked: {assumed:?}");
         let gauges = self.engine.gauges();
-        let pending: Vec<&PodFacts> = self.pods.values().filter(|pod| pod.node_name.is_none()).collect();
+        let waits = |pod: &&PodFacts| pod.node_name.is_none() && !self.awaits_cluster(pod);
+        let pending: Vec<&PodFacts> = self.pods.values().filter(waits).collect();
         assert_eq!(gauges.active + gauges.backoff + gauges.unschedulable + gauges.gated, pending.len(), "seed {seed}: a pod was lost");
         for pod in pending.iter().filter(|pod| pod.gates.is_empty()) {
-            assert!(!self.has_room(pod), "seed {seed}: {} waits although a node has room", pod.key);
+            let room = self.has_room(pod) || self.has_room_abroad(pod);
+            assert!(!room, "seed {seed}: {} waits although a node has room", pod.key);
         }
+        self.audit_abroad();
     }
 
     /// Straight from the truth: is there a node that takes the pod?

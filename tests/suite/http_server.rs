@@ -12,7 +12,7 @@ use std::{
 use isobar::{
     http::{
         Bound, CertificateSource, Decision, HealthChecks, HttpOptions, HttpState, PlainOptions, Probe, ReviewError, Reviewer, Reviewing,
-        User, serve,
+        Target, User, serve,
     },
     metrics::{
         ApiMetrics, CallType, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, LeaderMetrics, Metrics, NodeGauges, NodeGroup,
@@ -46,8 +46,10 @@ impl Reviewer for Scripted {
         })
     }
 
-    fn authorize<'a>(&'a self, user: &'a User, verb: &'a str, path: &'a str) -> Reviewing<'a, Decision> {
-        let may = user.name == "scraper" && verb == "get" && ["/metrics", "/nothing", "/version"].contains(&path);
+    fn authorize<'a>(&'a self, user: &'a User, verb: &'a str, target: &'a Target) -> Reviewing<'a, Decision> {
+        let may = user.name == "scraper"
+            && verb == "get"
+            && ["/metrics", "/nothing", "/version"].iter().any(|path| *target == Target::Path((*path).into()));
         Box::pin(async move { Ok(if may { Decision::Allowed } else { Decision::Denied(String::new()) }) })
     }
 }

@@ -7,7 +7,7 @@ use crate::source::{Finding, Source};
 const PURE_ROOMS: [&str; 5] = ["model", "scheduler", "federation", "tasks", "config"];
 
 /// The rooms below `cli`. That a room may import itself goes without saying.
-const BELOW_CLI: [&str; 14] = [
+const BELOW_CLI: [&str; 15] = [
     "model",
     "scheduler",
     "config",
@@ -17,6 +17,7 @@ const BELOW_CLI: [&str; 14] = [
     "telemetry",
     "kubernetes",
     "http",
+    "archive",
     "driver",
     "live",
     "sim",
@@ -25,7 +26,7 @@ const BELOW_CLI: [&str; 14] = [
 ];
 
 /// Every room with the rooms it may import, besides itself. A room that is not here is refused: say where it belongs first.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("scheduler", &["model"]),
     ("config", &["model", "scheduler"]),
@@ -35,10 +36,11 @@ const ROOMS: [(&str, &[&str]); 16] = [
     ("telemetry", &[]),
     ("kubernetes", &["model", "scheduler", "config", "federation", "tasks", "metrics"]),
     ("http", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes"]),
+    ("archive", &["model", "metrics", "kubernetes", "http"]),
     ("driver", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes"]),
-    ("live", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes", "driver"]),
+    ("live", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes", "archive", "driver"]),
     ("sim", &["model", "scheduler", "config", "metrics", "kubernetes", "driver", "live"]),
-    ("app", &["model", "scheduler", "config", "federation", "tasks", "metrics", "telemetry", "kubernetes", "http", "driver", "live"]),
+    ("app", &["model", "scheduler", "config", "federation", "tasks", "metrics", "telemetry", "kubernetes", "http", "archive", "driver", "live"]),
     ("demo", &BELOW_CLI),
     ("cli", &BELOW_CLI),
     ("main", &["cli"]),

@@ -3,14 +3,15 @@
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Arc, PoisonError, RwLock},
 };
 
 use tokio::sync::mpsc;
 
 use crate::{
-    federation::{effect, spec::ComputeClusterSpec},
-    kubernetes::api::Api,
+    federation::spec::ComputeClusterSpec,
+    kubernetes::{api::Api, runs::Message},
     model::ids::ClusterId,
 };
 
@@ -32,8 +33,14 @@ pub struct ClusterEntry {
     pub spec: Arc<ComputeClusterSpec>,
     /// Its API server, at the rate that `spec.limits` allows.
     pub api: Api,
-    /// Facts for the machine of its runs: placements, answers of the engine.
-    pub runs: mpsc::UnboundedSender<effect::Input>,
+    /// The worker of its runs: placements, answers of the engine, what its supervisor knows.
+    pub runs: mpsc::UnboundedSender<Message>,
+}
+
+impl fmt::Debug for ClusterEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClusterEntry").field("id", &self.id).field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 /// All of them. Cheap to clone; all clones are the same directory.

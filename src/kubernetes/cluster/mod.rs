@@ -37,17 +37,14 @@ use futures::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 use crate::{
-    federation::{
-        effect::{self, Policy},
-        spec::ComputeClusterSpec,
-    },
-    kubernetes::api::Api,
+    federation::{effect::Policy, spec::ComputeClusterSpec},
+    kubernetes::{api::Api, runs::Message},
 };
 
 /// Makes a connection of a kubeconfig's text: [`access::connect`], or what a simulation has instead.
 pub type Connect = Arc<dyn Fn(&str, &ComputeClusterSpec) -> Result<Api, access::AccessError> + Send + Sync>;
 
-/// Starts the worker of a cluster's runs. It is told [`effect::Input`]s, and tells how many runs there are.
+/// Starts the worker of a cluster's runs. It is told [`Message`]s, and tells how many runs there are.
 pub type SpawnRuns = Arc<dyn Fn(RunsStart) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// What the worker of a cluster's runs begins with.
@@ -55,7 +52,7 @@ pub struct RunsStart {
     /// The cluster.
     pub entry: Arc<directory::ClusterEntry>,
     /// Facts: contact, policy, suspicion, leading; placements of the dispatcher.
-    pub inputs: mpsc::UnboundedReceiver<effect::Input>,
+    pub inputs: mpsc::UnboundedReceiver<Message>,
     /// What the admin wants at first.
     pub policy: Policy,
     /// To be kept current.

@@ -1,6 +1,11 @@
 //! The parts that all objects share: metadata, list metadata and the `Status` that stands for a failure.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{IgnoredAny, MapAccess, Visitor},
+};
 
 use super::json::{Pairs, Text, or_default, present};
 use crate::model::time::Timestamp;
@@ -30,6 +35,74 @@ pub struct MetaWire<'a> {
     /// `metadata.labels`.
     #[serde(borrow)]
     pub labels: Pairs<'a>,
+    /// Those of `metadata.annotations` that mean something here.
+    #[serde(borrow)]
+    pub annotations: Annotations<'a>,
+    /// `metadata.ownerReferences`.
+    #[serde(borrow, deserialize_with = "or_default")]
+    pub owner_references: Vec<OwnerWire<'a>>,
+}
+
+/// An owner.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct OwnerWire<'a> {
+    /// `kind`.
+    #[serde(borrow)]
+    pub kind: Text<'a>,
+}
+
+/// Annotations with our prefix, and the mark of mirror pods; all others are skipped unread. They may be long and many.
+#[derive(Debug, Default)]
+pub struct Annotations<'a>(Vec<(Text<'a>, Text<'a>)>);
+
+/// Our own annotations.
+const OURS: &str = "isobar.dev/";
+/// On the mirror that a kubelet makes of a static pod.
+const MIRROR: &str = "kubernetes.io/config.mirror";
+
+impl Annotations<'_> {
+    /// The value under one of our keys, unless it is empty.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name.as_str() == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+
+    /// Whether the pod mirrors a static one.
+    pub fn is_mirror(&self) -> bool {
+        self.0.iter().any(|(name, _)| name.as_str() == MIRROR)
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Annotations<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(AnnotationsVisitor)
+    }
+}
+
+struct AnnotationsVisitor;
+
+impl<'de> Visitor<'de> for AnnotationsVisitor {
+    type Value = Annotations<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut kept = Vec::new();
+        while let Some(key) = map.next_key::<Text<'de>>()? {
+            if key.as_str().starts_with(OURS) || key.as_str() == MIRROR {
+                kept.push((key, map.next_value()?));
+            } else {
+                map.next_value::<IgnoredAny>()?;
+            }
+        }
+        Ok(Annotations(kept))
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(Annotations::default())
+    }
 }
 
 impl MetaWire<'_> {

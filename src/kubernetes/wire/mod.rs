@@ -6,11 +6,13 @@
 
 mod json;
 mod meta;
+mod named;
 mod node;
 mod pod;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod volume;
 
 use std::borrow::Cow;
 
@@ -19,6 +21,7 @@ use serde::Deserialize;
 pub use self::{
     json::Text,
     meta::{MetaWire, StatusWire},
+    named::{ClaimFacts, NamespaceFacts},
     stream::{Happening, Page, read_happening, read_page},
 };
 use crate::model::{
@@ -56,6 +59,8 @@ pub trait Watched: Sized + Send + 'static {
     const FIELD_SELECTOR: &'static str;
     /// What is read of the JSON.
     type Wire<'a>: Deserialize<'a>;
+    /// What is made of it, for whoever it is for.
+    type Input: Send;
 
     /// Metadata of what was read.
     fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a>;
@@ -67,11 +72,11 @@ pub trait Watched: Sized + Send + 'static {
     /// Under which name the cache files the object.
     fn key(meta: &MetaWire<'_>) -> Box<str>;
     /// The object was seen.
-    fn seen(self) -> Input;
+    fn seen(self) -> Self::Input;
     /// The object is gone.
-    fn gone(cluster: ClusterId, key: Box<str>) -> Input;
+    fn gone(cluster: ClusterId, key: Box<str>) -> Self::Input;
     /// The list is complete.
-    fn listed(cluster: ClusterId, keys: Vec<Box<str>>) -> Input;
+    fn listed(cluster: ClusterId, keys: Vec<Box<str>>) -> Self::Input;
 }
 
 impl Watched for PodFacts {
@@ -81,6 +86,7 @@ impl Watched for PodFacts {
     /// A pod that ends leaves the selection and arrives as deleted, as kube-scheduler's informer has it.
     const FIELD_SELECTOR: &'static str = "status.phase%21%3DSucceeded%2Cstatus.phase%21%3DFailed";
     type Wire<'a> = pod::PodWire<'a>;
+    type Input = Input;
 
     fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a> {
         &wire.metadata
@@ -111,6 +117,7 @@ impl Watched for NodeFacts {
     const PATH: &'static str = "/api/v1/nodes";
     const FIELD_SELECTOR: &'static str = "";
     type Wire<'a> = node::NodeWire<'a>;
+    type Input = Input;
 
     fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a> {
         &wire.metadata

@@ -12,6 +12,7 @@ use super::{
 use crate::model::{
     ids::ClusterId,
     node::{ImageFacts, NodeFacts},
+    placement::VIRTUAL_NODE,
     taints::{Effect, TaintFacts},
 };
 
@@ -99,6 +100,7 @@ impl NodeWire<'_> {
             images: self.status.images.iter().map(image).collect(),
             architecture: self.status.node_info.architecture.boxed(),
             operating_system: self.status.node_info.operating_system.boxed(),
+            is_virtual: self.metadata.labels.get(VIRTUAL_NODE).is_some(),
         })
     }
 }

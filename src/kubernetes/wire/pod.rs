@@ -10,10 +10,12 @@ use serde::Deserialize;
 use super::{
     json::{Count, Pairs, QuantityText, Text, or_default, present},
     meta::MetaWire,
+    volume::VolumeWire,
 };
 use crate::model::{
     affinity::{NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PreferredTerm},
     ids::{ClusterId, PodKey, PodUid},
+    placement::{self, RecordedPlacement, TravelFacts},
     pod::{PodFacts, PodSpecFacts, Wants},
     ports::{HostPort, Protocol},
     quantity::Quantity,
@@ -69,6 +71,12 @@ struct SpecWire<'a> {
     resources: ResourcesWire<'a>,
     #[serde(deserialize_with = "or_default")]
     host_network: bool,
+    #[serde(rename = "hostPID", deserialize_with = "or_default")]
+    host_pid: bool,
+    #[serde(rename = "hostIPC", deserialize_with = "or_default")]
+    host_ipc: bool,
+    #[serde(borrow)]
+    runtime_class_name: Text<'a>,
     #[serde(borrow, deserialize_with = "or_default")]
     volumes: Vec<VolumeWire<'a>>,
     #[serde(borrow, deserialize_with = "or_default")]
@@ -139,33 +147,6 @@ struct TolerationWire<'a> {
     value: Text<'a>,
     #[serde(borrow)]
     effect: Text<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-#[allow(clippy::struct_excessive_bools)] // a set of independent fields
-struct VolumeWire<'a> {
-    #[serde(deserialize_with = "present")]
-    persistent_volume_claim: bool,
-    #[serde(deserialize_with = "present")]
-    ephemeral: bool,
-    #[serde(deserialize_with = "present")]
-    gce_persistent_disk: bool,
-    #[serde(deserialize_with = "present")]
-    aws_elastic_block_store: bool,
-    #[serde(deserialize_with = "present")]
-    rbd: bool,
-    #[serde(deserialize_with = "present")]
-    iscsi: bool,
-    #[serde(borrow)]
-    image: Option<ImageVolumeWire<'a>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ImageVolumeWire<'a> {
-    #[serde(borrow)]
-    reference: Text<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -303,6 +284,8 @@ impl PodWire<'_> {
             gates: spec.scheduling_gates.iter().map(|gate| gate.name.boxed()).collect(),
             labels: meta.labels.boxed(),
             unscheduled_condition: refused.map(|condition| (condition.reason.boxed(), condition.message.boxed())),
+            recorded: self.recorded().map(Box::new),
+            run_attempt: meta.annotations.get(placement::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
             spec: PodSpecFacts {
                 scheduler_name: spec.scheduler_name.some().unwrap_or_else(|| DEFAULT_SCHEDULER.into()),
                 priority: spec.priority,
@@ -314,8 +297,31 @@ impl PodWire<'_> {
                 host_ports: spec.host_ports()?,
                 images: spec.images(),
                 wants: spec.wants(),
+                travel: self.travel(),
             },
         })
+    }
+
+    fn recorded(&self) -> Option<RecordedPlacement> {
+        let annotation = |key: &str| self.metadata.annotations.get(key);
+        let (cluster, node) = (annotation(placement::CLUSTER)?.into(), annotation(placement::NODE)?.into());
+        Some(RecordedPlacement { cluster, node, intent: annotation(placement::INTENT).is_some() })
+    }
+
+    fn travel(&self) -> Option<Box<TravelFacts>> {
+        let (meta, spec) = (&self.metadata, &self.spec);
+        let annotation = |key: &str| meta.annotations.get(key);
+        let data = annotation(placement::DATA).into_iter().flat_map(|text| text.split(',')).map(str::trim);
+        let mut facts = TravelFacts {
+            placement: annotation(placement::PLACEMENT).map(Box::from),
+            data: data.filter(|name| !name.is_empty()).map(Box::from).collect(),
+            runtime_class: spec.runtime_class_name.some(),
+            host_namespaces: spec.host_network || spec.host_pid || spec.host_ipc,
+            tied_to_node: meta.annotations.is_mirror() || meta.owner_references.iter().any(|owner| owner.kind.as_str() == "DaemonSet"),
+            ..TravelFacts::default()
+        };
+        spec.volumes.iter().for_each(|volume| volume.travel(meta.name.as_str(), &mut facts));
+        (facts != TravelFacts::default()).then(|| Box::new(facts))
     }
 
     fn requests(&self) -> Result<PodRequests, Wrong> {
@@ -424,22 +430,20 @@ impl SpecWire<'_> {
 
     fn images(&self) -> Vec<Box<str>> {
         let containers = self.init_containers.iter().chain(&self.containers).map(|container| &container.image);
-        let volumes = self.volumes.iter().filter_map(|volume| volume.image.as_ref()).map(|image| &image.reference);
+        let volumes = self.volumes.iter().filter_map(VolumeWire::image);
         containers.chain(volumes).map(Text::boxed).collect()
     }
 
     fn wants(&self) -> Wants {
         let (with, without) = (&self.affinity.pod_affinity, &self.affinity.pod_anti_affinity);
         let spread = |when: &str| self.topology_spread_constraints.iter().any(|constraint| constraint.when_unsatisfiable.as_str() == when);
-        let exclusive =
-            |volume: &VolumeWire<'_>| volume.gce_persistent_disk || volume.aws_elastic_block_store || volume.rbd || volume.iscsi;
         Wants {
             pod_affinity_required: with.required.0 + without.required.0 > 0,
             pod_affinity_preferred: with.preferred.0 + without.preferred.0 > 0,
             spread_hard: spread("DoNotSchedule"),
             spread_soft: spread("ScheduleAnyway"),
-            volume_claims: self.volumes.iter().any(|volume| volume.persistent_volume_claim || volume.ephemeral),
-            exclusive_disks: self.volumes.iter().any(exclusive),
+            volume_claims: self.volumes.iter().any(VolumeWire::is_claim),
+            exclusive_disks: self.volumes.iter().any(VolumeWire::is_exclusive_disk),
             resource_claims: self.resource_claims.0 > 0,
             pod_group: self.scheduling_group,
         }

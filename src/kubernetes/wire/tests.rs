@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
+    placement::{RecordedPlacement, TravelFacts},
     pod::PodSpecFacts,
     ports::{HostPort, Protocol},
     quantity::Quantity,
@@ -273,4 +274,67 @@ proptest::proptest! {
         let cut: Vec<u8> = bytes.iter().enumerate().filter(|(i, _)| !(at..at + len).contains(i)).map(|(_, byte)| *byte).collect();
         let _ = read_object::<PodFacts>(&cut, ClusterId::HOME);
     }
+}
+
+#[test]
+fn what_matters_of_a_pod_that_may_leave_home() {
+    let travel =
+        |spec: &Value| *pod(&json!({"metadata": {"name": "web-0", "namespace": "n"}, "spec": spec})).spec.travel.unwrap_or_default();
+    let own = json!({"name": "kube-api-access-x", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}});
+    let plain = json!([own, {"name": "a", "emptyDir": {}}, {"name": "b", "configMap": {"name": "c"}}, {"name": "c", "secret": null}, {"name": "d"},
+                       {"name": "e", "projected": {"sources": [{"configMap": {"name": "c"}}]}}, {"name": "f", "downwardAPI": {"items": []}}]);
+    assert_eq!(travel(&json!({"volumes": plain})), TravelFacts::default());
+    let facts = travel(&json!({
+        "hostPID": true,
+        "runtimeClassName": "kata",
+        "volumes": [
+            {"name": "a", "persistentVolumeClaim": {"claimName": "data-web-0"}},
+            {"name": "b", "persistentVolumeClaim": {"claimName": "shared"}},
+            {"name": "c", "nfs": {"server": "nas", "path": "/x"}},
+            {"name": "d", "csi": {"driver": "x.csi"}},
+            {"name": "e", "hostPath": {"path": "/"}},
+            {"name": "f", "image": {"reference": "model:1"}},
+            {"name": "g", "ephemeral": {"volumeClaimTemplate": {}}},
+            {"name": "h", "brandNewInSomeRelease": {"x": 1}},
+            {"name": "i", "projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}},
+        ],
+    }));
+    let want = TravelFacts {
+        claims: vec!["data-web-#".into(), "shared".into()],
+        nfs_servers: vec!["nas".into()],
+        csi_drivers: vec!["x.csi".into()],
+        fixed_volume: Some("ephemeral".into()),
+        runtime_class: Some("kata".into()),
+        host_namespaces: true,
+        host_path: true,
+        token: true,
+        image_volumes: 1,
+        ..TravelFacts::default()
+    };
+    assert_eq!(facts, want);
+}
+
+#[test]
+fn annotations_of_ours_and_no_others() {
+    let facts = pod(&json!({"metadata": {
+        "name": "p",
+        "annotations": {
+            "kubectl.kubernetes.io/last-applied-configuration": "{\"long\": \"and quoted\"}",
+            "isobar.dev/cluster": "cloud", "isobar.dev/node": "n1", "isobar.dev/attempt": "3", "isobar.dev/intent": "true",
+            "isobar.dev/placement": "remote", "isobar.dev/data": "icon, era5,", "odd": null,
+        },
+        "ownerReferences": [{"kind": "DaemonSet", "name": "d"}],
+    }}));
+    assert_eq!(facts.recorded.as_deref(), Some(&RecordedPlacement { cluster: "cloud".into(), node: "n1".into(), intent: true }));
+    assert_eq!(facts.run_attempt, 3);
+    let travel = facts.spec.travel.unwrap();
+    assert_eq!((travel.placement.as_deref(), travel.data), (Some("remote"), vec!["icon".into(), "era5".into()]));
+    assert!(travel.tied_to_node);
+    let half = pod(
+        &json!({"metadata": {"name": "p", "annotations": {"isobar.dev/cluster": "cloud", "isobar.dev/node": "", "isobar.dev/attempt": "x"}}}),
+    );
+    assert_eq!((half.recorded, half.run_attempt, half.spec.travel), (None, 0, None));
+    let node: NodeFacts =
+        read_value(&json!({"metadata": {"name": "v", "labels": {"isobar.dev/virtual-node": "cloud"}}}), ClusterId::HOME).unwrap();
+    assert!(node.is_virtual);
 }

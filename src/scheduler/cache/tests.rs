@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     model::{
+        cluster::ClusterFacts,
         node::{ImageFacts, NodeFacts},
         pod::PodSpecFacts,
         ports::{HostPort, Protocol},
@@ -21,19 +22,56 @@ const CLUSTERS: u16 = 2;
 const NAMES: u8 = 3;
 const PODS: u8 = 6;
 const SPECS: u8 = 4;
+const RUNS: u8 = 4;
 const GPU: &str = "nvidia.com/gpu";
 
 type Place = (u16, u8);
 
 #[derive(Clone, Debug)]
 enum Step {
-    Apply { place: Place, shape: u8 },
-    Gone { place: Place },
-    Observe { pod: u8, place: Place, spec: u8 },
-    Assume { pod: u8, place: Place, spec: u8 },
-    Forget { pod: u8 },
-    Remove { pod: u8 },
-    Take { pod: u8 },
+    Apply {
+        place: Place,
+        shape: u8,
+    },
+    Gone {
+        place: Place,
+    },
+    /// Seen by the watch of its node's cluster, or by that of home.
+    Observe {
+        pod: u8,
+        place: Place,
+        spec: u8,
+        by_home: bool,
+    },
+    /// The watch of cluster 1 shows a run for a pod.
+    Run {
+        run: u8,
+        home: u8,
+        name: u8,
+        spec: u8,
+    },
+    RunGone {
+        run: u8,
+    },
+    /// Cluster 1 says what is left of its quota, or goes.
+    Told {
+        left: u8,
+    },
+    ClusterGone,
+    Assume {
+        pod: u8,
+        place: Place,
+        spec: u8,
+    },
+    Forget {
+        pod: u8,
+    },
+    Remove {
+        pod: u8,
+    },
+    Take {
+        pod: u8,
+    },
     Sweep,
 }
 
@@ -42,7 +80,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         4 => (place(), 0..5_u8).prop_map(|(place, shape)| Step::Apply { place, shape }),
         3 => place().prop_map(|place| Step::Gone { place }),
-        5 => (0..PODS, place(), 0..SPECS).prop_map(|(pod, place, spec)| Step::Observe { pod, place, spec }),
+        5 => (0..PODS, place(), 0..SPECS, any::<bool>()).prop_map(|(pod, place, spec, by_home)| Step::Observe { pod, place, spec, by_home }),
+        3 => (0..RUNS, 0..PODS, 0..NAMES, 0..SPECS).prop_map(|(run, home, name, spec)| Step::Run { run, home, name, spec }),
+        2 => (0..RUNS).prop_map(|run| Step::RunGone { run }),
+        2 => (0..3_u8).prop_map(|left| Step::Told { left }),
+        1 => Just(Step::ClusterGone),
         5 => (0..PODS, place(), 0..SPECS).prop_map(|(pod, place, spec)| Step::Assume { pod, place, spec }),
         3 => (0..PODS).prop_map(|pod| Step::Forget { pod }),
         3 => (0..PODS).prop_map(|pod| Step::Remove { pod }),
@@ -101,7 +143,12 @@ struct Pod {
     place: Place,
     spec: u8,
     assumed: bool,
+    /// The cluster whose watch shows it.
+    known_in: u16,
 }
+
+/// For which pod, where, what it asks for.
+type RunOf = (u8, Place, u8);
 
 /// Cache and maps side by side.
 #[derive(Default)]
@@ -109,6 +156,7 @@ struct Pair {
     cache: Cache,
     nodes: BTreeMap<Place, u8>,
     pods: BTreeMap<u8, Pod>,
+    runs: BTreeMap<u8, RunOf>,
     /// The most node slots that were in use at once.
     most_slots: usize,
     sweeps: usize,
@@ -116,6 +164,10 @@ struct Pair {
 
 fn uid(pod: u8) -> PodUid {
     PodUid::from(format!("uid-{pod}").as_str())
+}
+
+fn run_uid(run: u8) -> PodUid {
+    PodUid::from(format!("run-{run}").as_str())
 }
 
 impl Pair {
@@ -134,14 +186,33 @@ impl Pair {
                 }
                 self.nodes.remove(&place);
             }
-            Step::Observe { pod, place, spec } => self.observe(pod, place, spec)?,
+            Step::Observe { pod, place, spec, by_home } => self.observe(pod, place, spec, by_home)?,
+            Step::Run { run, home, name, spec } => {
+                let (class, node) = (self.acquire(spec), self.cache.nodes.symbols.intern(&format!("n{name}")));
+                self.cache.observe_run(&run_uid(run), &uid(home), ClusterId(1), node, class);
+                self.runs.insert(run, (home, (1, name), spec));
+            }
+            Step::RunGone { run } => {
+                let known = self.runs.remove(&run).is_some();
+                prop_assert_eq!(self.cache.forget_run(&run_uid(run)), known);
+            }
+            Step::Told { left } => {
+                let quota_left = [("cpu".into(), Quantity::from_units(i64::from(left)))].into_iter().collect();
+                let facts = ClusterFacts { id: ClusterId(1), name: "one".into(), quota_left, ..ClusterFacts::default() };
+                let nodes = &mut self.cache.nodes;
+                // A cluster comes before its pods, or what is counted in it would be counted out of nothing.
+                if nodes.clusters.any() || self.pods.values().all(|pod| pod.place.0 != 1) {
+                    nodes.clusters.apply(facts, &mut nodes.symbols);
+                }
+            }
+            Step::ClusterGone => drop(self.cache.nodes.clusters.remove(ClusterId(1))),
             Step::Assume { pod, place, spec } => {
                 let Some(node) = self.cache.nodes.find(ClusterId(place.0), &format!("n{}", place.1)) else { return Ok(()) };
                 let class = self.acquire(spec);
                 let assumed = self.cache.assume(&uid(pod), node, class);
                 prop_assert_eq!(assumed, !self.pods.contains_key(&pod), "a pod is on one node only");
                 if assumed {
-                    self.pods.insert(pod, Pod { place, spec, assumed: true });
+                    self.pods.insert(pod, Pod { place, spec, assumed: true, known_in: 0 });
                 } else {
                     self.cache.classes.release(class);
                 }
@@ -159,7 +230,7 @@ impl Pair {
                 let removed = self.cache.remove(&uid(pod));
                 let known = self.pods.remove(&pod);
                 prop_assert_eq!(removed.is_some(), known.is_some());
-                let last = known.is_some_and(|known| self.pods.values().all(|other| other.spec != known.spec));
+                let last = known.is_some_and(|known| self.holders().all(|spec| spec != known.spec));
                 prop_assert_eq!(removed.is_some_and(|(_, last)| last), last, "the last hold of a class is told");
             }
             Step::Take { pod } => {
@@ -190,12 +261,15 @@ impl Pair {
         Ok(())
     }
 
-    fn observe(&mut self, pod: u8, place: Place, spec: u8) -> Result<(), TestCaseError> {
+    fn observe(&mut self, pod: u8, place: Place, spec: u8, by_home: bool) -> Result<(), TestCaseError> {
+        // Who knows a pod is for ever.
+        let known_in = self.pods.get(&pod).map_or(if by_home { 0 } else { place.0 }, |known| known.known_in);
+        let place = if known_in == 0 { place } else { (known_in, place.1) };
         let class = self.acquire(spec);
         let name = self.cache.nodes.symbols.intern(&format!("n{}", place.1));
         let before = self.cache.placed(&uid(pod));
-        let observed = self.cache.observe(&uid(pod), ClusterId(place.0), name, class);
-        let known = self.pods.insert(pod, Pod { place, spec, assumed: false });
+        let observed = self.cache.observe_at(&uid(pod), ClusterId(known_in), (ClusterId(place.0), name), class);
+        let known = self.pods.insert(pod, Pod { place, spec, assumed: false, known_in });
         let wanted = match (known, before) {
             (None, _) | (_, None) => Observed::Added,
             (Some(known), Some(before)) if known.place != place => Observed::Moved { from: before.node },
@@ -219,28 +293,48 @@ impl Pair {
         self.cache.sweep_symbols(|_| {});
     }
 
+    /// The runs that count: those whose home pod does not, in their cluster.
+    fn counted_runs(&self) -> impl Iterator<Item = (u8, Place, u8)> {
+        let counts = |home: &u8| self.pods.get(home).is_some_and(|pod| pod.known_in == 0 && pod.place.0 == 1);
+        self.runs.iter().filter(move |(_, (home, ..))| !counts(home)).map(|(run, (_, place, spec))| (*run, *place, *spec))
+    }
+
+    /// Place and spec of everything that counts.
+    fn counted(&self) -> impl Iterator<Item = (Place, u8)> {
+        self.pods.values().map(|pod| (pod.place, pod.spec)).chain(self.counted_runs().map(|(_, place, spec)| (place, spec)))
+    }
+
+    /// The specs of everything that holds a class, once for each hold.
+    fn holders(&self) -> impl Iterator<Item = u8> {
+        self.counted().map(|(_, spec)| spec).chain(self.runs.values().map(|(.., spec)| *spec))
+    }
+
     fn live_places(&self) -> BTreeSet<Place> {
-        self.nodes.keys().copied().chain(self.pods.values().map(|pod| pod.place)).collect()
+        self.nodes.keys().copied().chain(self.counted().map(|(place, _)| place)).collect()
     }
 
     /// Everything that can be read of the cache is what the maps say.
     fn compare(&mut self) -> Result<(), TestCaseError> {
         prop_assert_eq!(self.cache.consistency_check(), Vec::<String>::new());
-        prop_assert_eq!(self.cache.pods(), self.pods.len());
+        prop_assert_eq!(self.cache.pods(), self.counted().count());
         prop_assert_eq!(self.cache.assumed(), self.pods.values().filter(|pod| pod.assumed).count());
         prop_assert_eq!(self.cache.assumed_uids().count(), self.cache.assumed());
         prop_assert_eq!(self.cache.nodes.present(), self.nodes.len());
         self.most_slots = self.most_slots.max(self.live_places().len());
-        prop_assert_eq!(self.cache.nodes.slots(), self.most_slots, "slots are reused before new ones are made");
-        let classes: BTreeSet<u8> = self.pods.values().map(|pod| pod.spec).collect();
+        // Between a home pod and its run both may count for a moment.
+        let slots = self.cache.nodes.slots();
+        prop_assert!(slots >= self.most_slots && slots <= self.most_slots + usize::from(RUNS), "slots are reused before new ones are made");
+        let classes: BTreeSet<u8> = self.holders().collect();
         prop_assert_eq!(self.cache.classes.len(), classes.len(), "a class lives as long as a pod holds it");
         let holds: u32 = self.cache.classes.iter().map(|(_, _, holds)| holds).sum();
-        prop_assert_eq!(holds as usize, self.pods.len());
+        prop_assert_eq!(holds as usize, self.holders().count());
         for cluster in 0..CLUSTERS {
             for name in 0..NAMES {
                 self.compare_node((cluster, name))?;
             }
-            let all = self.pods.iter().filter(|(_, pod)| pod.place.0 == cluster).map(|(number, _)| uid(*number)).collect::<Vec<_>>();
+            let runs = self.counted_runs().filter(|_| cluster == 1).map(|(run, ..)| run_uid(run));
+            let pods = self.pods.iter().filter(|(_, pod)| pod.known_in == cluster).map(|(number, _)| uid(*number));
+            let all = runs.chain(pods).collect::<Vec<_>>();
             prop_assert_eq!(self.cache.missing_from(ClusterId(cluster), |_| false), all);
         }
         for image in ["app:1", "tool:2"] {
@@ -263,7 +357,7 @@ impl Pair {
         };
         prop_assert!(self.live_places().contains(&place), "nothing is left of {name}, and its slot is still taken");
         let record = nodes.get(ix);
-        let costs: Vec<_> = self.pods.values().filter(|pod| pod.place == place).map(|pod| cost(pod.spec)).collect();
+        let costs: Vec<_> = self.counted().filter(|(at, _)| *at == place).map(|(_, spec)| cost(spec)).collect();
         prop_assert_eq!(record.requested.cpu_milli, costs.iter().map(|cost| cost.0).sum::<i64>());
         prop_assert_eq!(record.nonzero_cpu_milli, costs.iter().map(|cost| cost.1).sum::<i64>());
         let gpu = nodes.symbols.get(GPU).map_or(0, |gpu| record.requested.scalar(gpu));
@@ -343,6 +437,9 @@ proptest! {
         for pod in 0..PODS {
             pair.cache.remove(&uid(pod));
         }
+        for run in 0..RUNS {
+            pair.cache.forget_run(&run_uid(run));
+        }
         prop_assert!(pair.cache.classes.is_empty());
         let idle: Vec<NodeIx> = pair.cache.nodes.iter().map(|(ix, _)| ix).collect();
         for ix in idle {
@@ -396,7 +493,7 @@ fn an_unchanged_object_is_not_a_change() {
 #[test]
 fn faults_are_found() {
     let mut pair = Pair::default();
-    pair.observe(0, (0, 0), 1).expect("a pod");
+    pair.observe(0, (0, 0), 1, true).expect("a pod");
     pair.apply_node((0, 0), 2).expect("a node");
     assert_eq!(pair.cache.consistency_check(), Vec::<String>::new());
     let class = pair.cache.placed(&uid(0)).expect("placed").class;

@@ -40,6 +40,7 @@ impl Engine {
 
     fn attempt(&mut self, now: Timestamp, pod: QueuedPod, out: &mut Vec<Command>) {
         let started = self.observer.ticks();
+        self.ask_platforms(now, pod.class, |engine| engine.pod_ref(&pod), out);
         let decision = self.decide(&pod);
         self.observer.algorithm(self.observer.ticks() - started);
         match decision {
@@ -115,7 +116,7 @@ impl Engine {
         let uid = pod.uid.clone();
         let stage = if waits.is_empty() { Stage::PreBind(0) } else { Stage::Permit(waits) };
         let proceed = matches!(stage, Stage::PreBind(_));
-        self.flights.insert(uid.clone(), Flight { pod, node, stage, since: now, started_ticks: started });
+        self.flights.insert(uid.clone(), Flight { pod, node, stage, since: now, started_ticks: started, resumes: false, update: None });
         if proceed {
             self.pre_bind(now, &uid, out);
         }
@@ -252,8 +253,8 @@ impl Engine {
             pod: self.pod_ref(&flight.pod),
             node: key,
             attempt: flight.pod.attempts,
-            run_attempt: 1,
-            resumes: false,
+            run_attempt: flight.pod.run_attempt.saturating_add(1),
+            resumes: flight.resumes,
         }))
     }
 }

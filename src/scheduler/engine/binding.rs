@@ -99,20 +99,21 @@ impl Engine {
                 }
             }
         }
-        let note = format!("Successfully assigned {} to {}", pod.key, self.cache.nodes.name(flight.node)).into();
+        let note = format!("Successfully assigned {} to {}", pod.key, self.cache.nodes.full_name(flight.node)).into();
         let event = EventOrder { pod: self.pod_ref(pod), reason: "Scheduled", kind: "Normal", action: "Binding", note };
         out.push(Command::Event(Box::new(event)));
         self.release_class(flight.pod.class);
     }
 
     pub(super) fn on_bind_failed(&mut self, now: Timestamp, uid: &PodUid, failure: BindFailure, out: &mut Vec<Command>) {
-        let Some(flight) = self.flights.remove(uid) else { return };
-        if self.cache.placed(uid).is_some_and(|placed| !placed.assumed) {
+        let Some(mut flight) = self.flights.remove(uid) else { return };
+        if self.held.contains_key(uid) || self.cache.placed(uid).is_some_and(|placed| !placed.assumed) {
             // The watch has seen it bound, whatever the answer says.
             self.release_class(flight.pod.class);
             return;
         }
         self.take_back(now, &flight);
+        let update = flight.update.take();
         match failure {
             // The watch tells the rest: a deletion, or where it runs.
             BindFailure::PodGone | BindFailure::BoundElsewhere => self.release_class(flight.pod.class),
@@ -121,6 +122,10 @@ impl Engine {
                 let why = format!("binding rejected: {why}");
                 self.fail_with_error(now, flight.pod, &why, flight.started_ticks, out);
             }
+        }
+        // Only for a pod that waits again: the watch tells what became of the others.
+        if let Some(facts) = update.filter(|facts| self.queue.contains(&facts.uid)) {
+            self.on_pending_pod(now, *facts, out);
         }
     }
 
@@ -132,6 +137,7 @@ impl Engine {
     /// Undoes an assumption; what it held may cure others.
     pub(super) fn forget(&mut self, now: Timestamp, uid: &PodUid, node: NodeIx) {
         if let Some(placed) = self.cache.forget(uid) {
+            self.left_nodes.remove(uid);
             self.wake_for_pod(now, placed.class, node, true);
             self.release_class(placed.class);
         }

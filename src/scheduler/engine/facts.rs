@@ -8,19 +8,23 @@ use crate::{
         class::PodClass,
         ids::{ClassIx, ClusterId, NodeIx, NodeKey, PodUid, ProfileIx},
         node::NodeFacts,
+        placement::RUN_HOME_UID,
         pod::PodFacts,
         time::Timestamp,
     },
     scheduler::{
         cache::Observed,
         change::{Change, Changes},
+        input::Command,
         queue::QueuedPod,
     },
 };
 
 impl Engine {
-    pub(super) fn on_node(&mut self, now: Timestamp, facts: &NodeFacts) {
-        let (ix, what, old) = self.cache.nodes.apply(facts);
+    pub(super) fn on_node(&mut self, now: Timestamp, facts: NodeFacts) {
+        let (cluster, name) = (facts.cluster, facts.name.clone());
+        let Some(facts) = self.usable(facts) else { return self.drop_unusable(now, cluster, &name) };
+        let (ix, what, old) = self.cache.nodes.apply(&facts);
         if !what.is_none() {
             self.wake_for_node(now, ix, what, old.as_ref());
         }
@@ -28,13 +32,15 @@ impl Engine {
     }
 
     pub(super) fn on_node_gone(&mut self, now: Timestamp, key: &NodeKey) {
+        self.cache.nodes.clusters.forget_node(key);
         if let Some(ix) = self.cache.nodes.find(key.cluster, &key.name) {
             self.cache.nodes.remove(ix);
             self.wake(now, &Change::NodeDelete);
         }
     }
 
-    pub(super) fn on_nodes_listed(&mut self, now: Timestamp, cluster: ClusterId, names: &FxHashSet<Box<str>>) {
+    pub(super) fn on_nodes_listed(&mut self, now: Timestamp, cluster: ClusterId, names: &FxHashSet<Box<str>>, out: &mut Vec<Command>) {
+        self.cache.nodes.clusters.retain_nodes(cluster, |name| names.contains(name));
         let known = self.cache.nodes.iter().filter(|(_, node)| node.cluster == cluster);
         let gone: Vec<NodeIx> = known.map(|(ix, _)| ix).filter(|ix| !names.contains(self.cache.nodes.name(*ix))).collect();
         for ix in gone {
@@ -42,25 +48,50 @@ impl Engine {
             self.wake(now, &Change::NodeDelete);
         }
         self.nodes_listed.insert(cluster);
+        self.resume_intents(now, out);
     }
 
-    pub(super) fn on_pod(&mut self, now: Timestamp, facts: PodFacts) {
+    pub(super) fn on_pod(&mut self, now: Timestamp, facts: PodFacts, out: &mut Vec<Command>) {
         if facts.finished {
             return self.on_pod_gone(now, facts.cluster, &facts.uid);
         }
         match facts.node_name.clone() {
-            Some(node) => self.on_bound_pod(now, &facts, &node),
-            None if facts.cluster == ClusterId::HOME => self.on_pending_pod(now, facts),
+            Some(node) if facts.cluster == ClusterId::HOME => self.on_bound_pod(now, &facts, &node),
+            Some(node) => self.on_pod_abroad(now, &facts, &node),
+            None if facts.cluster == ClusterId::HOME => self.on_pending_pod(now, facts, out),
             None => {}
         }
         self.sweep_symbols();
     }
 
+    /// A pod of a compute cluster counts on its node there, unless it runs for a home pod that counts itself. Nothing else is kept of it.
+    fn on_pod_abroad(&mut self, now: Timestamp, facts: &PodFacts, node: &str) {
+        if self.cache.nodes.clusters.get(facts.cluster).is_none() {
+            return;
+        }
+        let class = PodClass::counted(&facts.spec, &mut self.cache.nodes.symbols);
+        let class = self.cache.classes.acquire(class);
+        match facts.labels.iter().find(|(key, _)| **key == *RUN_HOME_UID) {
+            Some((_, home)) => {
+                let node = self.cache.nodes.symbols.intern(node);
+                self.cache.observe_run(&facts.uid, &PodUid(home.clone()), facts.cluster, node, class);
+            }
+            None => self.on_counted_pod(now, facts, node, class),
+        }
+    }
+
     fn on_bound_pod(&mut self, now: Timestamp, facts: &PodFacts, node: &str) {
         self.drop_queued(&facts.uid);
-        let class = self.class_of(facts);
-        let node = self.cache.nodes.symbols.intern(node);
-        let observed = self.cache.observe(&facts.uid, facts.cluster, node, class);
+        self.intents.remove(&facts.uid);
+        if !self.is_held(facts, node) {
+            let class = self.class_of(facts);
+            self.on_counted_pod(now, facts, node, class);
+        }
+    }
+
+    fn on_counted_pod(&mut self, now: Timestamp, facts: &PodFacts, node: &str, class: ClassIx) {
+        let place = self.place_of(facts, node);
+        let observed = self.cache.observe_at(&facts.uid, facts.cluster, place, class);
         self.acknowledged.remove(&facts.uid);
         let at = self.cache.placed(&facts.uid).map(|placed| placed.node);
         match (observed, at) {
@@ -77,10 +108,15 @@ impl Engine {
         }
     }
 
-    fn on_pending_pod(&mut self, now: Timestamp, facts: PodFacts) {
-        if let Some(flight) = self.flights.get(&facts.uid) {
-            // On its way already. What changed meanwhile is seen again when the binding fails, or does not matter any more.
-            tracing::trace!(pod = %facts.key, since = flight.since.0, "an update of a pod on its way is ignored");
+    pub(super) fn on_pending_pod(&mut self, now: Timestamp, facts: PodFacts, out: &mut Vec<Command>) {
+        self.intents.remove(&facts.uid);
+        self.drop_held(&facts.uid);
+        if let Some(flight) = self.flights.get_mut(&facts.uid) {
+            // On its way already. What changed meanwhile matters only if the binding fails.
+            tracing::trace!(pod = %facts.key, since = flight.since.0, "an update of a pod on its way is put aside");
+            if self.cache.nodes.get(flight.node).cluster != ClusterId::HOME {
+                flight.update = Some(Box::new(facts));
+            }
             return;
         }
         if self.acknowledged.contains(&facts.uid) {
@@ -89,21 +125,26 @@ impl Engine {
         if let Some((placed, last)) = self.cache.remove(&facts.uid) {
             // An object cannot lose its node; whoever made this happen, the pod is schedulable again.
             self.observer.impossible("bound_pod_became_pending");
+            self.left_nodes.remove(&facts.uid);
             self.after_release(placed.class, last);
         }
         let scheduler = self.cache.nodes.symbols.get(&facts.spec.scheduler_name);
         let profile = scheduler.and_then(|name| self.profiles.named(name));
         match profile {
-            Some(profile) if !facts.deleting => self.enqueue(now, profile, facts),
+            Some(profile) if !facts.deleting && facts.recorded.as_ref().is_some_and(|recorded| recorded.intent) => {
+                self.resume(now, profile, facts, out);
+            }
+            Some(profile) if !facts.deleting => self.enqueue(now, profile, facts, out),
             _ => self.drop_queued(&facts.uid),
         }
     }
 
-    fn enqueue(&mut self, now: Timestamp, profile: ProfileIx, facts: PodFacts) {
+    fn enqueue(&mut self, now: Timestamp, profile: ProfileIx, facts: PodFacts, out: &mut Vec<Command>) {
         let class = self.class_of(&facts);
         let unchanged = |old: &QueuedPod| old.class == class && *old.gates == *facts.gates && old.profile == profile;
         if self.queue.get(&facts.uid).is_some_and(unchanged) {
             self.cache.classes.release(class);
+            self.queue.get_mut(&facts.uid).into_iter().for_each(|pod| pod.run_attempt = facts.run_attempt);
             return;
         }
         let old = self.unqueue(&facts.uid);
@@ -111,10 +152,12 @@ impl Engine {
         let pod = match old {
             Some(old) => {
                 self.release_class(old.class);
-                QueuedPod { class, profile, priority: facts.spec.priority, gates: facts.gates.into(), queued: now, ..old }
+                let (priority, run_attempt) = (facts.spec.priority, facts.run_attempt);
+                QueuedPod { class, profile, priority, gates: facts.gates.into(), queued: now, run_attempt, ..old }
             }
             None => new_pod(now, profile, class, facts),
         };
+        self.ask_platforms(now, class, |engine| engine.pod_ref(&pod), out);
         self.admit(now, pod, event, false);
     }
 
@@ -122,11 +165,18 @@ impl Engine {
         self.acknowledged.remove(uid);
         if cluster == ClusterId::HOME {
             self.drop_queued(uid);
+            self.drop_held(uid);
+            self.intents.remove(uid);
+            self.left_nodes.remove(uid);
             if let Some(flight) = self.flights.remove(uid) {
                 // The answer to its binding will find nobody.
                 self.unreserve(&flight.pod, flight.node);
                 self.release_class(flight.pod.class);
             }
+        }
+        // Not what the home pod of a run is counted as: a run that is gone leaves that to the home watch.
+        if cluster != ClusterId::HOME && self.cache.forget_run(uid) {
+            return;
         }
         if let Some(placed) = self.cache.take(uid) {
             self.wake_for_pod(now, placed.class, placed.node, true);
@@ -134,26 +184,31 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_pods_listed(&mut self, now: Timestamp, cluster: ClusterId, uids: &FxHashSet<PodUid>) {
+    pub(super) fn on_pods_listed(&mut self, now: Timestamp, cluster: ClusterId, uids: &FxHashSet<PodUid>, out: &mut Vec<Command>) {
         let mut gone = self.cache.missing_from(cluster, |uid| uids.contains(uid));
         if cluster == ClusterId::HOME {
             gone.extend(self.queue.iter().filter(|pod| !uids.contains(&pod.uid)).map(|pod| pod.uid.clone()));
-            gone.sort_unstable();
+            gone.extend(self.held.keys().chain(self.intents.keys()).filter(|uid| !uids.contains(uid)).cloned());
+        } else {
+            gone.extend(self.cache.runs_missing_from(cluster, |uid| uids.contains(uid)));
         }
+        gone.sort_unstable();
+        gone.dedup();
         for uid in gone {
             self.on_pod_gone(now, cluster, &uid);
         }
         self.pods_listed.insert(cluster);
+        self.resume_intents(now, out);
     }
 
-    fn drop_queued(&mut self, uid: &PodUid) {
+    pub(super) fn drop_queued(&mut self, uid: &PodUid) {
         if let Some(queued) = self.unqueue(uid) {
             self.release_class(queued.class);
         }
     }
 
     /// The class of a pod, with one hold for the caller.
-    fn class_of(&mut self, facts: &PodFacts) -> ClassIx {
+    pub(super) fn class_of(&mut self, facts: &PodFacts) -> ClassIx {
         let class = PodClass::new(&facts.key.namespace, &facts.spec, &mut self.cache.nodes.symbols);
         self.cache.classes.acquire(class)
     }
@@ -197,7 +252,7 @@ impl Engine {
     }
 }
 
-fn new_pod(now: Timestamp, profile: ProfileIx, class: ClassIx, facts: PodFacts) -> QueuedPod {
+pub(super) fn new_pod(now: Timestamp, profile: ProfileIx, class: ClassIx, facts: PodFacts) -> QueuedPod {
     let condition = facts.unscheduled_condition.and_then(|(reason, message)| {
         let reason = super::attempt::CONDITION_REASONS.into_iter().find(|known| **known == *reason)?;
         Some((reason, message.into()))
@@ -216,5 +271,6 @@ fn new_pod(now: Timestamp, profile: ProfileIx, class: ClassIx, facts: PodFacts) 
         unschedulable_count: 0,
         errors_in_a_row: 0,
         flushed: false,
+        run_attempt: facts.run_attempt,
     }
 }

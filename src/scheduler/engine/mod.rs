@@ -1,15 +1,20 @@
 //! The engine: every [`Input`] in, every [`Command`] out. It owns cache, queue, profiles and views; nothing else writes them.
 //!
 //! One attempt, top to bottom, is in [`attempt`]; what observed objects change in [`facts`]; who is tried again because of it in [`requeue`]; what
-//! becomes of a binding in [`binding`].
+//! becomes of a binding in [`binding`]; what compute clusters add to all of it in [`abroad`].
 
+mod abroad;
 mod attempt;
 mod binding;
 mod facts;
 mod requeue;
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
+use abroad::Held;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -26,6 +31,7 @@ use super::{
 };
 use crate::model::{
     ids::{ClusterId, NodeIx, PodUid},
+    pod::PodFacts,
     time::{DurationMs, Timestamp},
 };
 
@@ -64,6 +70,10 @@ struct Flight {
     stage: Stage,
     since: Timestamp,
     started_ticks: u64,
+    /// The decision was made by an earlier leader, and the pod's annotations say so.
+    resumes: bool,
+    /// What the watch said last while it was on its way to a compute cluster: an intent may be written by then, and the number of a run used up.
+    update: Option<Box<PodFacts>>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -87,6 +97,12 @@ pub struct Engine {
     flights: FxHashMap<PodUid, Flight>,
     /// Bound as far as the API server answered, not yet seen so by the watch.
     acknowledged: FxHashSet<PodUid>,
+    /// Bound into clusters that are not connected.
+    held: BTreeMap<PodUid, Held>,
+    /// Pending pods with an intent that cannot be resumed yet.
+    intents: BTreeMap<PodUid, Box<PodFacts>>,
+    /// Nodes that a pod in a cluster has left for another one, until its annotations say so too.
+    left_nodes: FxHashMap<PodUid, Vec<Box<str>>>,
     settings: EngineSettings,
     rng: Pcg64Mcg,
     sample_start: usize,
@@ -115,6 +131,9 @@ impl Engine {
             views: Views::new(settings.view_bytes_max),
             flights: FxHashMap::default(),
             acknowledged: FxHashSet::default(),
+            held: BTreeMap::new(),
+            intents: BTreeMap::new(),
+            left_nodes: FxHashMap::default(),
             rng: Pcg64Mcg::seed_from_u64(settings.seed),
             settings,
             sample_start: 0,
@@ -128,25 +147,28 @@ impl Engine {
     /// Takes in one fact and appends the effects that follow from it.
     pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Command>) {
         match input {
-            Input::Node(facts) => self.on_node(now, &facts),
+            Input::Node(facts) => self.on_node(now, *facts),
             Input::NodeGone(key) => self.on_node_gone(now, &key),
-            Input::NodesListed(cluster, names) => self.on_nodes_listed(now, cluster, &names),
-            Input::Pod(facts) => self.on_pod(now, *facts),
+            Input::NodesListed(cluster, names) => self.on_nodes_listed(now, cluster, &names, out),
+            Input::Pod(facts) => self.on_pod(now, *facts, out),
             Input::PodGone(cluster, uid) => self.on_pod_gone(now, cluster, &uid),
-            Input::PodsListed(cluster, uids) => self.on_pods_listed(now, cluster, &uids),
+            Input::PodsListed(cluster, uids) => self.on_pods_listed(now, cluster, &uids, out),
             Input::Bound(uid) => self.on_bound(now, &uid, out),
             Input::BindFailed(uid, failure) => self.on_bind_failed(now, &uid, failure, out),
             Input::PreBound(uid) => self.on_pre_bound(&uid, out),
             Input::Permit(uid, verdict) => self.on_permit(now, &uid, verdict, out),
-            Input::Leading(leading) => self.leading = leading,
+            Input::Leading(leading) => {
+                self.leading = leading;
+                self.resume_intents(now, out);
+            }
             Input::Profiles(specs) => self.on_profiles(now, specs),
-            Input::Cluster(_)
-            | Input::ClusterGone(_)
-            | Input::NamespacePlacement(..)
-            | Input::Claim(..)
-            | Input::ClaimGone(..)
-            | Input::ImagePlatforms(..)
-            | Input::PlaceAgain { .. } => {}
+            Input::Cluster(facts) => self.on_cluster(now, *facts, out),
+            Input::ClusterGone(cluster) => self.on_cluster_gone(now, cluster),
+            Input::NamespacePlacement(namespace, placement) => self.on_namespace(now, namespace, placement),
+            Input::Claim(namespace, name, labels) => self.on_claim(now, &namespace, name, Some(labels)),
+            Input::ClaimGone(namespace, name) => self.on_claim(now, &namespace, name, None),
+            Input::ImagePlatforms(image, platforms) => self.on_platforms(now, &image, platforms),
+            Input::PlaceAgain { uid, cluster, not_on } => self.on_place_again(now, uid, cluster, not_on, out),
             Input::Tick => self.on_tick(now, out),
             Input::Schedule { attempts_max } => self.schedule(now, attempts_max, out),
         }
@@ -168,7 +190,7 @@ impl Engine {
             Stage::Permit(waits) => waits.iter().map(|(_, until)| *until).min().unwrap_or(flight.since),
             Stage::PreBind(_) | Stage::Bind => flight.since + self.settings.answer_overdue,
         });
-        flights.chain(self.queue.next_wake()).min()
+        flights.chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
     }
 
     /// Sizes of everything held.
@@ -222,11 +244,21 @@ impl Engine {
             let queued = self.queue.iter().filter(|pod| pod.class == ix).count();
             let flying = self.flights.values().filter(|flight| flight.pod.class == ix).count();
             let placed = self.cache.placed_of_class(ix);
-            if queued + flying + placed != holds as usize {
-                faults.push(format!("class {} is held {holds} times by {placed} placed, {queued} queued, {flying} flying pods", ix.0));
+            let other = self.cache.runs_of_class(ix) + self.held.values().filter(|held| held.class == ix).count();
+            if queued + flying + placed + other != holds as usize {
+                faults.push(format!(
+                    "class {} is held {holds} times by {placed} placed, {queued} queued, {flying} flying, {other} other pods",
+                    ix.0
+                ));
             }
         }
         faults.extend(self.flights.keys().filter(|uid| self.queue.contains(uid)).map(|uid| format!("pod {uid} flies and is queued")));
+        let counted_too = self.held.keys().filter(|uid| self.cache.placed(uid).is_some() || self.queue.contains(uid));
+        faults.extend(counted_too.map(|uid| format!("pod {uid} is held for its cluster and known elsewhere")));
+        let queued_too = self.intents.keys().filter(|uid| self.cache.placed(uid).is_some() || self.queue.contains(uid));
+        faults.extend(queued_too.map(|uid| format!("pod {uid} is held for its intent and known elsewhere")));
+        let left = self.left_nodes.keys().filter(|uid| self.cache.placed(uid).is_none());
+        faults.extend(left.map(|uid| format!("pod {uid} left nodes and is on none")));
         faults.sort_unstable();
         faults
     }

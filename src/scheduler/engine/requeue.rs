@@ -93,6 +93,7 @@ impl Engine {
             pod.flushed = true;
             self.admit(now, pod, "UnschedulableTimeout", true);
         }
+        self.time_out_platforms(now);
         self.time_out_flights(now, out);
     }
 

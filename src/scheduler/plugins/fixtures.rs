@@ -8,6 +8,7 @@ use super::build;
 use crate::{
     model::{
         class::PodClass,
+        cluster::ClusterFacts,
         ids::{ClusterId, NodeIx},
         node::{ImageFacts, NodeFacts},
         pod::PodSpecFacts,
@@ -42,6 +43,11 @@ impl World {
 
     pub fn add(&mut self, node: &NodeFacts) -> NodeIx {
         self.nodes.apply(node).0
+    }
+
+    /// Connects a compute cluster, or changes it.
+    pub fn cluster(&mut self, facts: ClusterFacts) {
+        self.nodes.clusters.apply(facts, &mut self.nodes.symbols);
     }
 
     pub fn class(&mut self, spec: &PodSpecFacts) -> PodClass {

@@ -2,9 +2,11 @@
 //!
 //! A rule's file holds what upstream calls by the same name: its filter, its score, its queueing hints, and a table of what it says.
 
+mod cluster_fit;
 mod default_binder;
 mod default_preemption;
 mod image_locality;
+mod image_platform;
 mod node_affinity;
 mod node_name;
 mod node_ports;
@@ -23,6 +25,8 @@ mod taint_toleration;
 mod fixtures;
 #[cfg(test)]
 mod tests;
+
+pub(in crate::scheduler) use image_platform::matters as platforms_matter;
 
 use super::{framework::Plugin, profile::PluginArgs, registry::IN_TREE};
 use crate::model::intern::Interner;
@@ -44,6 +48,8 @@ pub fn build(name: &str, args: &PluginArgs, symbols: &mut Interner) -> Option<Bo
             symbols,
         )),
         "ImageLocality" => Box::new(image_locality::ImageLocality),
+        "ClusterFit" => Box::new(cluster_fit::ClusterFit),
+        "ImagePlatform" => Box::new(image_platform::ImagePlatform),
         "DefaultBinder" => Box::new(default_binder::DefaultBinder),
         "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption),
         _ => Box::new(not_built::NotBuilt::new(info, args)),

@@ -4,11 +4,13 @@
 //! the profile disables the plugin, which then is ignored as upstream ignores it. What a plugin would only *rank* by is not counted: preferred pod
 //! affinity and `ScheduleAnyway` spreading change no placement here, and neither do upstream's default spread constraints, which are all of that kind.
 //!
+//! On the nodes of a compute cluster a claim is what the cluster's object maps it to, so there only `ClusterFit` asks about it.
+//!
 //! Two things cannot be seen from the pod: required anti-affinity of pods that others have placed, which `InterPodAffinity` would keep up against pods
 //! that ask for nothing themselves; and features that `NodeDeclaredFeatures` would look for.
 
 use crate::{
-    model::{class::PodClass, node::NodeRecord, pod::Wants},
+    model::{class::PodClass, ids::ClusterId, node::NodeRecord, pod::Wants},
     scheduler::{
         change::Changes,
         framework::{CompiledFilter, FilterPlugin, NodeRule, Plugin, PodInHand, PreEnqueue, Reads, Refusal},
@@ -89,25 +91,30 @@ impl PreEnqueue for NotBuilt {
 
 impl FilterPlugin for NotBuilt {
     /// A claim is `VolumeBinding`'s business first: where that plugin is active its refusal is what people read, as it comes before any node is asked.
-    fn compile(&self, class: &PodClass, _nodes: &Nodes) -> CompiledFilter {
+    /// Claims are mapped in compute clusters, which is `ClusterFit`'s business; there they are no claims any more, and the refusal is for home alone.
+    fn compile(&self, class: &PodClass, nodes: &Nodes) -> CompiledFilter {
+        let Some(refusal) = self.refusal(class.wants) else { return CompiledFilter::Skip };
+        let is_claim = class.wants.volume_claims && self.refusal(Wants { volume_claims: false, ..class.wants }).is_none();
         let first = self.info.name == "VolumeBinding" || !class.wants.volume_claims || class.wants.exclusive_disks;
-        match self.refusal(class.wants) {
-            None => CompiledFilter::Skip,
-            Some(refusal) if first => CompiledFilter::Refused(refusal),
-            Some(refusal) => CompiledFilter::Rule(Box::new(Nowhere(refusal))),
+        if first && !(is_claim && nodes.clusters.any()) {
+            return CompiledFilter::Refused(refusal);
         }
+        CompiledFilter::Rule(Box::new(Nowhere { refusal, home_only: is_claim }))
     }
 }
 
-struct Nowhere(Refusal);
+struct Nowhere {
+    refusal: Refusal,
+    home_only: bool,
+}
 
 impl NodeRule for Nowhere {
     fn reads(&self) -> Reads {
         Reads::Object
     }
 
-    fn refuses(&self, _node: &NodeRecord, _nodes: &Nodes) -> Option<Refusal> {
-        Some(self.0.clone())
+    fn refuses(&self, node: &NodeRecord, _nodes: &Nodes) -> Option<Refusal> {
+        (!self.home_only || node.cluster == ClusterId::HOME).then(|| self.refusal.clone())
     }
 }
 

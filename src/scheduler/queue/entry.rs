@@ -36,6 +36,8 @@ pub struct QueuedPod {
     pub errors_in_a_row: u32,
     /// Whether the five-minute flush brought it back.
     pub flushed: bool,
+    /// Number of its last run in a compute cluster, zero before the first.
+    pub run_attempt: u32,
 }
 
 /// Which plugins of a profile refused a pod: one bit each, by the plugin's place in the profile.

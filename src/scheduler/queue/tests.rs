@@ -25,6 +25,7 @@ fn pod(number: u8, class: u32, priority: i32) -> QueuedPod {
         unschedulable_count: 0,
         errors_in_a_row: 0,
         flushed: false,
+        run_attempt: 0,
     }
 }
 

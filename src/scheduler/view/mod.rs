@@ -39,6 +39,8 @@ pub struct ClassView {
     verdict: Verdict,
     /// PreScore is broken: an error unless one node alone is feasible.
     score_failure: Option<(PluginIx, String)>,
+    /// Whether there were compute clusters when it was compiled: rules about them keep silent without any.
+    federated: bool,
     /// Number of the last change that is accounted for.
     cursor: u64,
     passes_object_rules: FixedBitSet,
@@ -104,6 +106,7 @@ impl ClassView {
             only: None,
             verdict: Verdict::AskNodes,
             score_failure: None,
+            federated: nodes.clusters.any(),
             cursor: nodes.changed(),
             passes_object_rules: std::mem::take(&mut spare.sets[0]),
             feasible: std::mem::take(&mut spare.sets[1]),
@@ -190,7 +193,9 @@ impl ClassView {
 
     /// Whether something that compiling read has changed, so that the view must be made anew.
     pub fn outdated(&self, nodes: &Nodes) -> bool {
-        self.rules.iter().any(|(_, rule)| rule.outdated(nodes)) || self.lanes.iter().any(|lane| lane.score.outdated(nodes))
+        self.federated != nodes.clusters.any()
+            || self.rules.iter().any(|(_, rule)| rule.outdated(nodes))
+            || self.lanes.iter().any(|lane| lane.score.outdated(nodes))
     }
 
     /// Accounts for every change since the last time.

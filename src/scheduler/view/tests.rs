@@ -7,13 +7,17 @@ use crate::{
     model::{
         affinity::{NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PreferredTerm},
         class::ClassTable,
+        cluster::ClusterFacts,
         ids::{ClassIx, ClusterId},
+        image::Platforms,
         node::{ImageFacts, NodeFacts},
+        placement::TravelFacts,
         pod::PodSpecFacts,
         ports::{HostPort, Protocol},
         quantity::Quantity,
         requests::{ContainerRequests, PodRequests},
         taints::{Effect, TaintFacts, TolerationFacts},
+        time::Timestamp,
     },
     scheduler::{
         profile::{NodeResourcesFitArgs, ProfileSpec, ScoringStrategy},
@@ -26,6 +30,10 @@ use crate::{
 enum Step {
     Apply(Box<NodeFacts>),
     Remove(u8),
+    /// Cluster 1 appears or changes, or goes.
+    Cluster(Option<Box<ClusterFacts>>),
+    /// Somebody tells which platforms an image has, or that nobody knows.
+    Told(Platforms),
     Place {
         node: u8,
         class: u8,
@@ -41,8 +49,11 @@ fn node() -> impl Strategy<Value = NodeFacts> {
     let taints = prop::sample::subsequence(vec![Effect::NoSchedule, Effect::PreferNoSchedule], 0..=2);
     (0..6_u8, 0..3_u8, 1..4_i64, 0..4_i64, taints, any::<bool>(), 0..2_usize).prop_map(
         |(name, zone, cores, pods, taints, cordoned, images)| NodeFacts {
+            cluster: ClusterId(u16::from(name % 2)),
             name: format!("n{name}").into(),
             uid: format!("uid-{name}").into(),
+            architecture: if zone == 1 { "arm64" } else { "amd64" }.into(),
+            operating_system: "linux".into(),
             labels: vec![("zone".into(), format!("z{zone}").into()), ("kubernetes.io/hostname".into(), format!("n{name}").into())],
             taints: taints.into_iter().map(|effect| TaintFacts { key: "t".into(), value: "".into(), effect }).collect(),
             unschedulable: cordoned && zone == 2,
@@ -60,13 +71,31 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => node().prop_map(|facts| Step::Apply(Box::new(facts))),
         1 => (0..6_u8).prop_map(Step::Remove),
+        1 => prop::option::weighted(0.7, cluster()).prop_map(|facts| Step::Cluster(facts.map(Box::new))),
+        1 => prop::sample::subsequence(vec!["linux/amd64", "linux/arm64"], 0..=2).prop_map(|known| match known.as_slice() {
+            [] => Step::Told(Platforms::Unknown("nobody knows".into())),
+            known => Step::Told(Platforms::Known(known.iter().map(|name| Box::from(*name)).collect())),
+        }),
         4 => (0..6_u8, 0..CLASSES).prop_map(|(node, class)| Step::Place { node, class }),
         2 => any::<u8>().prop_map(|which| Step::Leave { which }),
         4 => (0..CLASSES).prop_map(Step::Look),
     ]
 }
 
-const CLASSES: u8 = 7;
+fn cluster() -> impl Strategy<Value = ClusterFacts> {
+    (any::<bool>(), prop::option::of(0..4_u32), 0..3_i64, 0..3_u8).prop_map(|(closed, runs_max, quota, preference)| ClusterFacts {
+        id: ClusterId(1),
+        name: "one".into(),
+        closed: closed.then(|| "cluster is cordoned".into()),
+        runs_max,
+        quota_left: (quota > 0).then(|| ("cpu".into(), Quantity::from_units(quota))).into_iter().collect(),
+        preference: preference * 50,
+        data: vec!["icon".into()],
+        ..ClusterFacts::default()
+    })
+}
+
+const CLASSES: u8 = 9;
 
 /// One class for every kind of rule.
 fn class(number: u8) -> PodSpecFacts {
@@ -93,6 +122,8 @@ fn class(number: u8) -> PodSpecFacts {
         }
         4 => spec.node_selector = vec![("zone".into(), "z0".into())],
         5 => spec.host_ports = vec![HostPort::new("", Protocol::Tcp, 80)],
+        6 => spec.travel = Some(Box::new(TravelFacts { placement: Some("remote".into()), ..TravelFacts::default() })),
+        7 => spec.travel = Some(Box::new(TravelFacts { data: vec!["icon".into()], ..TravelFacts::default() })),
         _ => spec.node_affinity = Some(Box::new(NodeAffinity { required: Some(NodeSelector { terms: vec![named] }), preferred: vec![] })),
     }
     spec
@@ -143,14 +174,23 @@ impl World {
         match step {
             Step::Apply(facts) => drop(self.nodes.apply(&facts)),
             Step::Remove(name) => {
-                if let Some(ix) = self.nodes.find(ClusterId::HOME, &format!("n{name}")) {
+                if let Some(ix) = self.nodes.find(ClusterId(u16::from(name % 2)), &format!("n{name}")) {
                     self.nodes.remove(ix);
                 }
+            }
+            Step::Cluster(Some(facts)) => drop(self.nodes.clusters.apply(*facts, &mut self.nodes.symbols)),
+            Step::Cluster(None) => drop(self.nodes.clusters.remove(ClusterId(1))),
+            Step::Told(platforms) => {
+                let image = self.nodes.symbols.intern("app:1");
+                self.nodes.platforms.ask(Timestamp(0), &[image]);
+                self.nodes.platforms.told(Timestamp(0), image, platforms);
             }
             Step::Place { node, class } => {
                 let name = self.nodes.symbols.intern(&format!("n{node}"));
                 let record = self.class(class).clone();
-                let ix = self.nodes.add_pod(ClusterId::HOME, name, &record);
+                let cluster = ClusterId(u16::from(node % 2));
+                let ix = self.nodes.add_pod(cluster, name, &record);
+                self.nodes.clusters.count(cluster, &record, true);
                 self.placed.push((ix, ClassIx(u32::from(class))));
             }
             Step::Leave { which } if !self.placed.is_empty() => {

@@ -1,6 +1,8 @@
 //! Who may do what, for those who ask. In: `TokenReview`, `SubjectAccessReview` and its siblings. Out: the same objects with a status, as the
 //! configured [`AccessPolicy`] decides. The server itself serves everyone.
 
+use std::sync::{Arc, PoisonError, RwLock};
+
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -27,7 +29,7 @@ pub struct Attributes {
     pub verb: String,
     /// API group; empty for core and for paths.
     pub group: String,
-    /// Plural; empty for paths.
+    /// Plural, with the subresource behind a slash where there is one; empty for paths.
     pub resource: String,
     /// Namespace; empty for none.
     pub namespace: String,
@@ -55,6 +57,62 @@ impl AccessPolicy for AllowAll {
 
     fn authorize(&self, _attributes: &Attributes) -> bool {
         true
+    }
+}
+
+/// What one client may do, for tests that take rights away while it works: answers reviews, and [`crate::sim::SimCluster`] refuses calls by it. Cheap to
+/// clone; all clones are the same rights. Grants everything at first.
+#[derive(Clone, Debug, Default)]
+pub struct Permissions(Arc<RwLock<Denials>>);
+
+#[derive(Debug, Default)]
+struct Denials {
+    revoked: bool,
+    denied: Vec<(String, String)>,
+}
+
+impl Permissions {
+    /// Denies a verb on a resource (`pods/log` for a subresource); `*` stands for any.
+    pub fn deny(&self, verb: &str, resource: &str) {
+        self.change(|denials| denials.denied.push((verb.into(), resource.into())));
+    }
+
+    /// Grants everything again.
+    pub fn allow_all(&self) {
+        self.change(|denials| *denials = Denials::default());
+    }
+
+    /// The credentials are not known any more.
+    pub fn revoke(&self) {
+        self.change(|denials| denials.revoked = true);
+    }
+
+    /// Whether a call is refused, and how.
+    pub fn refusal(&self, verb: &str, resource: &str) -> Option<ApiError> {
+        let denials = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        if denials.revoked {
+            return Some(ApiError::plain(401, "Unauthorized", "Unauthorized"));
+        }
+        let means = |word: &str, asked: &str| word == "*" || word == asked;
+        let denied = denials.denied.iter().any(|(verbs, resources)| means(verbs, verb) && means(resources, resource));
+        denied.then(|| {
+            let who = "User \"isobar\"";
+            ApiError::plain(403, "Forbidden", format!("{resource} is forbidden: {who} cannot {verb} resource {resource:?}"))
+        })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Denials)) {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl AccessPolicy for Permissions {
+    fn authenticate(&self, token: &str) -> Option<Identity> {
+        AllowAll.authenticate(token)
+    }
+
+    fn authorize(&self, attributes: &Attributes) -> bool {
+        self.refusal(&attributes.verb, &attributes.resource).is_none()
     }
 }
 
@@ -96,7 +154,10 @@ fn attributes(spec: &Value) -> Attributes {
         user: text(&spec["user"]),
         verb: text(verb),
         group: text(&resource["group"]),
-        resource: text(&resource["resource"]),
+        resource: match text(&resource["subresource"]) {
+            subresource if subresource.is_empty() => text(&resource["resource"]),
+            subresource => format!("{}/{subresource}", text(&resource["resource"])),
+        },
         namespace: text(&resource["namespace"]),
         path: text(&path["path"]),
     }

@@ -88,7 +88,7 @@ impl ApiServer {
                 let condition = |kind: &str| json!({"type": kind, "status": "True", "lastTransitionTime": self.clock.now_text()});
                 object["status"] = json!({"acceptedNames": names, "storedVersions": [], "conditions": [condition("NamesAccepted"), condition("Established")]});
             }
-            Behaviour::Custom if resource.has_status => {
+            Behaviour::Custom | Behaviour::CertificateRequest if resource.has_status => {
                 if let Some(fields) = object.as_object_mut() {
                     fields.shift_remove("status");
                 }

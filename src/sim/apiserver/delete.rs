@@ -133,7 +133,7 @@ impl ApiServer {
         let mut object = existing.value();
         check_preconditions(resource, name, &object, options)?;
         if resource.behaviour == Behaviour::Namespace {
-            return Self::delete_namespace(tx, resource, &key, name);
+            return self.delete_namespace(tx, resource, &key, name, options.dry_run);
         }
         let Mark { pending, marked } = self.mark_graceful(resource, &mut object, options);
         if pending {
@@ -157,7 +157,9 @@ impl ApiServer {
                 return Ok(Outcome::Marked(stored));
             }
         }
-        tx.remove(resource.table, &key).map(Outcome::Gone).ok_or_else(|| ApiError::not_found(resource, name))
+        let gone = tx.remove(resource.table, &key).map(Outcome::Gone).ok_or_else(|| ApiError::not_found(resource, name));
+        self.finish_namespace(tx, namespace);
+        gone
     }
 
     /// Upstream's graceful half of `BeforeDelete`. Only pods have a grace period.
@@ -198,17 +200,45 @@ impl ApiServer {
         metadata["deletionGracePeriodSeconds"] = 0.into();
     }
 
-    /// The namespace controller's work in one step: everything inside goes, then the namespace.
-    fn delete_namespace(tx: &mut Transaction<'_>, resource: &ResourceType, key: &Key, name: &str) -> Result<Outcome, ApiError> {
+    /// The namespace controller's work in one step: everything inside is deleted as a client would, and the namespace goes with the last of it. Pods that
+    /// run have their grace, and finalizers are waited for.
+    fn delete_namespace(
+        &self,
+        tx: &mut Transaction<'_>,
+        resource: &ResourceType,
+        key: &Key,
+        name: &str,
+        dry_run: bool,
+    ) -> Result<Outcome, ApiError> {
         if matches!(name, "default" | "kube-system" | "kube-public") {
             return Err(ApiError::forbidden(resource, name, "this namespace may not be deleted"));
         }
-        for table in tx.table_ids() {
-            for stored in tx.in_namespace(table, name) {
-                tx.remove(table, &stored.key);
+        let existing = tx.get(resource.table, key).cloned().ok_or_else(|| ApiError::not_found(resource, name))?;
+        let mut object = existing.value();
+        if dry_run || object["metadata"]["deletionTimestamp"].is_string() {
+            return Ok(Outcome::Marked(existing));
+        }
+        self.mark_now(&mut object);
+        object["status"]["phase"] = "Terminating".into();
+        let marked = tx.put(resource.table, key.clone(), object);
+        for inside in self.resources().iter().filter(|inside| inside.namespaced && inside.behaviour != Behaviour::EventV1) {
+            for stored in tx.in_namespace(inside.table, name) {
+                // One that is held, or gone already, is no reason to stop.
+                let _ = self.delete_in(tx, inside, name, stored.key.name(), &DeleteOptions::default());
             }
         }
-        tx.remove(resource.table, key).map(Outcome::Gone).ok_or_else(|| ApiError::not_found(resource, name))
+        self.finish_namespace(tx, name);
+        Ok(Outcome::Marked(marked))
+    }
+
+    /// Removes a namespace that is being deleted once nothing is left in it.
+    pub(super) fn finish_namespace(&self, tx: &mut Transaction<'_>, name: &str) {
+        let Some(namespaces) = self.resource("", "v1", "namespaces").filter(|_| !name.is_empty()) else { return };
+        let key = Key::new("", name);
+        let terminating = tx.get(namespaces.table, &key).is_some_and(|found| found.value()["metadata"]["deletionTimestamp"].is_string());
+        if terminating && tx.table_ids().all(|table| tx.in_namespace(table, name).is_empty()) {
+            tx.remove(namespaces.table, &key);
+        }
     }
 }
 

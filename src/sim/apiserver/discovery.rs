@@ -25,7 +25,13 @@ fn subresources(resource: &ResourceType) -> Vec<(&'static str, String, &'static 
     let mut parts = Vec::new();
     if resource.behaviour == Behaviour::Pod {
         parts.push(("binding", "Binding".to_string(), ["create"].as_slice()));
+        parts.push(("ephemeralcontainers", resource.kind.clone(), SUBRESOURCE_VERBS));
         parts.push(("eviction", "Eviction".to_string(), ["create"].as_slice()));
+        parts.push(("log", resource.kind.clone(), ["get"].as_slice()));
+        parts.push(("resize", resource.kind.clone(), SUBRESOURCE_VERBS));
+    }
+    if resource.behaviour == Behaviour::CertificateRequest {
+        parts.push(("approval", resource.kind.clone(), SUBRESOURCE_VERBS));
     }
     if resource.has_status {
         parts.push(("status", resource.kind.clone(), SUBRESOURCE_VERBS));

@@ -14,7 +14,7 @@
 //! | defaults and validation of every type | of pods, nodes, events, leases, namespaces; `apps` and `batch` are plain storage |
 //! | messages about malformed JSON, decoding and changed pod specs carry Go's own wording and diffs | same code and reason, our wording |
 //! | apply knows who owns what, refuses conflicts, removes what an applier no longer names | apply creates or merges; no managedFields |
-//! | a deleted namespace is emptied by a controller | it goes at once, with everything in it |
+//! | a deleted namespace is emptied by a controller | at once; what runs has its grace and what finalizers hold stays, and so does the namespace |
 //! | a controller collects orphans and does foreground deletion | finalizers are set and wait, as without that controller |
 //! | budgets are computed by a controller | an eviction reads `status.disruptionsAllowed` if someone wrote it |
 //! | requests are authenticated, authorised and limited by fairness queues | everyone may do everything; reviews are answered by [`AccessPolicy`] |
@@ -22,7 +22,8 @@
 //! | a list or get of a version to come waits three seconds | it is refused at once |
 //! | a watch's past is limited by a cache that adapts | [`ApiServerOptions::history_max`] changes a table |
 //! | `OpenAPI` documents with schemas | only what kubectl needs before it writes: `kubectl explain` shows nothing |
-//! | `log`, `exec`, `attach`, `port-forward`, `proxy`, `resize`, `ephemeralcontainers`, `scale`, `token` subresources | absent |
+//! | `log` asks the kubelet of the pod's node | what the fake kubelet wrote into [`LogBook`] |
+//! | `exec`, `attach`, `port-forward`, `proxy`, `scale`, `token` subresources | absent |
 
 mod access;
 mod clock;
@@ -32,6 +33,7 @@ mod delete;
 mod discovery;
 mod encode;
 mod events;
+mod logs;
 mod openapi;
 mod patch;
 mod pods;
@@ -59,8 +61,9 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::time::Duration;
 
-pub use access::{AccessPolicy, AllowAll, Attributes, Identity};
+pub use access::{AccessPolicy, AllowAll, Attributes, Identity, Permissions};
 pub use clock::SimClock;
+pub use logs::LogBook;
 pub use status::{ApiError, FieldError};
 
 use clock::Ids;
@@ -110,6 +113,7 @@ pub struct ApiServer {
     ids: Ids,
     options: ApiServerOptions,
     access: Box<dyn AccessPolicy>,
+    logs: LogBook,
     /// Cluster IPs given out so far.
     services: std::sync::atomic::AtomicU32,
 }
@@ -133,6 +137,7 @@ impl ApiServer {
             registry: RwLock::new(registry),
             options,
             access,
+            logs: LogBook::default(),
             services: std::sync::atomic::AtomicU32::new(1),
         });
         server.bootstrap();
@@ -147,6 +152,11 @@ impl ApiServer {
     /// The cluster's time.
     pub fn clock(&self) -> SimClock {
         self.clock
+    }
+
+    /// What containers wrote.
+    pub fn logs(&self) -> &LogBook {
+        &self.logs
     }
 
     /// The objects.

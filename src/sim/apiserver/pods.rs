@@ -10,7 +10,7 @@ use super::request::Form;
 use super::resources::ResourceType;
 use super::status::{ApiError, FieldError, aggregate, json_response};
 use super::store::{Key, Transaction};
-use super::update::precondition_failed;
+use super::update::{keep, precondition_failed};
 use super::{ApiServer, qos, validate};
 
 /// Labels that upstream's `PodTopologyLabels` admission copies from the node to the pod at binding.
@@ -77,6 +77,24 @@ pub(super) fn readmit(old: &Value, pod: &mut Value) {
         }
     }
     tolerate_for_a_while(pod);
+}
+
+/// What `pods/ephemeralcontainers` and `pods/resize` may change, and nothing else.
+pub(super) fn keep_all_but(part: &str, old: &Value, new: &mut Value) {
+    let asked = new.take();
+    *new = old.clone();
+    keep(&asked["metadata"], &mut new["metadata"], "resourceVersion");
+    if part == "ephemeralcontainers" {
+        keep(&asked["spec"], &mut new["spec"], "ephemeralContainers");
+        return;
+    }
+    let wanted = asked["spec"]["containers"].as_array().cloned().unwrap_or_default();
+    for container in new["spec"]["containers"].as_array_mut().into_iter().flatten() {
+        if let Some(wanted) = wanted.iter().find(|wanted| wanted["name"] == container["name"]) {
+            keep(wanted, container, "resources");
+            keep(wanted, container, "resizePolicy");
+        }
+    }
 }
 
 fn tolerate_for_a_while(pod: &mut Value) {

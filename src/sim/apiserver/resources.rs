@@ -26,6 +26,8 @@ pub enum Behaviour {
     Secret,
     /// Cluster IPs given out.
     Service,
+    /// What is decided about it is written through `/approval`.
+    CertificateRequest,
     /// Read by pod admission.
     PriorityClass,
     /// Registers a type when created.
@@ -135,12 +137,14 @@ type Row = (&'static str, &'static str, &'static str, &'static str, &'static str
 const BUILT_IN: &[Row] = &[
     ("", "v1", "ConfigMap", "configmaps", "cm", NAMESPACED, Behaviour::Plain),
     ("", "v1", "Event", "events", "ev", NAMESPACED, Behaviour::EventCore),
+    ("", "v1", "LimitRange", "limitranges", "limits", NAMESPACED, Behaviour::Plain),
     ("", "v1", "Namespace", "namespaces", "ns", STATUS, Behaviour::Namespace),
     ("", "v1", "Node", "nodes", "no", STATUS, Behaviour::Node),
     ("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", NAMESPACED | STATUS, Behaviour::Plain),
     ("", "v1", "PersistentVolume", "persistentvolumes", "pv", STATUS, Behaviour::Plain),
     ("", "v1", "Pod", "pods", "po", NAMESPACED | STATUS | GENERATION | ALL, Behaviour::Pod),
     ("", "v1", "ReplicationController", "replicationcontrollers", "rc", NAMESPACED | STATUS | GENERATION | ALL, Behaviour::Plain),
+    ("", "v1", "ResourceQuota", "resourcequotas", "quota", NAMESPACED | STATUS, Behaviour::Plain),
     ("", "v1", "Secret", "secrets", "", NAMESPACED, Behaviour::Secret),
     ("", "v1", "ServiceAccount", "serviceaccounts", "sa", NAMESPACED, Behaviour::Plain),
     ("", "v1", "Service", "services", "svc", NAMESPACED | STATUS | ALL, Behaviour::Service),
@@ -156,8 +160,11 @@ const BUILT_IN: &[Row] = &[
     ("authorization.k8s.io", "v1", "SubjectAccessReview", "subjectaccessreviews", "", 0, Behaviour::Review),
     ("batch", "v1", "CronJob", "cronjobs", "cj", NAMESPACED | STATUS | GENERATION | ALL, Behaviour::Plain),
     ("batch", "v1", "Job", "jobs", "", NAMESPACED | STATUS | GENERATION | ALL, Behaviour::Plain),
+    ("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", "csr", STATUS, Behaviour::CertificateRequest),
     ("coordination.k8s.io", "v1", "Lease", "leases", "", NAMESPACED, Behaviour::Lease),
     ("events.k8s.io", "v1", "Event", "events", "ev", NAMESPACED, Behaviour::EventV1),
+    ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "netpol", NAMESPACED | GENERATION, Behaviour::Plain),
+    ("node.k8s.io", "v1", "RuntimeClass", "runtimeclasses", "", 0, Behaviour::Plain),
     ("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", NAMESPACED | STATUS | GENERATION, Behaviour::Plain),
     ("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles", "", 0, Behaviour::Plain),
     ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings", "", 0, Behaviour::Plain),

@@ -143,14 +143,17 @@ impl ApiServer {
                 let options = DeleteOptions::read(Some(&eviction["deleteOptions"]), &call.query)?;
                 self.evict(resource, namespace, name, &eviction, &options)
             }
+            (Behaviour::Pod, "log", &Method::GET) => self.pod_log(resource, namespace, name, &call.query),
             (Behaviour::Namespace, "finalize", &Method::PUT) => self.put(resource, call, ""),
-            (_, "status", method) if resource.has_status => match *method {
+            (behaviour, part, method) if has_part(resource, behaviour, part) => match *method {
                 Method::GET => self.get(resource, namespace, name, call.form),
-                Method::PUT => self.put(resource, call, "status"),
-                Method::PATCH => self.patch(resource, call, "status"),
+                Method::PUT => self.put(resource, call, part),
+                Method::PATCH => self.patch(resource, call, part),
                 _ => Err(ApiError::method_not_allowed()),
             },
-            (Behaviour::Pod, "binding" | "eviction", _) | (Behaviour::Namespace, "finalize", _) => Err(ApiError::method_not_allowed()),
+            (Behaviour::Pod, "binding" | "eviction" | "log", _) | (Behaviour::Namespace, "finalize", _) => {
+                Err(ApiError::method_not_allowed())
+            }
             _ => Err(ApiError::unknown_resource()),
         }
     }
@@ -245,6 +248,15 @@ impl ApiServer {
             )));
         }
         Ok(object)
+    }
+}
+
+/// Whether a part of the object is read and written like the object itself.
+fn has_part(resource: &ResourceType, behaviour: Behaviour, part: &str) -> bool {
+    match (behaviour, part) {
+        (_, "status") => resource.has_status,
+        (Behaviour::Pod, "ephemeralcontainers" | "resize") | (Behaviour::CertificateRequest, "approval") => true,
+        _ => false,
     }
 }
 

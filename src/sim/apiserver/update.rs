@@ -46,6 +46,7 @@ impl ApiServer {
                 let stored = Arc::new(Stored::unsaved(key.clone(), &new, resource.table));
                 if !update.dry_run {
                     tx.remove(resource.table, &key);
+                    self.finish_namespace(tx, update.namespace);
                 }
                 return Ok((stored, false));
             }
@@ -158,6 +159,8 @@ fn keep_untouchable(update: &Update<'_>, old: &Value, new: &mut Value) {
     let resource = update.resource;
     match update.subresource {
         "status" => keep_all_but_status(resource, old, new),
+        "ephemeralcontainers" | "resize" => pods::keep_all_but(update.subresource, old, new),
+        "approval" => keep_all_but_approval(old, new),
         _ if resource.has_status => keep(old, new, "status"),
         _ => {}
     }
@@ -195,8 +198,17 @@ fn keep_all_but_status(resource: &ResourceType, old: &Value, new: &mut Value) {
     *new = kept;
 }
 
+/// Upstream's `certificates` strategy for approvals: conditions alone.
+fn keep_all_but_approval(old: &Value, new: &mut Value) {
+    let conditions = new["status"]["conditions"].take();
+    let version = new["metadata"]["resourceVersion"].take();
+    *new = old.clone();
+    new["status"]["conditions"] = conditions;
+    new["metadata"]["resourceVersion"] = version;
+}
+
 /// Makes a field what it was, absent included.
-fn keep(old: &Value, new: &mut Value, field: &str) {
+pub(super) fn keep(old: &Value, new: &mut Value, field: &str) {
     match old.get(field) {
         Some(value) => new[field] = value.clone(),
         None => {

@@ -31,7 +31,14 @@ pub(super) fn update(resource: &ResourceType, subresource: &str, old: &Value, ne
     }
     errors.extend(of_kind(resource, new));
     match resource.behaviour {
+        Behaviour::Pod if subresource == "ephemeralcontainers" => errors.extend(ephemeral_update(&old["spec"], &new["spec"])),
+        Behaviour::Pod if subresource == "resize" => errors.extend(resize(old, new)),
         Behaviour::Pod => errors.extend(pod_update(&old["spec"], &new["spec"])),
+        Behaviour::Secret => {
+            errors.extend(immutable(old, new, &["type"]));
+            errors.extend(frozen(old, new));
+        }
+        Behaviour::Plain if resource.kind == "ConfigMap" => errors.extend(frozen(old, new)),
         Behaviour::PriorityClass => errors.extend(immutable(old, new, &["value", "preemptionPolicy"])),
         Behaviour::EventV1 => errors.extend(immutable(old, new, &["involvedObject", "reason", "message", "type", "action", "eventTime"])),
         _ => {}
@@ -42,6 +49,65 @@ pub(super) fn update(resource: &ResourceType, subresource: &str, old: &Value, ne
 fn immutable(old: &Value, new: &Value, fields: &[&str]) -> Vec<FieldError> {
     let changed = fields.iter().filter(|field| old.get(**field) != new.get(**field));
     changed.map(|field| FieldError::invalid(field, &new[*field], "field is immutable")).collect()
+}
+
+/// Secrets and `ConfigMap`s that were declared immutable.
+fn frozen(old: &Value, new: &Value) -> Vec<FieldError> {
+    if old["immutable"] != true {
+        return Vec::new();
+    }
+    let thawed = new["immutable"] != true;
+    let changed = ["data", "binaryData"].into_iter().filter(|field| old[*field] != new[*field]);
+    let fields = thawed.then_some("immutable").into_iter().chain(changed);
+    fields.map(|field| FieldError::forbidden(field, "field is immutable when `immutable` is set")).collect()
+}
+
+/// Upstream's `ValidatePodEphemeralContainersUpdate`.
+fn ephemeral_update(old: &Value, new: &Value) -> Vec<FieldError> {
+    let list = |spec: &Value| spec["ephemeralContainers"].as_array().cloned().unwrap_or_default();
+    let (known, wanted) = (list(old), list(new));
+    let mut errors = Vec::new();
+    for container in &known {
+        let name = container["name"].as_str().unwrap_or_default();
+        let word = match wanted.iter().find(|wanted| wanted["name"] == container["name"]) {
+            None => "removed",
+            Some(wanted) if wanted != container => "changed",
+            Some(_) => continue,
+        };
+        errors.push(FieldError::forbidden(
+            "spec.ephemeralContainers",
+            &format!("existing ephemeral containers {name:?} may not be {word}\n"),
+        ));
+    }
+    errors
+}
+
+/// Upstream's `ValidatePodResize`, as far as it concerns cpu and memory.
+fn resize(old: &Value, new: &Value) -> Vec<FieldError> {
+    let mut errors = Vec::new();
+    if super::qos::class_of(old) != super::qos::class_of(new) {
+        errors.push(FieldError::invalid("spec", &new["status"]["qosClass"], "Pod QOS Class may not change as a result of resizing"));
+    }
+    let stripped = |pod: &Value| {
+        let mut spec = pod["spec"].clone();
+        for container in spec["containers"].as_array_mut().into_iter().flatten() {
+            for kind in ["requests", "limits"] {
+                if let Some(amounts) = container["resources"][kind].as_object_mut() {
+                    amounts.retain(|name, _| !matches!(name.as_str(), "cpu" | "memory"));
+                }
+            }
+            for kind in ["requests", "limits"] {
+                if container["resources"][kind].as_object().is_none_or(serde_json::Map::is_empty) {
+                    container["resources"][kind] = Value::Null;
+                }
+            }
+        }
+        spec
+    };
+    if stripped(old) != stripped(new) {
+        errors.push(FieldError::forbidden("spec", "only cpu and memory resources are mutable"));
+    }
+    errors
 }
 
 fn of_kind(resource: &ResourceType, object: &Value) -> Vec<FieldError> {
@@ -131,7 +197,8 @@ fn pod_spec(spec: &Value) -> Vec<FieldError> {
         errors.push(FieldError::required("spec.containers", ""));
     }
     let mut names: Vec<&str> = Vec::new();
-    for (list, containers) in [("spec.containers", containers), ("spec.initContainers", spec["initContainers"].as_array())] {
+    let others = ["spec.initContainers", "spec.ephemeralContainers"].map(|list| (list, spec[&list[5..]].as_array()));
+    for (list, containers) in std::iter::once(("spec.containers", containers)).chain(others) {
         for (at, container) in containers.into_iter().flatten().enumerate() {
             let path = format!("{list}[{at}]");
             errors.extend(check_container(&path, container, &names));
@@ -186,7 +253,12 @@ fn pod_update(old: &Value, new: &Value) -> Vec<FieldError> {
         }
     }
     let (old_tolerations, new_tolerations) = (list(old, "tolerations"), list(new, "tolerations"));
-    if old_tolerations.iter().any(|known| !new_tolerations.contains(known)) {
+    let bare = |toleration: &Value| {
+        let mut toleration = toleration.clone();
+        toleration.as_object_mut().map(|fields| fields.shift_remove("tolerationSeconds"));
+        toleration
+    };
+    if old_tolerations.iter().any(|known| !new_tolerations.iter().any(|kept| bare(known) == bare(kept))) {
         errors.push(FieldError::forbidden("spec.tolerations", "existing toleration can not be modified except its tolerationSeconds"));
     }
     let old_gates = old["schedulingGates"].as_array().unwrap_or(&empty);

@@ -15,6 +15,8 @@ pub struct ApiserverOptions {
     pub service_accounts: bool,
     /// Keep the `Priority` admission plugin, which turns class names into numbers and refuses numbers of a pod's own.
     pub priority: bool,
+    /// Shows kubelets a client certificate, and believes only serving certificates of this control plane's authority.
+    pub kubelets: bool,
     /// Further flags, after ours.
     pub flags: Vec<String>,
 }
@@ -62,6 +64,11 @@ impl Apiserver {
             fs::write(&policy, audit_log::policy())?;
             arguments.push(format!("--audit-policy-file={}", policy.display()));
             arguments.push(format!("--audit-log-path={}", file(audit_log::FILE)));
+        }
+        if options.kubelets {
+            arguments.push(format!("--kubelet-client-certificate={}", file("kubelet-client.crt")));
+            arguments.push(format!("--kubelet-client-key={}", file("kubelet-client.key")));
+            arguments.push(format!("--kubelet-certificate-authority={}", file("ca.crt")));
         }
         arguments.extend(options.flags.iter().cloned());
         let process = Process::start("kube-apiserver", &Program::KubeApiserver.path()?, arguments, folder)?;

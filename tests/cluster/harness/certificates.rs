@@ -12,6 +12,18 @@ pub struct Identity {
     pub key: String,
 }
 
+impl Identity {
+    /// Writes `NAME.crt` and `NAME.key`.
+    pub fn write(&self, folder: &Path, name: &str) -> Result<()> {
+        fs::write(folder.join(format!("{name}.crt")), &self.certificate)?;
+        fs::write(folder.join(format!("{name}.key")), &self.key)?;
+        Ok(())
+    }
+}
+
+/// As whom the API server calls kubelets.
+pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
+
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -41,16 +53,22 @@ impl Authority {
         self.sign(&params)
     }
 
-    /// Writes `ca.crt`, `apiserver.crt`, `apiserver.key` and the service-account key pair into `folder`.
-    pub fn write_server_files(&self, folder: &Path) -> Result<()> {
-        let names = ["127.0.0.1", "localhost", "kubernetes", "kubernetes.default.svc"].map(str::to_owned);
-        let mut params = CertificateParams::new(names)?;
+    /// A server's certificate for these addresses and names.
+    pub fn server(&self, name: &str, names: &[&str]) -> Result<Identity> {
+        let mut params = CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())?;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
-        let server = self.sign(&params)?;
+        params.distinguished_name.push(DnType::CommonName, name);
+        self.sign(&params)
+    }
+
+    /// Writes `ca.crt`, `ca.key`, `apiserver.crt`, `apiserver.key`, the pair by which kubelets know the API server, and the service-account key pair
+    /// into `folder`.
+    pub fn write_server_files(&self, folder: &Path) -> Result<()> {
+        let server = self.server("kube-apiserver", &["127.0.0.1", "localhost", "kubernetes", "kubernetes.default.svc"])?;
         fs::write(folder.join("ca.crt"), self.pem())?;
-        fs::write(folder.join("apiserver.crt"), server.certificate)?;
-        fs::write(folder.join("apiserver.key"), server.key)?;
+        fs::write(folder.join("ca.key"), self.issuer.key().serialize_pem())?;
+        self.client(KUBELET_CLIENT, &[])?.write(folder, "kubelet-client")?;
+        server.write(folder, "apiserver")?;
         let service_accounts = KeyPair::generate()?;
         fs::write(folder.join("service-accounts.key"), service_accounts.serialize_pem())?;
         // kube-apiserver takes no PKCS#8 private key where it verifies.

@@ -42,7 +42,7 @@ const START_ATTEMPTS: u32 = 3;
 /// tmpfs is worth it only where the store fits: a run of 20,000 pods writes about 1 GiB.
 const TMPFS_ROOM_KIB: u64 = 2 * 1024 * 1024;
 
-/// Control planes run one at a time: two would measure each other on a small machine.
+/// One test at a time has control planes: two tests would measure each other on a small machine.
 static SLOT: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
 
 #[derive(Clone, Debug, Default)]
@@ -64,12 +64,22 @@ pub struct ControlPlane {
     apiserver: Apiserver,
     etcd: Etcd,
     folder: TempDir,
-    slot: OwnedMutexGuard<()>,
+    slot: Arc<OwnedMutexGuard<()>>,
 }
 
 impl ControlPlane {
     pub async fn start(options: Options) -> Result<Self> {
-        let slot = Arc::clone(&SLOT).lock_owned().await;
+        Self::start_in(options, Arc::new(Arc::clone(&SLOT).lock_owned().await)).await
+    }
+
+    /// Several side by side, each with its own authority: a home cluster and compute clusters.
+    pub async fn start_many<const N: usize>(options: [Options; N]) -> Result<[Self; N]> {
+        let slot = Arc::new(Arc::clone(&SLOT).lock_owned().await);
+        let planes = futures::future::try_join_all(options.map(|options| Self::start_in(options, Arc::clone(&slot)))).await?;
+        planes.try_into().map_err(|_| anyhow::anyhow!("as many control planes as options"))
+    }
+
+    async fn start_in(options: Options, slot: Arc<OwnedMutexGuard<()>>) -> Result<Self> {
         let folder = working_folder()?;
         let authority = Authority::new()?;
         authority.write_server_files(folder.path())?;
@@ -87,6 +97,11 @@ impl ControlPlane {
     /// The administrator's client (`system:masters`).
     pub fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// Who signs this control plane's certificates.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// The administrator's kubeconfig.
@@ -144,6 +159,8 @@ impl ControlPlane {
             format!("--cert-dir={}", file("controller-manager-certificates")),
             format!("--root-ca-file={}", file("ca.crt")),
             format!("--service-account-private-key-file={}", file("service-accounts.key")),
+            format!("--cluster-signing-cert-file={}", file("ca.crt")),
+            format!("--cluster-signing-key-file={}", file("ca.key")),
             "--kube-api-qps=5000".to_owned(),
             "--kube-api-burst=10000".to_owned(),
             format!("--controllers={controllers}"),

@@ -23,6 +23,7 @@ use crate::{
             feed::{FEED_MAX, Fleet, pass_on},
             status::Finding,
         },
+        runs::Message,
         watch::Watch,
     },
     model::{node::NodeFacts, pod::PodFacts},
@@ -156,6 +157,8 @@ impl Tree {
             runs: old.runs.clone(),
         });
         self.context.directory.enter(worker.entry.clone());
+        // A worker that ended is found by `keep_worker`.
+        let _ = worker.entry.runs.send(Message::Entry(worker.entry.clone()));
     }
 
     pub(super) fn policy(&self) -> Option<Policy> {
@@ -184,7 +187,7 @@ impl Tree {
         let Some(worker) = &mut self.worker else { return };
         let runs = &worker.entry.runs;
         // A worker that ended is found by `keep_worker`.
-        let tell = |input| drop(runs.send(input));
+        let tell = |fact: effect::Input| drop(runs.send(fact.into()));
         if let Some(policy) = policy.filter(|policy| *policy != worker.policy) {
             worker.policy = policy.clone();
             tell(effect::Input::Policy(Box::new(policy)));

@@ -1,0 +1,38 @@
+//! What others ask of an archive. In: logs of runs to be kept, and questions of the kubelet endpoint. Out: both answered: they name what they need, the
+//! archive fulfils it.
+
+use std::{future::Future, io, pin::Pin};
+
+use futures::{StreamExt as _, future::BoxFuture};
+
+use super::{LogArchive, LogKey};
+use crate::{
+    http::kubelet::{ArchiveError, ArchivedLog, ArchivedLogs, LogStream},
+    kubernetes::runs::logs::{LogBody, LogOf, LogStore},
+    model::ids::{PodKey, PodUid},
+};
+
+impl ArchivedLogs for LogArchive {
+    fn read<'a>(&'a self, wanted: &'a ArchivedLog) -> Pin<Box<dyn Future<Output = Result<Option<LogStream>, ArchiveError>> + Send + 'a>> {
+        Box::pin(async move {
+            let key = LogKey {
+                pod: PodKey::new(&wanted.namespace, &wanted.pod),
+                uid: PodUid::from(&*wanted.uid),
+                container: (&*wanted.container).into(),
+                previous: wanted.previous,
+            };
+            let text = LogArchive::read(self, &key).await.map_err(|error| ArchiveError(error.to_string()))?;
+            Ok(text.map(|text| text.map(|chunk| chunk.map_err(io::Error::other)).boxed()))
+        })
+    }
+}
+
+impl LogStore for LogArchive {
+    fn keep(&self, log: LogOf, body: LogBody) -> BoxFuture<'_, Result<(u64, bool), String>> {
+        let key = LogKey { pod: log.home, uid: log.uid, container: log.container, previous: log.previous };
+        Box::pin(async move {
+            let receipt = self.write(&key, body).await.map_err(|error| error.to_string())?;
+            Ok((receipt.bytes, receipt.complete))
+        })
+    }
+}

@@ -1,0 +1,89 @@
+//! A placement under way, until the home pod is bound. In: what the engine decided and how far it came. Out: the next step.
+//!
+//! BindFirst is one write: the binding is intent and decision at once, and the run is created as for every bound pod. CreateFirst records the intent, creates
+//! the run, waits until its cluster has bound it, and binds. Whatever goes wrong on that way is undone: the run is seen gone, the intent withdrawn, and only
+//! then may the pod go elsewhere.
+
+use super::{
+    Around,
+    derive::{Step, create, dispose, quiet},
+    record::{Placing, Record, Run},
+};
+use crate::{
+    federation::{effect::Effect, spec::Commit},
+    model::time::{DurationMs, Timestamp},
+    scheduler::input::BindFailure,
+};
+
+/// How long the cluster's own scheduler may take to bind a run.
+pub(super) const BIND_WAIT: DurationMs = DurationMs(20_000);
+
+pub(super) fn step(r: &Record, placing: &Placing, around: &Around, now: Timestamp) -> Step {
+    if let Some(failure) = &placing.undo {
+        return undo(r, placing, failure, around, now);
+    }
+    let reachable = around.reachable() && around.runs_listed;
+    let begun = placing.commit == Commit::CreateFirst && placing.is_intended;
+    if !reachable {
+        // What may exist over there cannot be judged now; what was not begun is not begun.
+        return if begun { waiting_for_contact(placing) } else { Step::Answer(Err(unreachable(around))) };
+    }
+    let stray = r.runs.iter().find(|(name, _)| **name != placing.decision.run).map(|(_, run)| run);
+    if let Some(stray) = stray.filter(|stray| stray.facts.attempt < placing.decision.attempt) {
+        return dispose(r, stray, around, now);
+    }
+    match (placing.commit, placing.is_intended, r.runs.get(&placing.decision.run)) {
+        (Commit::BindFirst, ..) => Step::Order(Effect::Bind(placing.decision.clone())),
+        (Commit::CreateFirst, false, _) => Step::Order(Effect::Intend(placing.decision.clone())),
+        (Commit::CreateFirst, true, None) => {
+            create(r, &placing.decision).unwrap_or_else(|| Step::Order(Effect::CreateRun(placing.decision.clone())))
+        }
+        (Commit::CreateFirst, true, Some(run)) if run.facts.node.is_some() || run.facts.started => {
+            Step::Order(Effect::Bind(placing.decision.clone()))
+        }
+        (Commit::CreateFirst, true, Some(run)) => unbound(r, run, around, now),
+    }
+}
+
+fn unreachable(around: &Around) -> BindFailure {
+    BindFailure::Failed(format!("compute cluster {} cannot be reached", around.policy.cluster))
+}
+
+fn waiting_for_contact(placing: &Placing) -> Step {
+    if placing.may_exist { Step::Rest } else { Step::Order(Effect::Withdraw) }
+}
+
+/// Its cluster has not bound the run yet. A run that is bound in the very moment fails the precondition, and stays.
+fn unbound(r: &Record, run: &Run, around: &Around, now: Timestamp) -> Step {
+    let until = (run.seen + BIND_WAIT).max(quiet(r, around));
+    if now < until {
+        return Step::Until(until);
+    }
+    Step::Order(Effect::DeleteRun {
+        run: run.facts.name.clone(),
+        uid: run.facts.uid.clone(),
+        resource_version: Some(run.facts.resource_version.clone()),
+        grace_seconds: None,
+        release: true,
+    })
+}
+
+fn undo(r: &Record, placing: &Placing, failure: &BindFailure, around: &Around, now: Timestamp) -> Step {
+    let run = r.runs.get(&placing.decision.run);
+    let is_home_lost = matches!(failure, BindFailure::PodGone | BindFailure::BoundElsewhere);
+    if run.is_some() || placing.may_exist {
+        if !around.reachable() {
+            return Step::Rest;
+        }
+        match run {
+            Some(run) => return dispose(r, run, around, now),
+            None if !r.is_absent(&placing.decision.run) => return Step::Order(Effect::CheckRun(placing.decision.run.clone())),
+            None if now < quiet(r, around) => return Step::Until(quiet(r, around)),
+            None => {}
+        }
+    }
+    if is_home_lost || !placing.is_intended || placing.is_withdrawn {
+        return Step::Answer(Err(failure.clone()));
+    }
+    Step::Order(Effect::Withdraw)
+}

@@ -1,0 +1,85 @@
+//! Leaves nothing behind. In: a run that is not needed any more. Out: no bundle, no finalizer, no event, no run; seen, not assumed.
+
+use http::StatusCode;
+use serde_json::Value;
+
+use super::{Executor, collection, run_path};
+use crate::{
+    federation::{
+        effect::{Order, Outcome},
+        facts::RunName,
+        names,
+    },
+    kubernetes::runs::port::{Deletion, Select, Trouble, text},
+    model::ids::PodUid,
+};
+
+impl Executor {
+    pub(super) async fn reap(&self, order: &Order, run: &RunName, uid: &str) -> Result<Outcome, Trouble> {
+        self.delete_bundles(&order.uid, run).await?;
+        if self.own_run(run, uid).await?.is_some() {
+            // Deleted first: a pod without the finalizer that is not being deleted would run on if the next call were lost.
+            match self.remote.delete(run_path(run), Deletion { uid: Some(uid), ..Deletion::default() }).await {
+                Err(trouble) if !trouble.is(StatusCode::NOT_FOUND) && !trouble.is(StatusCode::CONFLICT) => return Err(trouble),
+                _ => self.let_go(run, uid).await?,
+            }
+        }
+        self.delete_events(run, uid).await?;
+        let left = self.left_over(order, run).await?;
+        if left.is_empty() {
+            self.metrics.reaped();
+            return Ok(Outcome::Done);
+        }
+        Ok(Outcome::Retry(format!("still over there: {}", left.join(", "))))
+    }
+
+    /// Deletes the bundles of a run.
+    pub(super) async fn delete_bundles(&self, home: &PodUid, run: &RunName) -> Result<(), Trouble> {
+        let secrets = self.remote.list(&collection(&run.namespace, "secrets"), Select::Label(names::RUN_HOME_UID, &home.0)).await?;
+        for secret in secrets.iter().filter(|secret| self.is_ours(secret) && is_of(run, secret)) {
+            let path = format!("{}/{}", collection(&run.namespace, "secrets"), text(secret, "/metadata/name"));
+            let deletion = Deletion { uid: Some(text(secret, "/metadata/uid")), ..Deletion::default() };
+            match self.remote.delete(path, deletion).await {
+                Err(trouble) if !trouble.is(StatusCode::NOT_FOUND) && !trouble.is(StatusCode::CONFLICT) => return Err(trouble),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Events live for an hour and name images and commands; not every cluster lets us delete them.
+    async fn delete_events(&self, run: &RunName, uid: &str) -> Result<(), Trouble> {
+        let path = collection(&run.namespace, "events");
+        let deleted = async {
+            for event in self.remote.list(&path, Select::Field("involvedObject.uid", uid)).await? {
+                self.remote.delete(format!("{path}/{}", text(&event, "/metadata/name")), Deletion::default()).await?;
+            }
+            Ok(())
+        };
+        match deleted.await {
+            Err(Trouble::Refused(status, why)) if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS => {
+                tracing::debug!(run = &*run.name, "events of it are left to expire: {why}");
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// What of this run is there after all, by a fresh list.
+    async fn left_over(&self, order: &Order, run: &RunName) -> Result<Vec<String>, Trouble> {
+        let mut left = Vec::new();
+        for resource in ["pods", "secrets"] {
+            let objects = self.remote.list(&collection(&run.namespace, resource), Select::Label(names::RUN_HOME_UID, &order.uid.0)).await?;
+            left.extend(
+                objects.iter().filter(|object| is_of(run, object)).map(|object| format!("{resource} {}", text(object, "/metadata/name"))),
+            );
+        }
+        Ok(left)
+    }
+}
+
+/// Whether an object is a run or one of its bundles, which are named after it.
+fn is_of(run: &RunName, object: &Value) -> bool {
+    let rest = text(object, "/metadata/name").strip_prefix(&*run.name);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}

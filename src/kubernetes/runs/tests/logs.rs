@@ -1,0 +1,1 @@
+//! Copies of logs into a store that is a list.

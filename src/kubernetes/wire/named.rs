@@ -1,0 +1,110 @@
+//! Home objects of which only name and labels count: namespaces for their placement, claims for the rules that map them. JSON in, facts out.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+
+use super::{Watched, json::or_default, meta::MetaWire};
+use crate::{
+    federation::names::PLACEMENT,
+    model::{ids::ClusterId, labels::LabelFacts},
+    scheduler::input::Input,
+};
+
+/// What is read of a Namespace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespaceFacts {
+    /// `metadata.name`.
+    pub name: Box<str>,
+    /// Its label about where pods may go.
+    pub placement: Option<Box<str>>,
+}
+
+/// What is read of a `PersistentVolumeClaim`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClaimFacts {
+    /// `metadata.namespace`.
+    pub namespace: Box<str>,
+    /// `metadata.name`.
+    pub name: Box<str>,
+    /// `metadata.labels`.
+    pub labels: LabelFacts,
+}
+
+/// An object of which only the metadata is read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct LabelledWire<'a> {
+    #[serde(borrow, deserialize_with = "or_default")]
+    metadata: MetaWire<'a>,
+}
+
+impl Watched for NamespaceFacts {
+    const KIND: &'static str = "Namespace";
+    const RESOURCE: &'static str = "namespaces";
+    const PATH: &'static str = "/api/v1/namespaces";
+    const FIELD_SELECTOR: &'static str = "";
+    type Wire<'a> = LabelledWire<'a>;
+    type Input = Input;
+
+    fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a> {
+        &wire.metadata
+    }
+    fn facts(wire: &Self::Wire<'_>) -> Result<Self, Cow<'static, str>> {
+        Ok(Self { name: wire.metadata.name.boxed(), placement: wire.metadata.labels.get(PLACEMENT).map(Box::from) })
+    }
+    fn of(self, _cluster: ClusterId) -> Self {
+        self
+    }
+    fn key(meta: &MetaWire<'_>) -> Box<str> {
+        meta.name.boxed()
+    }
+    fn seen(self) -> Input {
+        Input::NamespacePlacement(self.name, self.placement)
+    }
+    fn gone(_cluster: ClusterId, key: Box<str>) -> Input {
+        Input::NamespacePlacement(key, None)
+    }
+    /// A namespace that vanished unseen has no pods whose placement it could say.
+    fn listed(_cluster: ClusterId, _keys: Vec<Box<str>>) -> Input {
+        Input::Tick
+    }
+}
+
+impl Watched for ClaimFacts {
+    const KIND: &'static str = "PersistentVolumeClaim";
+    const RESOURCE: &'static str = "persistentvolumeclaims";
+    const PATH: &'static str = "/api/v1/persistentvolumeclaims";
+    const FIELD_SELECTOR: &'static str = "";
+    type Wire<'a> = LabelledWire<'a>;
+    type Input = Input;
+
+    fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a> {
+        &wire.metadata
+    }
+    fn facts(wire: &Self::Wire<'_>) -> Result<Self, Cow<'static, str>> {
+        let MetaWire { namespace, name, labels, .. } = &wire.metadata;
+        Ok(Self {
+            namespace: namespace.boxed(),
+            name: name.boxed(),
+            labels: labels.0.iter().map(|(key, value)| (key.boxed(), value.boxed())).collect(),
+        })
+    }
+    fn of(self, _cluster: ClusterId) -> Self {
+        self
+    }
+    fn key(meta: &MetaWire<'_>) -> Box<str> {
+        meta.display().into()
+    }
+    fn seen(self) -> Input {
+        Input::Claim(self.namespace, self.name, self.labels)
+    }
+    fn gone(_cluster: ClusterId, key: Box<str>) -> Input {
+        let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
+        Input::ClaimGone(namespace.into(), name.into())
+    }
+    /// A claim that vanished unseen has no pod that could be placed: the API server protects claims in use.
+    fn listed(_cluster: ClusterId, _keys: Vec<Box<str>>) -> Input {
+        Input::Tick
+    }
+}

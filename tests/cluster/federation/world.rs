@@ -1,0 +1,255 @@
+//! A home control plane and three compute control planes, each with nodes that kwok plays, and the real `isobar` between them. In: how many nodes. Out:
+//! clusters that were added as an admin adds them: with the rights that the manifests give, by `isobar cluster add`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use isobar::federation::names;
+use k8s_openapi::api::core::v1::{Namespace, Node};
+use kube::{
+    Api,
+    api::{Patch, PatchParams, PostParams},
+};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{
+    harness::{
+        apiserver::ApiserverOptions,
+        assets::{Program, isobar},
+        control_plane::{ControlPlane, Options},
+        kwok,
+        ports::free_port,
+        process::Process,
+    },
+    serving::{NAMESPACE, apply},
+};
+
+pub const TEAM: &str = "team";
+/// The three clusters: name, architecture, GPUs on each node.
+pub const CLUSTERS: [(&str, &str, u32); 3] = [("arm", "arm64", 0), ("x86", "amd64", 0), ("gpu", "amd64", 4)];
+/// What every container over there writes, line by line, as the container runtime's file has it.
+const LOG: &str = "2026-01-01T00:00:00.000000000Z stdout F one\n2026-01-01T00:00:01.000000000Z stderr F two\n";
+/// How long anything may take that waits for several control planes on two busy cores.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A compute cluster.
+pub struct Compute {
+    pub name: &'static str,
+    pub plane: ControlPlane,
+    _kwok: Process,
+}
+
+pub struct World {
+    pub home: ControlPlane,
+    pub clusters: Vec<Compute>,
+    pub folder: tempfile::TempDir,
+    /// The run namespace on every compute cluster.
+    pub runs: String,
+    /// Dropped first: it talks to all.
+    pub isobar: Option<Process>,
+    kubeconfig: PathBuf,
+}
+
+impl World {
+    /// Everything up, `nodes` on each cluster, and all clusters ready.
+    pub async fn start(nodes: usize, spec: impl Fn(&str) -> Value) -> Result<Self> {
+        let apiserver = ApiserverOptions { kubelets: true, ..ApiserverOptions::default() };
+        let remote = || Options { apiserver: apiserver.clone(), ..Options::default() };
+        let controllers = Some("*,-persistentvolume-binder-controller".to_owned());
+        let home = Options { apiserver: apiserver.clone(), controllers, ..Options::default() };
+        let [home, first, second, third] = ControlPlane::start_many([home, remote(), remote(), remote()]).await?;
+        let folder = tempfile::tempdir()?;
+        let runs = names::run_namespace(&uid_of(&home).await?);
+        let mut clusters = Vec::new();
+        for ((name, architecture, gpus), plane) in CLUSTERS.into_iter().zip([first, second, third]) {
+            clusters.push(compute(name, architecture, gpus, plane, nodes, folder.path()).await?);
+        }
+        home.create_namespace(TEAM).await?;
+        let kubeconfig = home_rights(&home).await?;
+        let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig };
+        world.start_isobar()?;
+        for at in 0..world.clusters.len() {
+            world.add_cluster(at, &spec(CLUSTERS[at].0)).await?;
+        }
+        for (name, ..) in CLUSTERS {
+            world.wait_for_cluster(name, "Ready").await?;
+        }
+        Ok(world)
+    }
+
+    /// Starts `isobar run` with what the service account of the manifests may do, and the federation on.
+    pub fn start_isobar(&mut self) -> Result<()> {
+        let port = free_port()?;
+        let config = self.folder.path().join("isobar.yaml");
+        fs::write(&config, self.configuration(port))?;
+        let arguments = [
+            "run".to_owned(),
+            format!("--config={}", config.display()),
+            format!("--kubeconfig={}", self.kubeconfig.display()),
+            "--secure-port=0".to_owned(),
+        ];
+        self.isobar = Some(Process::start("isobar", &isobar(), arguments, self.folder.path())?);
+        Ok(())
+    }
+
+    fn configuration(&self, port: u16) -> String {
+        let scheduler = json!({
+            "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+            "leaderElection": {"leaderElect": false}, "profiles": [{"schedulerName": "isobar-scheduler"}],
+        });
+        let own = json!({
+            "apiVersion": "isobar.dev/v1alpha1", "kind": "IsobarConfiguration",
+            "federation": {
+                "enabled": true,
+                "kubeletEndpoint": {"bindAddress": "127.0.0.1", "port": port, "advertiseAddress": "127.0.0.1"},
+                "archive": {"folder": self.folder.path().join("archive")},
+                "images": {"resolve": false},
+            },
+        });
+        format!("{scheduler:#}\n---\n{own:#}\n")
+    }
+
+    async fn add_cluster(&self, at: usize, spec: &Value) -> Result<()> {
+        let Compute { name, plane, .. } = &self.clusters[at];
+        let role = self.isobar(&["cluster", "role", "--run-namespace", &self.runs]).await?;
+        let file = self.folder.path().join(format!("{name}-role.yaml"));
+        fs::write(&file, role.stdout)?;
+        let applied = plane.kubectl(["apply", "-f", file.to_str().context("a path")?])?;
+        ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+        let access = plane.service_account_kubeconfig("isobar-access", "isobar").await?;
+        self.isobar(&["cluster", "add", name, "--kubeconfig", access.to_str().context("a path")?]).await?;
+        let patch = json!({ "spec": spec }).to_string();
+        self.kubectl(&["patch", "computecluster", name, "--type=merge", "-p", &patch]).await?;
+        Ok(())
+    }
+
+    /// Waits for a condition of a `ComputeCluster`.
+    pub async fn wait_for_cluster(&self, name: &str, condition: &str) -> Result<()> {
+        let seconds = format!("--timeout={}s", PATIENCE.as_secs());
+        let wanted = format!("--for=condition={condition}");
+        let waited = self.kubectl(&["wait", &wanted, &format!("computecluster/{name}"), &seconds]).await;
+        let told = || self.isobar.as_ref().map(Process::log_tail).unwrap_or_default();
+        waited.map(|_| ()).with_context(|| format!("{name} is not {condition}\n{}", told()))
+    }
+
+    /// `isobar` as the admin of home.
+    pub async fn isobar(&self, arguments: &[&str]) -> Result<Output> {
+        let mut command = Command::new(isobar());
+        command.env("KUBECONFIG", self.home.admin_kubeconfig()).args(arguments);
+        succeeded(command, arguments).await
+    }
+
+    /// kubectl at home.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<Output> {
+        kubectl(&self.home, arguments).await
+    }
+
+    /// What kubectl at home prints.
+    pub async fn shows(&self, arguments: &[&str]) -> Result<String> {
+        Ok(String::from_utf8(self.kubectl(arguments).await?.stdout)?)
+    }
+
+    /// Everything that bears our label over there.
+    pub async fn leftovers(&self) -> Result<Vec<String>> {
+        let mut left = Vec::new();
+        for Compute { name, plane, .. } in &self.clusters {
+            let listed = kubectl(plane, &["get", "pods,secrets", "-A", "-l", names::RUN_HOME_CLUSTER, "-o", "name"]).await?;
+            left.extend(String::from_utf8(listed.stdout)?.lines().map(|line| format!("{name}: {line}")));
+        }
+        Ok(left)
+    }
+}
+
+/// Waits until something holds; what is in the way is said when it does not.
+pub async fn until<F: Future<Output = Result<Option<String>>>>(what: &str, mut problem: impl FnMut() -> F) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let Some(problem) = problem().await? else { return Ok(()) };
+        ensure!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}: {problem}");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+pub async fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(Program::Kubectl.path()?);
+    command.env("KUBECONFIG", plane.admin_kubeconfig()).args(arguments);
+    succeeded(command, arguments).await
+}
+
+async fn succeeded(mut command: Command, arguments: &[&str]) -> Result<Output> {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let said = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{arguments:?}: {}", said());
+    Ok(output)
+}
+
+async fn uid_of(plane: &ControlPlane) -> Result<String> {
+    let namespaces: Api<Namespace> = Api::all(plane.client());
+    namespaces.get("kube-system").await?.metadata.uid.context("kube-system has a UID")
+}
+
+/// The account of the manifests, with a token.
+async fn home_rights(home: &ControlPlane) -> Result<PathBuf> {
+    for file in ["crds/computecluster.yaml", "base/namespace.yaml", "base/serviceaccount.yaml", "base/rbac.yaml", "overlays/federated/rbac.yaml"] {
+        apply(home, file)?;
+    }
+    home.service_account_kubeconfig(NAMESPACE, "isobar-scheduler").await
+}
+
+async fn compute(name: &'static str, architecture: &str, gpus: u32, plane: ControlPlane, nodes: usize, folder: &Path) -> Result<Compute> {
+    let port = free_port()?;
+    let answers = write_answers(folder, name)?;
+    let serving = plane.authority().server("kwok", &["127.0.0.1"])?;
+    let kwok = kwok::start_answering(plane.admin_kubeconfig(), plane.folder(), &serving, port, &answers)?;
+    for number in 0..nodes {
+        create_node(&plane, &format!("{name}-{number:02}"), architecture, gpus, port).await?;
+    }
+    Ok(Compute { name, plane, _kwok: kwok })
+}
+
+/// What kwok answers with: the same log for every container, and commands that run here.
+fn write_answers(folder: &Path, name: &str) -> Result<PathBuf> {
+    let work = folder.join(name);
+    fs::create_dir_all(&work)?;
+    let log = work.join("container.log");
+    fs::write(&log, LOG)?;
+    let object =
+        |kind: &str, spec: Value| json!({"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": kind, "metadata": {"name": "all"}, "spec": spec});
+    let objects = [
+        object("ClusterLogs", json!({"logs": [{"logsFile": log, "follow": false}]})),
+        object("ClusterExec", json!({"execs": [{"local": {"workDir": work}}]})),
+    ];
+    let path = work.join("kwok-answers.yaml");
+    fs::write(&path, objects.map(|object| object.to_string()).join("\n---\n"))?;
+    Ok(path)
+}
+
+async fn create_node(plane: &ControlPlane, name: &str, architecture: &str, gpus: u32, port: u16) -> Result<()> {
+    let mut resources = json!({"cpu": "16", "memory": "64Gi", "ephemeral-storage": "100Gi", "pods": "110"});
+    let mut labels = json!({
+        "kubernetes.io/arch": architecture, "kubernetes.io/os": "linux", "kubernetes.io/hostname": name,
+    });
+    if gpus > 0 {
+        resources["nvidia.com/gpu"] = gpus.to_string().into();
+        labels["nvidia.com/gpu.product"] = "A100".into();
+    }
+    let nodes: Api<Node> = Api::all(plane.client());
+    let object = serde_json::from_value(json!({"metadata": {"name": name, "labels": labels}}))?;
+    nodes.create(&PostParams::default(), &object).await?;
+    let status = json!({"status": {
+        "capacity": resources, "allocatable": resources,
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+        "nodeInfo": {"architecture": architecture, "operatingSystem": "linux", "kubeletVersion": "v1.37.1", "kernelVersion": "", "osImage": "",
+            "containerRuntimeVersion": "kwok", "machineID": "", "systemUUID": "", "bootID": "", "kubeProxyVersion": ""},
+        "conditions": [{"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastHeartbeatTime": null, "lastTransitionTime": null}],
+    }});
+    nodes.patch_status(name, &PatchParams::default(), &Patch::Strategic(status)).await?;
+    Ok(())
+}
