@@ -3,6 +3,7 @@
 //! A subcommand is a module with a `clap::Args` struct and `fn run(self) -> anyhow::Result<ExitCode>`, a variant of [`Command`], and a line in [`run()`].
 //! Errors that reach [`main`] are printed with their causes; what a subcommand finds wrong with its input, it prints itself.
 
+mod cluster;
 mod config;
 mod demo;
 mod explain;
@@ -31,6 +32,8 @@ enum Command {
     Config(config::ConfigArgs),
     /// Explain why a pod is pending, or why it goes where it goes
     Explain(explain::ExplainArgs),
+    /// Add, list, drain and remove compute clusters
+    Cluster(cluster::ClusterArgs),
 }
 
 /// Runs the program: 0 is success, 1 a refusal or failure that was explained, 2 a wrong command line.
@@ -50,5 +53,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => args.run(),
         Command::Config(args) => args.run(),
         Command::Explain(args) => args.run(),
+        Command::Cluster(args) => args.run(),
     }
 }

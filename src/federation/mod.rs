@@ -19,5 +19,7 @@ pub mod propagate;
 mod read;
 pub mod spec;
 pub mod status;
+#[cfg(test)]
+mod world;
 
 pub use read::BadPod;

@@ -5,10 +5,12 @@
 mod harness;
 
 mod api_script;
+mod compute_cluster;
 mod control_plane;
 mod demo_serve;
 mod describe_parity;
 mod failover;
+mod federation;
 mod kubelet_endpoint;
 mod manifests;
 mod permissions;

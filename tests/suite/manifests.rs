@@ -8,7 +8,7 @@ use std::{
 
 use isobar::{
     config::load::{Source, load},
-    kubernetes::permissions::{PERMISSIONS, Scope},
+    kubernetes::permissions::{FEDERATION, PERMISSIONS, Permission, REMOTE, Scope},
     metrics::table::{Kind, PROCESS_TABLE, TABLE},
     scheduler::registry::Registry,
 };
@@ -52,8 +52,13 @@ fn grants(documents: &[Value], kind: &str) -> Grants {
 }
 
 fn needed(scopes: &[Scope], lease: &str) -> Grants {
-    let calls = PERMISSIONS.iter().filter(|call| scopes.contains(&call.scope));
-    let names = |scope| if scope == Scope::Lease { vec![lease.to_owned()] } else { Vec::new() };
+    of_list(PERMISSIONS, scopes, lease)
+}
+
+/// `named` is the one object that calls with a scope of one object are about.
+fn of_list(list: &[Permission], scopes: &[Scope], named: &str) -> Grants {
+    let calls = list.iter().filter(|call| scopes.contains(&call.scope));
+    let names = |scope| if matches!(scope, Scope::Lease | Scope::Debts) { vec![named.to_owned()] } else { Vec::new() };
     calls.map(|call| ((call.group.into(), call.resource.into(), call.verb.into()), names(call.scope))).collect()
 }
 
@@ -71,6 +76,30 @@ fn permissions_are_exactly_those_of_the_calls_made() {
         assert_eq!(namespace.unwrap_or("isobar-system"), election.1, "{path}");
         assert!(!role[0].to_string().contains('*'), "{path}: no wildcards");
     }
+}
+
+#[test]
+fn permissions_of_the_federation_are_exactly_those_of_its_calls() {
+    let overlay = documents(&read("overlays/federated/rbac.yaml"));
+    let mut cluster = grants(&overlay, "ClusterRole");
+    // Not a call: whoever approves a request has to be allowed its signer.
+    let signer = ("certificates.k8s.io".to_owned(), "signers".to_owned(), "approve".to_owned());
+    assert_eq!(cluster.remove(&signer), Some(vec!["kubernetes.io/kubelet-serving".to_owned()]));
+    assert_eq!(cluster, of_list(FEDERATION, &[Scope::Cluster], ""));
+    let debts = isobar::kubernetes::cluster::debts::NAME;
+    assert_eq!(grants(&overlay, "Role"), of_list(FEDERATION, &[Scope::OwnNamespace, Scope::Debts], debts));
+    let leases = documents(&read("overlays/federated/node-lease-role.yaml"));
+    assert_eq!(grants(&leases, "Role"), of_list(FEDERATION, &[Scope::NodeLeases], ""));
+    assert_eq!(leases[0]["metadata"]["namespace"], "kube-node-lease");
+
+    let remote: Vec<Permission> = REMOTE.iter().map(|remote| remote.call).collect();
+    let kit = documents(&read("remote-cluster/role.yaml"));
+    assert_eq!(grants(&kit, "ClusterRole"), of_list(&remote, &[Scope::Cluster], ""));
+    assert_eq!(grants(&kit, "Role"), of_list(&remote, &[Scope::RunNamespace], ""));
+    let runs = kit.iter().find(|document| document["kind"] == "Namespace" && document["metadata"]["name"] == "isobar-runs").unwrap();
+    assert_eq!(runs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "baseline");
+    assert!(kit.iter().any(|document| document["kind"] == "NetworkPolicy"));
+    assert!(!format!("{overlay:?}{kit:?}").contains("\"*\""), "no wildcards");
 }
 
 /// Name and namespace of the lease in an overlay's configuration, which must be valid.
@@ -202,6 +231,9 @@ fn kubectl_renders_every_kustomization() {
         ("overlays/second-scheduler", vec![Some("isobar-system")]),
         ("overlays/replace-kube-scheduler", vec![Some("kube-system")]),
         ("overlays/monitoring", vec![]),
+        ("overlays/federated", vec![Some("isobar-system"), Some("isobar-system"), Some("kube-node-lease")]),
+        ("remote-cluster", vec![Some("isobar-runs")]),
+        ("crds", vec![]),
     ] {
         let output = Command::new(&kubectl).arg("kustomize").arg(manifests().join(directory)).output().unwrap();
         assert!(output.status.success(), "{directory}: {}", String::from_utf8_lossy(&output.stderr));

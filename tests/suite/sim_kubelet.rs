@@ -9,7 +9,7 @@ use tokio::time::{Duration, sleep};
 
 fn pod(name: &str, annotations: &Value) -> Pod {
     let pod = json!({"metadata": {"name": name, "annotations": annotations},
-        "spec": {"nodeName": "n1", "containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "i:1"}]}});
+        "spec": {"nodeName": "n1", "restartPolicy": "Never", "containers": [{"name": "a", "image": "i:1"}, {"name": "b", "image": "i:1"}]}});
     serde_json::from_value(pod).expect("a pod")
 }
 

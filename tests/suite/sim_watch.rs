@@ -69,7 +69,7 @@ fn cluster(seed: u64) -> SimCluster {
         .often(Target::verb("list"), Fault::Slow { low: Duration::from_millis(10), high: Duration::from_secs(3) }, 0.3)
         .often(Target::ANY, Fault::Unavailable, 0.05);
     let api_server = ApiServerOptions { seed, bookmark_interval: Duration::from_secs(5), history_max: 16, ..ApiServerOptions::default() };
-    SimCluster::new(SimOptions { api_server, faults: Some(faults), access: None })
+    SimCluster::new(SimOptions { api_server, faults: Some(faults), ..SimOptions::default() })
 }
 
 /// Runs a watcher until its sender is gone.

@@ -51,7 +51,7 @@ impl Machine {
         let Some(uid) = self.run_owners.remove(run_uid) else { return };
         if let Some(record) = self.pods.get_mut(&uid) {
             if record.runs.get(name).is_some_and(|run| &*run.facts.uid == run_uid) {
-                record.runs.remove(name);
+                record.lose_run(name);
             }
         }
         self.advance(now, &uid, out);

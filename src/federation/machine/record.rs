@@ -1,6 +1,6 @@
 //! What the machine keeps of one home pod: the facts of both sides as last seen, the order under way, and notes that save questions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde_json::Value;
 
@@ -23,6 +23,9 @@ use crate::{
 /// Between two patches of one pod's status.
 const MIRROR_GAP: DurationMs = DurationMs(250);
 
+/// Runs of one pod that are remembered as gone.
+const GONE_MAX: usize = 8;
+
 /// A home pod and its runs.
 #[derive(Debug)]
 pub(super) struct Record {
@@ -35,6 +38,8 @@ pub(super) struct Record {
     /// It was read live, and is not there.
     pub home_absent: bool,
     pub runs: BTreeMap<RunName, Run>,
+    /// UIDs of runs that are gone: a read or a watch that is behind may still speak of them.
+    pub gone: VecDeque<Box<str>>,
     pub placing: Option<Placing>,
     pub order: Option<(OrderId, Effect)>,
     pub wake: Option<Timestamp>,
@@ -114,6 +119,7 @@ impl Record {
             home_read: None,
             home_absent: false,
             runs: BTreeMap::new(),
+            gone: VecDeque::new(),
             placing: None,
             order: None,
             wake: None,
@@ -142,14 +148,25 @@ impl Record {
 
     /// A live read did not find it.
     pub fn note_absent(&mut self, run: &RunName) {
-        self.runs.remove(run);
+        self.lose_run(run);
         if !self.is_absent(run) {
             self.notes.absent.push(run.clone());
         }
     }
 
+    /// The run is gone, for ever: UIDs do not come back.
+    pub fn lose_run(&mut self, run: &RunName) {
+        if let Some(run) = self.runs.remove(run) {
+            self.gone.truncate(GONE_MAX - 1);
+            self.gone.push_front(run.facts.uid);
+        }
+    }
+
     /// Takes in a run unless a newer version of it is known.
     pub fn see_run(&mut self, now: Timestamp, facts: RunPod) {
+        if self.gone.contains(&facts.uid) {
+            return;
+        }
         let known = self.runs.get(&facts.name);
         if known.is_some_and(|known| known.facts.uid == facts.uid && is_older(&facts.resource_version, &known.facts.resource_version)) {
             return;

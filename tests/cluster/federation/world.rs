@@ -123,7 +123,7 @@ impl World {
         let applied = plane.kubectl(["apply", "-f", file.to_str().context("a path")?])?;
         ensure!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
         let access = plane.service_account_kubeconfig("isobar-access", "isobar").await?;
-        self.isobar(&["cluster", "add", name, "--access", access.to_str().context("a path")?]).await?;
+        self.isobar(&["cluster", "add", name, "--kubeconfig", access.to_str().context("a path")?]).await?;
         let patch = json!({ "spec": spec }).to_string();
         self.kubectl(&["patch", "computecluster", name, "--type=merge", "-p", &patch]).await?;
         Ok(())

@@ -19,6 +19,7 @@ use isobar::{
             supervisor::{SuperviseOptions, supervise},
         },
         leadership::Leadership,
+        runs::Message,
     },
     metrics::{ApiMetrics, Metrics},
     model::{cluster::ClusterFacts, time::Timestamp},
@@ -141,8 +142,10 @@ impl World {
                 start.counts.send_replace(RunCounts { active: 3, pending: 1, ended: 1, debts: 0 });
                 while let Some(input) = start.inputs.recv().await {
                     let word = match input {
-                        effect::Input::Policy(policy) => format!("policy drain={} abandoned={}", policy.drain.is_some(), policy.abandoned),
-                        other => format!("{other:?}"),
+                        Message::Fact(effect::Input::Policy(policy)) => format!("policy drain={} abandoned={}", policy.drain.is_some(), policy.abandoned),
+                        Message::Fact(other) => format!("{other:?}"),
+                        Message::Entry(_) => "entry".to_owned(),
+                        Message::Placed(..) => "placed".to_owned(),
                     };
                     told.lock().unwrap().push(format!("{} {word}", start.entry.name));
                 }

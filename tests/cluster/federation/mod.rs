@@ -1,0 +1,225 @@
+//! The federation on four real control planes: a home cluster and three compute clusters of ARM, x86 and GPU nodes that kwok plays. Everything a person does
+//! with a pod is done at home, with the real kubectl and the real controllers; over there nothing is left.
+//!
+//! `ISOBAR_FEDERATION_PODS=500,1000` sets the sizes of the Deployment and the Job; by default they are small, for a machine of two cores.
+
+mod workloads;
+mod world;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use isobar::federation::names;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::{Api, api::ListParams};
+use serde_json::{Value, json};
+
+use self::{
+    workloads::{chosen, deployment, job, notebook, stateful_set, training, volume_rules},
+    world::{CLUSTERS, Compute, TEAM, World, kubectl, until},
+};
+use crate::harness::assets::{Program, available, isobar_available};
+
+/// Nodes on each compute cluster: 100 pods each.
+const NODES: usize = 12;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_of_home_run_on_three_clusters() -> Result<()> {
+    let test = "pods_of_home_run_on_three_clusters";
+    let needs = [Program::Etcd, Program::KubeApiserver, Program::KubeControllerManager, Program::Kwok, Program::Kubectl];
+    if !available(test, &needs) || !isobar_available(test) {
+        return Ok(());
+    }
+    let (replicas, completions) = sizes()?;
+    let world = World::start(NODES, |name| if name == "arm" { json!({"volumes": volume_rules()}) } else { json!({}) }).await?;
+    submit(&world, replicas, completions).await?;
+    everything_runs(&world, replicas, completions).await?;
+    the_notebook_has_what_it_needs(&world).await?;
+    kubectl_works_as_at_home(&world).await?;
+    ended_runs_are_reaped_and_their_logs_kept(&world, completions).await?;
+    nothing_is_left(&world).await
+}
+
+fn sizes() -> Result<(usize, usize)> {
+    let Ok(text) = std::env::var("ISOBAR_FEDERATION_PODS") else { return Ok((60, 60)) };
+    let (replicas, completions) = text.split_once(',').context("ISOBAR_FEDERATION_PODS is like 500,1000")?;
+    Ok((replicas.parse()?, completions.parse()?))
+}
+
+async fn submit(world: &World, replicas: usize, completions: usize) -> Result<()> {
+    let mut objects = vec![deployment(replicas), job(completions), stateful_set(3)];
+    objects.extend((0..3).map(training));
+    objects.extend(CLUSTERS.map(|(name, ..)| chosen(name)));
+    objects.extend(notebook());
+    let file = world.folder.path().join("workloads.json");
+    std::fs::write(&file, json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string())?;
+    world.kubectl(&["apply", "-f", file.to_str().context("a path")?]).await?;
+    Ok(())
+}
+
+/// All pods of the team, as home shows them.
+async fn pods(world: &World) -> Result<Vec<Pod>> {
+    Ok(Api::<Pod>::namespaced(world.home.client(), TEAM).list(&ListParams::default()).await?.items)
+}
+
+fn annotation<'a>(pod: &'a Pod, key: &str) -> &'a str {
+    pod.metadata.annotations.as_ref().and_then(|all| all.get(key)).map_or("", String::as_str)
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+async fn everything_runs(world: &World, replicas: usize, completions: usize) -> Result<()> {
+    until("the Job is complete", || async {
+        let succeeded = world.shows(&["get", "job", "batch", "-n", TEAM, "-o", "jsonpath={.status.succeeded}/{.status.failed}"]).await?;
+        Ok((succeeded != format!("{completions}/")).then_some(format!("succeeded/failed is {succeeded}, of {completions}")))
+    })
+    .await?;
+    until("all pods run", || async {
+        let pods = pods(world).await?;
+        let waiting: Vec<_> = pods.iter().filter(|pod| !matches!(phase(pod), "Running" | "Succeeded")).collect();
+        let short = pods.len() < replicas + completions + 3 + 3 + CLUSTERS.len() + 1;
+        let first = waiting.first().map(|pod| format!("{} is {}: {:?}", name(pod), phase(pod), pod.status));
+        Ok((short || first.is_some()).then(|| format!("{} pods, {} wait; {}", pods.len(), waiting.len(), first.unwrap_or_default())))
+    })
+    .await?;
+    world.kubectl(&["rollout", "status", "deployment/web", "statefulset/store", "-n", TEAM, "--timeout=60s"]).await?;
+    let pods = pods(world).await?;
+    placed_as_asked(&pods)?;
+    one_run_each(world, &pods).await
+}
+
+/// Each pod is on the cluster that its template asks for; what may go anywhere is everywhere.
+fn placed_as_asked(pods: &[Pod]) -> Result<()> {
+    let mut by_app: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for pod in pods {
+        let app = pod.metadata.labels.as_ref().and_then(|labels| labels.get("app")).map_or(name(pod), String::as_str);
+        let cluster = annotation(pod, names::CLUSTER);
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or_default();
+        ensure!(node == names::virtual_node(cluster), "{} is on {node} and says {cluster}", name(pod));
+        ensure!(annotation(pod, names::NODE).starts_with(cluster), "{} is on node {}", name(pod), annotation(pod, names::NODE));
+        ensure!(pod.status.as_ref().is_none_or(|status| status.pod_ip.is_none()), "{} shows an address of another network", name(pod));
+        *by_app.entry(app).or_default().entry(cluster).or_default() += 1;
+    }
+    println!("placements: {by_app:?}");
+    let clusters = |app: &str| by_app.get(app).map(|counts| counts.keys().copied().collect::<Vec<_>>()).unwrap_or_default();
+    ensure!(clusters("web").len() == 3, "the Deployment is on {:?}", clusters("web"));
+    ensure!(!clusters("batch").contains(&"arm"), "the Job of x86 is on {:?}", clusters("batch"));
+    ensure!(clusters("store") == ["arm"] && clusters("notebook") == ["arm"], "store is on {:?}", clusters("store"));
+    for number in 0..3 {
+        ensure!(clusters(&format!("training-{number}")) == ["gpu"]);
+    }
+    for (cluster, ..) in CLUSTERS {
+        ensure!(clusters(&format!("on-{cluster}")) == [cluster]);
+    }
+    Ok(())
+}
+
+/// As many runs as home pods, each for another one.
+async fn one_run_each(world: &World, pods: &[Pod]) -> Result<()> {
+    let mut homes = BTreeSet::new();
+    for Compute { plane, .. } in &world.clusters {
+        for run in Api::<Pod>::namespaced(plane.client(), &world.runs).list(&ListParams::default()).await?.items {
+            let home = run.metadata.labels.as_ref().and_then(|labels| labels.get(names::RUN_HOME_UID)).cloned().unwrap_or_default();
+            ensure!(homes.insert(home), "{} is a second run of its pod", name(&run));
+        }
+    }
+    let known: BTreeSet<String> = pods.iter().filter_map(|pod| pod.metadata.uid.clone()).collect();
+    ensure!(homes.is_subset(&known), "there are runs that nobody asked for");
+    let alive = pods.iter().filter(|pod| phase(pod) == "Running").filter_map(|pod| pod.metadata.uid.as_ref());
+    ensure!(alive.into_iter().all(|uid| homes.contains(uid)), "a running pod has no run");
+    Ok(())
+}
+
+async fn the_notebook_has_what_it_needs(world: &World) -> Result<()> {
+    let arm = &world.clusters[0].plane;
+    let pod = Api::<Pod>::namespaced(world.home.client(), TEAM).get("notebook").await?;
+    let run = annotation(&pod, names::RUN).split_once('/').context("the run has a namespace")?.1.to_owned();
+    let run: Value = serde_json::to_value(Api::<Pod>::namespaced(arm.client(), &world.runs).get(&run).await?)?;
+    let volumes = run["spec"]["volumes"].as_array().cloned().unwrap_or_default();
+    let of = |name: &str| volumes.iter().find(|volume| volume["name"] == name).cloned().unwrap_or_default();
+    let workspace = json!({"server": "nas.example", "path": format!("/export/{TEAM}/ws-anna")});
+    ensure!(of("workspace")["nfs"] == workspace, "{}", of("workspace"));
+    ensure!(of("data")["nfs"] == json!({"server": "nas.example", "path": "/data/era5", "readOnly": true}), "{}", of("data"));
+    let env = &run["spec"]["containers"][0]["env"];
+    ensure!(env[2] == json!({"name": "POD", "value": "notebook"}), "{env}");
+    let secrets = Api::<Secret>::namespaced(arm.client(), &world.runs).list(&ListParams::default().labels(names::RUN_HOME_UID)).await?;
+    let carried: Vec<String> = secrets
+        .items
+        .iter()
+        .flat_map(|secret| secret.data.iter().flatten())
+        .map(|(_, value)| String::from_utf8_lossy(&value.0).into_owned())
+        .collect();
+    ensure!(carried.len() == 3 && !carried.iter().any(|text| text.contains("stays at home")), "what travelled: {carried:?}");
+    ensure!(run["spec"]["automountServiceAccountToken"] == false);
+    Ok(())
+}
+
+async fn kubectl_works_as_at_home(world: &World) -> Result<()> {
+    let wide = world.shows(&["get", "pod", "notebook", "-n", TEAM, "-o", "wide", "--no-headers"]).await?;
+    ensure!(wide.contains("1/1") && wide.contains("Running") && wide.contains("isobar-arm"), "{wide}");
+    until("the pod's events tell where it went", || async {
+        let described = world.shows(&["describe", "pod", "notebook", "-n", TEAM]).await?;
+        let told = described.contains("Successfully assigned") && described.contains(names::NODE);
+        Ok((!told).then_some(described))
+    })
+    .await?;
+    let log = world.shows(&["logs", "notebook", "-n", TEAM]).await?;
+    ensure!(log == "one\ntwo\n", "{log:?}");
+    let tail = world.shows(&["logs", "deployment/web", "-n", TEAM, "--tail=1"]).await?;
+    ensure!(tail == "two\n", "{tail:?}");
+    let echo = world.shows(&["exec", "notebook", "-n", TEAM, "--", "echo", "over there"]).await?;
+    ensure!(echo == "over there\n", "{echo:?}");
+    world.kubectl(&["delete", "pod", "store-2", "on-x86", "-n", TEAM, "--timeout=60s"]).await?;
+    until("the StatefulSet has its pod again", || async {
+        let ready = world.shows(&["get", "statefulset", "store", "-n", TEAM, "-o", "jsonpath={.status.readyReplicas}"]).await?;
+        Ok((ready != "3").then_some(format!("{ready} are ready")))
+    })
+    .await?;
+    let shown = world.isobar(&["cluster", "list"]).await?;
+    let shown = String::from_utf8(shown.stdout)?;
+    ensure!(CLUSTERS.iter().all(|(name, ..)| shown.contains(name)), "{shown}");
+    Ok(())
+}
+
+/// Runs of the Job vanish over there; at home its pods stay, and kubectl reads their logs from the archive.
+async fn ended_runs_are_reaped_and_their_logs_kept(world: &World, completions: usize) -> Result<()> {
+    let ended: Vec<String> =
+        pods(world).await?.iter().filter(|pod| phase(pod) == "Succeeded").map(|pod| name(pod).to_owned()).collect();
+    ensure!(ended.len() == completions, "{} pods have ended", ended.len());
+    until("the ended runs are gone", || async {
+        let mut left = Vec::new();
+        for Compute { plane, .. } in &world.clusters {
+            let listed = kubectl(plane, &["get", "pods", "-n", &world.runs, "-o", "name"]).await?;
+            left.extend(String::from_utf8(listed.stdout)?.lines().filter(|line| line.contains("/batch-")).map(str::to_owned));
+        }
+        Ok((!left.is_empty()).then(|| format!("{} are left", left.len())))
+    })
+    .await?;
+    let log = world.shows(&["logs", &ended[0], "-n", TEAM]).await?;
+    ensure!(log == "one\ntwo\n", "of a run that is gone: {log:?}");
+    let code = "jsonpath={.status.containerStatuses[0].state.terminated.exitCode}";
+    let code = world.shows(&["get", "pod", &ended[0], "-n", TEAM, "-o", code]).await?;
+    ensure!(code == "0", "its exit code: {code:?}");
+    Ok(())
+}
+
+async fn nothing_is_left(world: &World) -> Result<()> {
+    world.kubectl(&["delete", "deployment,job,statefulset,pod", "--all", "-n", TEAM, "--timeout=120s"]).await?;
+    until("nothing bears our label over there", || async {
+        let left = world.leftovers().await?;
+        Ok((!left.is_empty()).then(|| format!("{left:?}")))
+    })
+    .await?;
+    for (name, ..) in CLUSTERS {
+        world.isobar(&["cluster", "remove", name, "--wait"]).await?;
+    }
+    let nodes = world.shows(&["get", "nodes", "-o", "name"]).await?;
+    ensure!(nodes.is_empty(), "virtual Nodes are left: {nodes}");
+    Ok(())
+}
