@@ -8,7 +8,7 @@ use futures::{StreamExt as _, future::BoxFuture};
 use super::{LogArchive, LogKey};
 use crate::{
     http::kubelet::{ArchiveError, ArchivedLog, ArchivedLogs, LogStream},
-    kubernetes::runs::logs::{LogBody, LogOf, LogStore},
+    kubernetes::runs::{LogBody, LogOf, LogStore},
     model::ids::{PodKey, PodUid},
 };
 
