@@ -118,6 +118,7 @@ fn pod(stage: &Stage, wanted: &PodExpect, pod: Option<&Value>, uid: &str) -> Vec
         }
     };
     same("phase", wanted.phase.as_deref(), &text(&pod["status"]["phase"]));
+    same("address", wanted.address.as_deref(), &text(&pod["status"]["podIP"]));
     same("reason", wanted.reason.as_deref(), &text(&pod["status"]["reason"]));
     let annotations = &pod["metadata"]["annotations"];
     let bound = !text(&pod["spec"]["nodeName"]).is_empty();

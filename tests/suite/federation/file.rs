@@ -319,6 +319,8 @@ pub struct PodExpect {
     pub on: Option<String>,
     /// Number of its last run.
     pub attempt: Option<u32>,
+    /// `status.podIP`, empty for none.
+    pub address: Option<String>,
     /// The pod is gone, or another one has its name.
     pub gone: bool,
     /// It is being deleted, or not.
