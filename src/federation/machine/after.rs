@@ -42,7 +42,9 @@ impl Machine {
                 }
             }
             Outcome::Gone => {
-                record.doubt_home();
+                // Gone, or being deleted: a look says which.
+                record.notes.failures.add(&effect, now, &mut self.rng);
+                record.notes.home_outdated = record.home.as_ref().map(|home| home.resource_version.clone());
                 give_up(record, BindFailure::PodGone);
             }
             Outcome::BoundElsewhere => {

@@ -16,8 +16,6 @@ pub struct Judge {
     starts: BTreeMap<String, BTreeSet<String>>,
     /// Exit codes by run.
     pub exits: BTreeMap<String, i64>,
-    /// Runs whose finalizer an admin took away by force: what they said is lost.
-    pub stripped: BTreeSet<String>,
 }
 
 impl Judge {
