@@ -105,7 +105,13 @@ pub fn federation(clusters: u16, nodes: usize, running: usize) -> Engine {
     let mut out = Vec::new();
     let mut tell = |input| engine.handle(Timestamp(0), input, &mut out);
     for id in (1..=clusters).map(ClusterId) {
-        let facts = ClusterFacts { id, name: format!("cluster-{}", id.0).into(), preference: 50, runs_max: Some(1_000_000), ..ClusterFacts::default() };
+        let facts = ClusterFacts {
+            id,
+            name: format!("cluster-{}", id.0).into(),
+            preference: 50,
+            runs_max: Some(1_000_000),
+            ..ClusterFacts::default()
+        };
         tell(Input::Cluster(Box::new(facts)));
         for number in 0..nodes {
             tell(Input::Node(Box::new(NodeFacts { cluster: id, ..node(number) })));

@@ -1,5 +1,7 @@
 //! The composition root of `isobar run`: configuration, client, engine, election, endpoint, reload. Reads top to bottom and ends in one `select!`.
 
+mod abroad;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -13,6 +15,7 @@ use rustc_hash::FxHasher;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinSet,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
@@ -103,13 +106,20 @@ pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
     let gauges = EngineGauges::new(&metrics);
     let engine = engine(&configuration, &metrics)?;
     let publish = move |sizes: &Gauges| gauges.set(sizes);
-    let mut live = Live::start(&api, Clock::system(), engine, publish, &live_options(&configuration, election.clone()))
+    let abroad = abroad::prepare(&configuration.isobar.federation, &metrics).await?;
+    let federation = abroad.as_ref().map(|abroad| &abroad.options);
+    let options_of_live = live_options(&configuration, election.clone());
+    let mut live = Live::start_federated(&api, Clock::system(), engine, publish, &options_of_live, federation)
         .context("the engine's thread cannot be started")?;
 
     let in_force = InForce::new(&configuration);
     let state = http_state(&live, &api, &metrics, in_force.clone());
     let (health, draining, http_stop) = (state.health.clone(), state.draining.clone(), state.stop.clone());
     let server = serve(http_options(&configuration, &options), state);
+    let mut parts_abroad = match abroad {
+        Some(abroad) => abroad.start(&api, live.inputs.clone(), &metrics, http_stop.clone()).await?,
+        None => JoinSet::new(),
+    };
     let news = NewsRoom::new(&live, &configuration, election.as_ref());
     let leader = tokio::spawn(report_leader(live.leadership.clone(), election, metrics.clone(), health, news.clone()));
     let reload = ConfigFollower {
@@ -130,6 +140,7 @@ pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
         _ = interrupt.recv() => None,
         stopped = live.stopped() => Some(stopped),
         error = server => return Err(error),
+        Some(part) = parts_abroad.join_next() => Some(Stopped::PartEnded(part.unwrap_or("a part of the federation"))),
         () = reload.run() => Some(Stopped::PartEnded("reload")),
         () = metrics.upkeep() => Some(Stopped::PartEnded("metrics")),
     };

@@ -54,6 +54,12 @@ pub const UNSCHEDULABLE_POD_STAY_MAX: DurationMs = DurationMs::from_secs(300);
 pub const BIND_ADDRESS: &str = "0.0.0.0";
 /// Upstream's `--secure-port`.
 pub const SECURE_PORT: u16 = 10259;
+/// Beside the port of metrics; a kubelet's own 10250 may be taken on the host network.
+pub const KUBELET_PORT: u16 = 10260;
+/// Long enough to look at yesterday's.
+pub const LOGS_KEEP_FOR: DurationMs = DurationMs::from_secs(24 * 3600);
+/// A longer log of one container is cut.
+pub const LOG_BYTES_MAX: u64 = 256 << 20;
 /// Upstream's `--authorization-always-allow-paths`.
 pub const ALWAYS_ALLOW_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 /// A kubelet takes up to a minute to update a mounted `ConfigMap` anyway.

@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::own_federation::Federation;
+
 /// Group and version of the document.
 pub const API_VERSION: &str = "isobar.dev/v1alpha1";
 /// Kind of the document.
@@ -27,6 +29,9 @@ pub struct IsobarConfiguration {
     /// The HTTPS endpoint for health, metrics and configuration.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serving: Option<Serving>,
+    /// Compute clusters beside the home cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub federation: Option<Federation>,
     /// How edits of this file are taken up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_reload: Option<ConfigReload>,

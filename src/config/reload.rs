@@ -85,12 +85,14 @@ fn keep_running_values(mut edited: Configuration, running: &Configuration) -> (C
     keep("enableContentionProfiling", edited.enable_contention_profiling != running.enable_contention_profiling);
     keep("delayCacheUntilActive", edited.delay_cache_until_active != running.delay_cache_until_active);
     keep("serving", edited.isobar.serving != running.isobar.serving);
+    keep("federation", edited.isobar.federation != running.isobar.federation);
     edited.leader_election.clone_from(&running.leader_election);
     edited.client_connection.clone_from(&running.client_connection);
     edited.enable_profiling = running.enable_profiling;
     edited.enable_contention_profiling = running.enable_contention_profiling;
     edited.delay_cache_until_active = running.delay_cache_until_active;
     edited.isobar.serving.clone_from(&running.isobar.serving);
+    edited.isobar.federation.clone_from(&running.isobar.federation);
     (edited, restart)
 }
 

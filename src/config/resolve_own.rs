@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use super::path::Path;
 use super::report::Report;
 use super::resolved::{IsobarSettings, Limits, Serving};
-use super::{defaults, duration, own};
+use super::{defaults, duration, own, resolve_federation};
 use crate::model::time::DurationMs;
 use crate::scheduler::profile::{ProfileSpec, TieBreak};
 
@@ -27,6 +27,7 @@ pub fn settings(written: &own::IsobarConfiguration, report: &mut Report) -> Isob
     IsobarSettings {
         limits: limits(&written.limits.clone().unwrap_or_default(), report),
         serving: serving(written.serving.clone().unwrap_or_default(), report),
+        federation: resolve_federation::settings(written.federation.clone().unwrap_or_default(), report),
         config_poll_interval: (poll.0 > 0).then_some(poll),
     }
 }
@@ -70,7 +71,7 @@ fn serving(written: own::Serving, report: &mut Report) -> Serving {
     Serving { bind_address, secure_port: (port != 0).then_some(port), always_allow_paths: paths }
 }
 
-fn not_negative(written: Option<&str>, default: DurationMs, path: &Path, report: &mut Report) -> DurationMs {
+pub(super) fn not_negative(written: Option<&str>, default: DurationMs, path: &Path, report: &mut Report) -> DurationMs {
     let Some(text) = written else { return default };
     duration::parse(text).unwrap_or_else(|| {
         report.invalid_text(path, text, "must be zero or positive");

@@ -113,6 +113,8 @@ pub struct IsobarSettings {
     pub limits: Limits,
     /// The HTTPS endpoint.
     pub serving: Serving,
+    /// Compute clusters.
+    pub federation: FederationSettings,
     /// How often the files are read again; `None`: never.
     pub config_poll_interval: Option<DurationMs>,
 }
@@ -148,4 +150,60 @@ impl Configuration {
     pub fn profile(&self, scheduler_name: &str) -> Option<&ProfileSpec> {
         self.profiles.iter().find(|profile| profile.scheduler_name == scheduler_name)
     }
+}
+
+/// Compute clusters beside the home cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FederationSettings {
+    /// Whether there are any.
+    pub enabled: bool,
+    /// Where the kubelet endpoint listens.
+    pub bind_address: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// By which address the home API server reaches it; `None`: the environment's `POD_IP`.
+    pub advertise_address: Option<IpAddr>,
+    /// Its certificate is made at start instead of being asked for.
+    pub self_signed: bool,
+    /// Where logs are kept, if they are.
+    pub archive: Option<ArchiveSettings>,
+    /// Whether registries are asked about platforms.
+    pub resolve_images: bool,
+    /// Registries that are asked by http.
+    pub insecure_registries: Vec<String>,
+}
+
+/// How logs are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ArchiveSettings {
+    /// Where.
+    pub place: ArchivePlace,
+    /// How much longer than their pods.
+    pub keep_for: DurationMs,
+    /// All logs together.
+    pub bytes_max: Option<u64>,
+    /// A longer log is cut.
+    pub log_bytes_max: u64,
+}
+
+/// Where logs are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ArchivePlace {
+    /// An absolute path.
+    Folder(String),
+    /// A bucket.
+    S3(S3Bucket),
+}
+
+/// A bucket and how it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct S3Bucket {
+    /// Its name.
+    pub bucket: String,
+    /// What all keys begin with; may be empty.
+    pub prefix: String,
+    /// Where it is if not at AWS.
+    pub endpoint: Option<String>,
+    /// Its region, if not the environment's.
+    pub region: Option<String>,
 }

@@ -155,7 +155,8 @@ pub enum Effect {
         /// Nodes that refused it.
         not_on: Vec<Box<str>>,
     },
-    /// Patch the home pod's status: `{"status": ...}`, strategic merge, the UID to be added. `Done`, `Gone`, `Refused`, `Retry`.
+    /// Patch the home pod's status: `{"metadata": {"resourceVersion": ...}, "status": ...}`, strategic merge, the UID to be added. The version keeps a late
+    /// patch from writing an older status over a newer one. `Done`, `Gone`, `Conflict`, `Refused`, `Retry`.
     Mirror(Value),
     /// Set `tolerationSeconds` of the not-ready and unreachable tolerations; `None` is for ever. `Done`, `Gone`, `Refused`, `Retry`.
     SetPatience(Option<u64>),
@@ -231,7 +232,7 @@ pub enum Outcome {
     Gone,
     /// The home pod runs somewhere else.
     BoundElsewhere,
-    /// A precondition failed; the watch will tell.
+    /// A precondition failed: the object has changed.
     Conflict,
     /// Something that is not ours has the run's name.
     NameTaken,

@@ -22,9 +22,9 @@ pub struct ComputeClusterSpec {
     pub node_selector: BTreeMap<String, String>,
     /// Nodes with a taint of one of these keys are not used.
     pub excluded_taints: Vec<String>,
-    /// NodeName: the run is created on its node, for clusters that are ours alone. Affinity: the cluster's own scheduler binds it to that node, for shared ones.
+    /// NodeName: the run is created on its node, for clusters that are ours alone. Affinity: the cluster's own scheduler binds it there, for shared ones.
     pub pin: Pin,
-    /// BindFirst: the home pod is bound, then the run created. CreateFirst: the other way round. Default: BindFirst with pin NodeName, CreateFirst with Affinity.
+    /// BindFirst: the home pod is bound, then the run created. CreateFirst: the other way round. Default: BindFirst with NodeName, else CreateFirst.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<Commit>,
     /// Namespace of all runs over there. Default: isobar- and the first eight characters of the home cluster's UID.

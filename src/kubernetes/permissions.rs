@@ -83,6 +83,8 @@ pub static FEDERATION: &[Permission] = &[
     call("", "configmaps", "get", Scope::Cluster, "keys that a placed pod references travel with its run"),
     call("", "secrets", "get", Scope::Cluster, "keys and pull secrets that a placed pod references; kubeconfigs of clusters"),
     call("", "serviceaccounts", "get", Scope::Cluster, "pull secrets of a placed pod's account"),
+    call("", "events", "create", Scope::Cluster, "events of a run, told on its home pod with their own source"),
+    call("", "events", "patch", Scope::Cluster, "the count of one that repeats"),
     call("", "pods", "patch", Scope::Cluster, "the decision's annotations, patience of placed pods"),
     call("", "pods", "delete", Scope::Cluster, "confirms that a placed pod has ended; policy of drain and loss"),
     call("", "pods/eviction", "create", Scope::Cluster, "drains a cluster, budgets respected"),

@@ -62,11 +62,11 @@ pub(super) struct Shared {
 
 /// The supervisor, with workers that share what the scheduler has.
 pub(super) fn supervisor(options: &FederationOptions, shared: Shared) -> impl Future<Output = ()> + Send + use<> {
-    let metrics = RunsMetrics::new(&options.metrics);
+    let metrics = options.metrics.clone();
     let (home, clock, leadership, inputs, seed) =
         (shared.home.clone(), shared.clock, shared.leadership.clone(), shared.engine.clone(), shared.seed);
     let logs = options.logs.clone();
-    let spawn_runs: SpawnRuns = Arc::new(move |start| worker(start, &shared, logs.clone(), metrics.clone()));
+    let spawn_runs: SpawnRuns = Arc::new(move |start| worker(start, &shared, logs.clone(), &metrics));
     supervise(SuperviseOptions {
         home,
         clock,
@@ -82,8 +82,9 @@ pub(super) fn supervisor(options: &FederationOptions, shared: Shared) -> impl Fu
     })
 }
 
-fn worker(start: RunsStart, shared: &Shared, logs: Option<Arc<dyn LogStore>>, metrics: RunsMetrics) -> BoxFuture<'static, ()> {
+fn worker(start: RunsStart, shared: &Shared, logs: Option<Arc<dyn LogStore>>, metrics: &Metrics) -> BoxFuture<'static, ()> {
     let seed = shared.seed ^ (u64::from(start.entry.id.0) << 32);
+    let metrics = RunsMetrics::new(metrics, &start.entry.name);
     runs::run(RunsContext {
         home: shared.home.clone(),
         entry: start.entry,
@@ -133,8 +134,8 @@ impl Dispatch {
         let uid = pod.uid.clone();
         let place = effect::Input::Place { key: pod.key, uid: pod.uid, node: node.name, attempt: run_attempt, resumes };
         if !self.tell(node.cluster, place.into()) {
-            let failure = BindFailure::Failed("the compute cluster is not connected any more".to_owned());
-            let _ = self.answers.send(Input::BindFailed(uid, failure));
+            // The cluster went as the decision was made: the pod is decided about anew.
+            let _ = self.answers.send(Input::BindFailed(uid, BindFailure::NotSent));
         }
     }
 

@@ -96,7 +96,7 @@ impl Cache {
     pub fn observe_at(&mut self, uid: &PodUid, cluster: ClusterId, (node_cluster, node): (ClusterId, Sym), class: ClassIx) -> Observed {
         let at = self.nodes.find_sym(node_cluster, node);
         let Some(known) = self.pods.get(uid).copied() else {
-            self.insert(uid.clone(), Place { cluster, node: (node_cluster, node), assumed: false }, class);
+            self.insert(uid, Place { cluster, node: (node_cluster, node), assumed: false }, class);
             return Observed::Added;
         };
         if at == Some(known.node) && known.class == class {
@@ -109,7 +109,7 @@ impl Cache {
             return Observed::Changed { old: known.class };
         }
         self.remove(uid);
-        self.insert(uid.clone(), Place { cluster, node: (node_cluster, node), assumed: false }, class);
+        self.insert(uid, Place { cluster, node: (node_cluster, node), assumed: false }, class);
         Observed::Moved { from: known.node }
     }
 
@@ -124,13 +124,13 @@ impl Cache {
         if self.pods.contains_key(uid) {
             return None;
         }
-        self.insert(uid.clone(), Place { cluster: ClusterId::HOME, node, assumed: true }, class);
+        self.insert(uid, Place { cluster: ClusterId::HOME, node, assumed: true }, class);
         self.pods.get(uid).map(|placed| placed.node)
     }
 
     /// Counts a pod again that was taken off its node, there or on another one; all else of it stays.
     pub fn put_back(&mut self, uid: &PodUid, node: (ClusterId, Sym), taken: &Placed) {
-        self.insert(uid.clone(), Place { cluster: taken.cluster, node, assumed: taken.assumed }, taken.class);
+        self.insert(uid, Place { cluster: taken.cluster, node, assumed: taken.assumed }, taken.class);
     }
 
     /// Takes an assumed pod off its node and gives its class hold to the caller. `None` if it is not assumed (any more).
@@ -201,7 +201,7 @@ impl Cache {
         true
     }
 
-    fn insert(&mut self, uid: PodUid, place: Place, class: ClassIx) {
+    fn insert(&mut self, uid: &PodUid, place: Place, class: ClassIx) {
         let Some(record) = self.classes.get(class) else {
             debug_assert!(false, "a pod of a dead class");
             return;
@@ -213,7 +213,7 @@ impl Cache {
         self.assumed += usize::from(assumed);
         self.pods.insert(uid.clone(), Placed { class, node, cluster, assumed, told });
         if is_abroad {
-            self.settle_runs_of(&uid, at);
+            self.settle_runs_of(uid, at);
         }
     }
 

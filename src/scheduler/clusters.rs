@@ -225,28 +225,28 @@ impl Clusters {
     }
 
     /// The placement label of a home namespace. True if that is news.
-    pub fn set_namespace(&mut self, namespace: Box<str>, placement: Option<Box<str>>) -> bool {
-        let old = match placement.clone() {
-            Some(placement) => self.namespaces.insert(namespace, placement),
-            None => self.namespaces.remove(&namespace),
-        };
-        let is_news = old != placement;
+    pub fn set_namespace(&mut self, namespace: &str, placement: Option<Box<str>>) -> bool {
+        let is_news = self.namespaces.get(namespace) != placement.as_ref();
         self.policy += u64::from(is_news);
+        match placement {
+            Some(placement) => drop(self.namespaces.insert(namespace.into(), placement)),
+            None => drop(self.namespaces.remove(namespace)),
+        }
         is_news
     }
 
     /// The labels of a home claim; `None` when it is gone. True if that is news.
     pub fn set_claim(&mut self, namespace: &str, name: Box<str>, labels: Option<LabelFacts>) -> bool {
         let claims = self.claims.entry(namespace.into()).or_default();
-        let old = match labels.clone() {
-            Some(labels) => claims.insert(name, labels),
-            None => claims.remove(&name),
-        };
+        let is_news = claims.get(&name) != labels.as_ref();
+        self.policy += u64::from(is_news);
+        match labels {
+            Some(labels) => drop(claims.insert(name, labels)),
+            None => drop(claims.remove(&name)),
+        }
         if claims.is_empty() {
             self.claims.remove(namespace);
         }
-        let is_news = old != labels;
-        self.policy += u64::from(is_news);
         is_news
     }
 

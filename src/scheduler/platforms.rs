@@ -80,15 +80,12 @@ impl PlatformTable {
     /// A node is present.
     pub fn count(&mut self, node: &NodeRecord) {
         let home = u32::from(node.cluster == ClusterId::HOME);
-        match self.present.iter_mut().find(|(platform, ..)| *platform == of(node)) {
-            Some((_, nodes, at_home)) => {
-                (*nodes, *at_home) = (*nodes + 1, *at_home + home);
-                self.version += u64::from(home == 1 && *at_home == 1);
-            }
-            None => {
-                self.present.push((of(node), 1, home));
-                self.version += 1;
-            }
+        if let Some((_, nodes, at_home)) = self.present.iter_mut().find(|(platform, ..)| *platform == of(node)) {
+            (*nodes, *at_home) = (*nodes + 1, *at_home + home);
+            self.version += u64::from(home == 1 && *at_home == 1);
+        } else {
+            self.present.push((of(node), 1, home));
+            self.version += 1;
         }
     }
 
@@ -115,7 +112,8 @@ impl PlatformTable {
         self.version
     }
 
-    /// Whether an image runs on a platform. One of which nothing can be found out is taken to run where home would run it: on the platforms of home. A node that does not say its platform is taken to run everything.
+    /// Whether an image runs on a platform. One of which nothing can be found out is taken to run on the platforms of home, and a node that does not say
+    /// its platform to run everything.
     pub fn fit(&self, image: Sym, platform: Platform, symbols: &Interner) -> Fit {
         if platform.0 == Sym::EMPTY || platform.1 == Sym::EMPTY {
             return Fit::Runs;

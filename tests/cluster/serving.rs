@@ -71,6 +71,7 @@ async fn check_permissions(isobar: &Client) -> Result<()> {
             Scope::Cluster => (None, None),
             Scope::LeaseNamespace => (Some(NAMESPACE), None),
             Scope::Lease => (Some(NAMESPACE), Some("isobar-scheduler")),
+            other => anyhow::bail!("{call:?}: calls of the scheduler alone have no scope {other:?}"),
         };
         ensure!(may(isobar, attributes(call.group, call.resource, call.verb, namespace, name)).await?, "not allowed: {call:?}");
     }

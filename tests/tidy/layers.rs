@@ -40,7 +40,10 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("driver", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes"]),
     ("live", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes", "archive", "driver"]),
     ("sim", &["model", "scheduler", "config", "metrics", "kubernetes", "driver", "live"]),
-    ("app", &["model", "scheduler", "config", "federation", "tasks", "metrics", "telemetry", "kubernetes", "http", "archive", "driver", "live"]),
+    (
+        "app",
+        &["model", "scheduler", "config", "federation", "tasks", "metrics", "telemetry", "kubernetes", "http", "archive", "driver", "live"],
+    ),
     ("demo", &BELOW_CLI),
     ("cli", &BELOW_CLI),
     ("main", &["cli"]),

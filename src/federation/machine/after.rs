@@ -24,7 +24,12 @@ impl Machine {
         let Some((_, effect)) = record.order.take_if(|(order, _)| *order == id) else { return };
         match outcome {
             Outcome::Retry(text) => self.failed(now, &uid, &effect, Some(&text), out),
-            Outcome::Conflict => self.failed(now, &uid, &effect, None, out),
+            Outcome::Conflict => {
+                if matches!(effect, Effect::Mirror(_) | Effect::CountAttempt { .. } | Effect::CreateRun(_)) {
+                    record.notes.home_outdated = record.home.as_ref().map(|home| home.resource_version.clone());
+                }
+                self.failed(now, &uid, &effect, None, out);
+            }
             Outcome::Refused(text) => self.refused(now, &uid, &effect, text, out),
             Outcome::NameTaken => {
                 let text = "something that is not ours has the name of its run; it is left alone".to_owned();
@@ -50,6 +55,7 @@ impl Machine {
             Outcome::Home(home) => {
                 record.notes.failures.clear_of(&effect);
                 record.notes.home_judged = Some(home.resource_version.clone());
+                record.notes.home_outdated = None;
                 record.home_read = Some(now);
                 record.see_home(*home);
             }
@@ -74,8 +80,9 @@ impl Machine {
         if let Some(text) = text.filter(|_| count == TELL_AT) {
             out.push(tell(record, uid, "ComputeClusterFailing", format!("{}: {text}; it is tried again", effect.name())));
         }
-        if matches!(effect, Effect::CreateRun(_)) && text.is_some() {
-            record.notes.unclear_create = Some(now);
+        let places = matches!(effect, Effect::CreateRun(_) | Effect::Bind(_) | Effect::Intend(_) | Effect::Withdraw);
+        if places && text.is_some() {
+            record.notes.unclear = Some(now);
         }
         let Some(placing) = &mut record.placing else { return };
         placing.tries += 1;

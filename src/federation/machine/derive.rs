@@ -14,6 +14,8 @@
 //! | ended | live | delete it: it has outlived its pod |
 //! | none, read live | any | delete it |
 
+use serde_json::{Value, json};
+
 use super::{
     Around, drain, homeless, lost, place,
     record::{Record, Run},
@@ -31,7 +33,7 @@ use crate::{
 /// How long the name of an ended run stays taken: a creation that comes late from an earlier leader, or that timed out, must find it.
 const TOMBSTONE: DurationMs = DurationMs(60_000);
 /// How late an order of an earlier leader, or one that was not answered, can still take effect: lease and time-out, and something on top.
-const LATE: DurationMs = DurationMs(30_000);
+pub(super) const LATE: DurationMs = DurationMs(30_000);
 /// How long a home pod that we have bound may stay unseen before it is looked up.
 pub(super) const UNSEEN: DurationMs = DurationMs(30_000);
 /// Attempts in a row that nodes may refuse.
@@ -70,6 +72,9 @@ pub(super) fn step(r: &Record, around: &Around, now: Timestamp) -> Step {
 }
 
 fn bound(r: &Record, home: &HomePod, around: &Around, now: Timestamp) -> Step {
+    if r.notes.home_outdated.as_ref() == Some(&home.resource_version) {
+        return Step::Order(Effect::CheckHome);
+    }
     let Some(decision) = &home.decision else { return foreign(r, home, around, now) };
     if decision.cluster_uid != around.policy.cluster_uid {
         let note = format!("the run was placed on cluster {} with UID {}, which is not this one", decision.cluster, decision.cluster_uid);
@@ -213,13 +218,13 @@ fn vanished(r: &Record, home: &HomePod, decision: &Decision, around: &Around, no
     }
     if let Some(refused) = &r.notes.refused {
         let quiet = quiet(r, around);
-        return if now < quiet { Step::Until(quiet) } else { Step::Order(Effect::Mirror(status::failed("RunRefused", refused, now))) };
+        return if now < quiet { Step::Until(quiet) } else { write(home, status::failed("RunRefused", refused, now)) };
     }
     if home.restarts_always {
         return place_again(r, home, decision, None, around, now);
     }
     let note = format!("run {} has vanished from cluster {} and is not started a second time", decision.run.name, decision.cluster);
-    Step::Order(Effect::Mirror(status::failed("RemoteRunLost", &note, now)))
+    write(home, status::failed("RemoteRunLost", &note, now))
 }
 
 /// The next attempt, on a node of the same cluster. The number is counted first: whoever comes next knows by it that the run before is past, deletes that and
@@ -239,7 +244,7 @@ fn place_again(r: &Record, home: &HomePod, decision: &Decision, refusal: Option<
         Some(None) => {
             let why = refusal.unwrap_or("the run has vanished");
             let note = format!("no node of cluster {} takes it; on {} it ended before it started: {why}", decision.cluster, decision.node);
-            Step::Order(Effect::Mirror(status::failed("NoFitOnCluster", &note, now)))
+            write(home, status::failed("NoFitOnCluster", &note, now))
         }
         Some(Some(node)) => Step::Order(Effect::CountAttempt {
             resource_version: home.resource_version.clone(),
@@ -268,10 +273,22 @@ fn mirror(r: &Record, home: &HomePod, run: &Run, decision: &Decision, now: Times
     if run.facts.status.is_null() {
         return Some(Step::Order(Effect::CheckRun(run.facts.name.clone())));
     }
-    let effect = Effect::Mirror(status::mirror(&run.facts.status, &home.restarts, decision, now));
+    let effect = versioned(home, status::mirror(&run.facts.status, &home.restarts, decision, now));
     let is_vain = r.notes.done.as_ref().is_some_and(|done| done.until(&effect).is_some() && done.repeats >= REPEATS_MAX);
     let persisted = home.phase == run.facts.phase;
     (!(is_vain && persisted)).then_some(Step::Order(effect))
+}
+
+/// A patch of the status that only takes if the home pod is as we know it.
+pub(super) fn write(home: &HomePod, patch: Value) -> Step {
+    Step::Order(versioned(home, patch))
+}
+
+fn versioned(home: &HomePod, mut patch: Value) -> Effect {
+    if !home.resource_version.is_empty() {
+        patch["metadata"] = json!({ "resourceVersion": &*home.resource_version });
+    }
+    Effect::Mirror(patch)
 }
 
 /// An ended run goes, not before `at`.
@@ -299,9 +316,9 @@ pub(super) fn dispose(r: &Record, run: &Run, around: &Around, now: Timestamp) ->
     })
 }
 
-/// When no creation can come late any more.
+/// When no write of an earlier leader, nor one of ours that was not answered, can come late any more.
 pub(super) fn quiet(r: &Record, around: &Around) -> Timestamp {
-    around.leading_since.max(r.notes.unclear_create.unwrap_or_default()) + LATE
+    around.leading_since.max(r.notes.unclear.unwrap_or_default()) + LATE
 }
 
 pub(super) fn told(r: &Record, reason: &'static str, note: String) -> Option<Step> {

@@ -1,7 +1,11 @@
 //! A cluster that does not answer, or that is removed by force. In: home pods there. Out: what can be done at home alone. The rule is to freeze: whatever the
 //! run does, nothing is started in its place unless the policy says so, for owners that replace pods.
 
-use super::{Around, derive::Step, record::Record};
+use super::{
+    Around,
+    derive::{Step, write},
+    record::Record,
+};
 use crate::{
     config::duration,
     federation::{effect::Effect, facts::HomePod, status},
@@ -31,7 +35,7 @@ pub(super) fn step(r: &Record, home: &HomePod, around: &Around, since: Timestamp
         return Step::Rest;
     }
     if home.mirrored && !r.notes.shows_unreachable {
-        return Step::Order(Effect::Mirror(status::unreachable(&around.policy.cluster, now)));
+        return write(home, status::unreachable(&around.policy.cluster, now));
     }
     let evicts = home.is_replaced && !around.suspicion;
     match span(&policy.evict_after).filter(|_| evicts).map(|span| since.max(around.suspicion_ended) + span) {
@@ -54,9 +58,9 @@ pub(super) fn abandoned(r: &Record, now: Timestamp) -> Step {
     match lives {
         None => Step::Rest,
         Some(home) if home.deletion.is_some() => Step::Order(Effect::Confirm),
-        Some(_) => {
+        Some(home) => {
             let note = "its compute cluster was removed by force; what may still run there is wiped when it comes back";
-            Step::Order(Effect::Mirror(status::failed("ClusterRemoved", note, now)))
+            write(home, status::failed("ClusterRemoved", note, now))
         }
     }
 }

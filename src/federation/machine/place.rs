@@ -6,7 +6,7 @@
 
 use super::{
     Around,
-    derive::{Step, create, dispose, quiet},
+    derive::{LATE, Step, create, dispose, quiet},
     record::{Placing, Record, Run},
 };
 use crate::{
@@ -82,8 +82,12 @@ fn undo(r: &Record, placing: &Placing, failure: &BindFailure, around: &Around, n
             None => {}
         }
     }
-    if is_home_lost || !placing.is_intended || placing.is_withdrawn {
-        return Step::Answer(Err(failure.clone()));
+    if placing.is_intended && !placing.is_withdrawn && !is_home_lost {
+        return Step::Order(Effect::Withdraw);
     }
-    Step::Order(Effect::Withdraw)
+    // A write that may still come late must not meet the next placement.
+    match r.notes.unclear.map(|at| at + LATE).filter(|until| now < *until && !is_home_lost) {
+        Some(until) => Step::Until(until),
+        None => Step::Answer(Err(failure.clone())),
+    }
 }

@@ -71,8 +71,8 @@ pub(super) struct Notes {
     pub not_on: Vec<Box<str>>,
     /// The engine's answer to the last refusal.
     pub next_node: Option<Option<Box<str>>>,
-    /// The last creation that was not answered clearly.
-    pub unclear_create: Option<Timestamp>,
+    /// The last write to do with a placement that was not answered clearly.
+    pub unclear: Option<Timestamp>,
     /// When the home pod was seen to have ended.
     pub ended: Option<Timestamp>,
     pub mirrored_at: Option<Timestamp>,
@@ -80,6 +80,8 @@ pub(super) struct Notes {
     pub grace_told: Option<DurationMs>,
     pub no_patience: bool,
     pub not_propagated: Option<i64>,
+    /// Version of the home pod that a precondition has shown to be past.
+    pub home_outdated: Option<Box<str>>,
     /// Version of the home pod that was read live since a run did not fit to it.
     pub home_judged: Option<Box<str>>,
 }

@@ -231,6 +231,7 @@ impl World {
                 }
                 update(self, &|pod| record(pod, decision, false))
             }
+            Effect::Mirror(patch) if patch["metadata"]["resourceVersion"] != pod["metadata"]["resourceVersion"] => Outcome::Conflict,
             Effect::Mirror(patch) => update(self, &|pod| merge_status(pod, patch)),
             Effect::SetPatience(seconds) => update(self, &|pod| pod["spec"]["tolerations"] = tolerations(*seconds)),
             Effect::Confirm => {

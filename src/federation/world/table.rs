@@ -20,8 +20,8 @@ fn is_write(effect: &Effect) -> bool {
     !matches!(effect, Effect::CheckRun(_) | Effect::CheckHome | Effect::PlaceAgain { .. })
 }
 
-/// One batch pod from creation to reaping and deletion; the leader dies when so many writes were done. Which write was the last.
-fn life(commit: Commit, dies_after: usize, is_done: bool) -> Option<&'static str> {
+/// One pod from creation to deletion, a batch pod after its end, another one while it runs; the leader dies when so many writes were done. Which write was the last.
+fn life(commit: Commit, restart_policy: &str, dies_after: usize, is_done: bool) -> Option<&'static str> {
     let mut world = World::new(7);
     world.calm = true;
     world.pins = commit == Commit::BindFirst;
@@ -32,7 +32,7 @@ fn life(commit: Commit, dies_after: usize, is_done: bool) -> Option<&'static str
     world.take_over();
     let pod = json!({
         "metadata": { "namespace": "ns", "name": "p", "annotations": {} },
-        "spec": { "restartPolicy": "Never", "tolerations": executor::tolerations(Some(300)) },
+        "spec": { "restartPolicy": restart_policy, "tolerations": executor::tolerations(Some(300)) },
         "status": { "phase": "Pending" },
     });
     world.home.create(pod, "h").unwrap();
@@ -62,7 +62,8 @@ fn life(commit: Commit, dies_after: usize, is_done: bool) -> Option<&'static str
         world.deliver(100);
         world.give(Input::Tick);
         let ended = world.home.pods.get("p").is_some_and(|pod| pod["status"]["phase"] != "Pending" && pod["status"]["phase"] != "Running");
-        if ended && world.compute.pods.is_empty() && !deleted {
+        let runs = restart_policy == "Always" && world.home.pods.get("p").is_some_and(|pod| pod["status"]["phase"] == "Running");
+        if (runs || (ended && world.compute.pods.is_empty())) && !deleted {
             deleted = true;
             world.home.delete("p", "h", None, Some(30), world.now).unwrap();
         }
@@ -76,13 +77,13 @@ fn a_leader_may_die_at_every_write() {
     for commit in [Commit::BindFirst, Commit::CreateFirst] {
         let mut seen = Vec::new();
         for dies_after in 1..WRITES_MAX {
-            for is_done in [false, true] {
-                let at = life(commit, dies_after, is_done);
+            for (is_done, restart_policy) in [(false, "Never"), (true, "Never"), (false, "Always"), (true, "Always")] {
+                let at = life(commit, restart_policy, dies_after, is_done);
                 seen.extend(at.filter(|name| !seen.contains(name)));
             }
         }
         let first = if commit == Commit::BindFirst { vec!["Bind"] } else { vec!["Intend", "CreateRun", "Bind"] };
-        let all = first.into_iter().chain(["CreateRun", "SetPatience", "Mirror", "ArchiveLogs", "Reap", "Confirm"]);
+        let all = first.into_iter().chain(["CreateRun", "SetPatience", "Mirror", "ArchiveLogs", "Reap", "DeleteRun", "Confirm"]);
         all.for_each(|name| assert!(seen.contains(&name), "{commit:?}: no leader died at {name}: {seen:?}"));
     }
 }

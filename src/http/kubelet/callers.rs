@@ -76,7 +76,7 @@ impl Callers {
     pub(super) async fn refresh(&self) {
         let read = match &self.source {
             ClientCa::None => return,
-            ClientCa::ConfigMap => self.from_config_map().await,
+            ClientCa::ConfigMap => self.read_config_map().await,
             ClientCa::File(path) => tokio::fs::read(path).await.map_err(|error| format!("cannot read {}: {error}", path.display())),
         };
         if let Err(why) = read.and_then(|pem| self.take(pem)) {
@@ -96,7 +96,7 @@ impl Callers {
         }
     }
 
-    async fn from_config_map(&self) -> Result<Vec<u8>, String> {
+    async fn read_config_map(&self) -> Result<Vec<u8>, String> {
         let answer = self.home.call(Call::get(CONFIG_MAP.to_owned(), READ_TIMEOUT)).await.map_err(|error| error.to_string())?;
         if answer.status != StatusCode::OK {
             return Err(answer.failure());

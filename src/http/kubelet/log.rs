@@ -72,7 +72,8 @@ async fn remote(located: &Located, container: &str, uri: &Uri, options: LogOptio
         return Ok(with_type(StatusCode::OK, PLAIN_TEXT, body));
     }
     let code = response.status();
-    let body = Limited::new(response.into_body(), FAILURE_BYTES_MAX).collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let body =
+        Limited::new(response.into_body(), FAILURE_BYTES_MAX).collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     Err(Refused::new(code, message(&body, run, located)))
 }
 

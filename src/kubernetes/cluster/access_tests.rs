@@ -1,3 +1,5 @@
+//! Kubeconfigs that are taken, and those that are refused with their reason.
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::*;

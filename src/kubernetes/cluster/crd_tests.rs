@@ -1,3 +1,5 @@
+//! The definition's schema is structural, and each refinement has its place.
+
 use super::*;
 
 /// Every schema of the tree with its place.

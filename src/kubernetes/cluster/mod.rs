@@ -8,9 +8,10 @@
 //!                                             '-- publisher: status, virtual Node, Lease
 //! ```
 //!
-//! Trees share nothing but [`shared`]: one that waits for its cluster keeps no other waiting.
+//! Trees share nothing but [`census`]: one that waits for its cluster keeps no other waiting.
 
 pub mod access;
+mod census;
 mod changes;
 mod contact;
 pub mod crd;
@@ -24,7 +25,6 @@ mod probe;
 mod publish;
 pub mod rest;
 pub mod role;
-mod shared;
 pub mod status;
 pub mod supervisor;
 mod tree;

@@ -10,13 +10,14 @@ use tokio::{
 };
 
 use super::{
-    Connect, SpawnRuns, changes,
+    Connect, SpawnRuns,
+    census::Census,
+    changes,
     debts::Debts,
     directory::ClusterDirectory,
     object::{self, ClusterObject},
     probe,
     rest::{Rest, RestError},
-    shared::Shared,
     tree::{Context, Tree},
     virtual_node::{self, KubeletAddress, VirtualNode},
 };
@@ -85,7 +86,7 @@ pub async fn supervise(options: SuperviseOptions) {
         connect: options.connect,
         kubelet: options.kubelet,
         metrics: options.metrics,
-        shared: Shared::default(),
+        census: Census::default(),
         seed: options.seed,
     });
     let (lists, mut listed) = watch::channel(None);
@@ -141,7 +142,7 @@ impl Supervisor {
         // Of two objects for one cluster the one that had it keeps it; of two new ones, the older.
         objects.sort_by(|a, b| (&a.created, &a.name).cmp(&(&b.created, &b.name)));
         for uid_and_name in objects.iter().filter_map(|object| Some((object.status.cluster_uid.as_deref()?, &object.name))) {
-            let _ = self.context.shared.claim(uid_and_name.0, uid_and_name.1);
+            let _ = self.context.census.claim(uid_and_name.0, uid_and_name.1);
         }
         for object in objects {
             match self.clusters.get(&object.name) {
@@ -180,7 +181,7 @@ impl Supervisor {
         // The last word about a cluster is that it is gone: its tree is over before that.
         looked.tree.shutdown().await;
         self.context.directory.remove(looked.id);
-        self.context.shared.forget(looked.id, name);
+        self.context.census.forget(looked.id, name);
         let _ = self.context.inputs.send(Input::ClusterGone(looked.id)).await;
     }
 }

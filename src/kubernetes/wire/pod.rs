@@ -44,6 +44,7 @@ pub struct PodWire<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
+#[allow(clippy::struct_excessive_bools)] // a set of independent fields
 struct SpecWire<'a> {
     #[serde(borrow)]
     node_name: Text<'a>,

@@ -86,9 +86,9 @@ impl Engine {
         self.wake(now, &Change::NodeDelete);
     }
 
-    pub(super) fn on_namespace(&mut self, now: Timestamp, namespace: Box<str>, placement: Option<Box<str>>) {
-        if self.cache.nodes.clusters.set_namespace(namespace.clone(), placement) {
-            self.wake(now, &Change::Namespace(&namespace));
+    pub(super) fn on_namespace(&mut self, now: Timestamp, namespace: &str, placement: Option<Box<str>>) {
+        if self.cache.nodes.clusters.set_namespace(namespace, placement) {
+            self.wake(now, &Change::Namespace(namespace));
         }
     }
 

@@ -164,7 +164,7 @@ impl Engine {
             Input::Profiles(specs) => self.on_profiles(now, specs),
             Input::Cluster(facts) => self.on_cluster(now, *facts, out),
             Input::ClusterGone(cluster) => self.on_cluster_gone(now, cluster),
-            Input::NamespacePlacement(namespace, placement) => self.on_namespace(now, namespace, placement),
+            Input::NamespacePlacement(namespace, placement) => self.on_namespace(now, &namespace, placement),
             Input::Claim(namespace, name, labels) => self.on_claim(now, &namespace, name, Some(labels)),
             Input::ClaimGone(namespace, name) => self.on_claim(now, &namespace, name, None),
             Input::ImagePlatforms(image, platforms) => self.on_platforms(now, &image, platforms),

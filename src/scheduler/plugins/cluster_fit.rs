@@ -361,14 +361,14 @@ mod tests {
     #[test]
     fn a_namespace_chooses_where_its_pods_do_not() {
         let mut world = world(ClusterFacts::default());
-        world.nodes.clusters.set_namespace("default".into(), Some("cloud".into()));
+        world.nodes.clusters.set_namespace("default", Some("cloud".into()));
         let home = "!node(s) outside the placement \"cloud\" of the namespace";
         assert_eq!(world.ask("ClusterFit", &pod(&[])), [home, "ok"]);
         assert_eq!(
             world.ask("ClusterFit", &travelling(TravelFacts { placement: Some("any".into()), ..TravelFacts::default() })),
             ["ok", "ok"]
         );
-        world.nodes.clusters.set_namespace("default".into(), None);
+        world.nodes.clusters.set_namespace("default", None);
         assert_eq!(world.ask("ClusterFit", &pod(&[])), ["ok", "ok"]);
     }
 

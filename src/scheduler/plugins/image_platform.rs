@@ -87,8 +87,7 @@ fn refused(class: &PodClass, nodes: &Nodes) -> Vec<(Platform, Reason)> {
         };
         refused.push((platform, reason.into()));
     }
-    // An image that is being looked up holds its pod back everywhere.
-    refused.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+    refused.sort_unstable_by_key(|(platform, _)| *platform);
     refused
 }
 

@@ -189,8 +189,7 @@ async fn kubectl_works_as_at_home(world: &World) -> Result<()> {
 
 /// Runs of the Job vanish over there; at home its pods stay, and kubectl reads their logs from the archive.
 async fn ended_runs_are_reaped_and_their_logs_kept(world: &World, completions: usize) -> Result<()> {
-    let ended: Vec<String> =
-        pods(world).await?.iter().filter(|pod| phase(pod) == "Succeeded").map(|pod| name(pod).to_owned()).collect();
+    let ended: Vec<String> = pods(world).await?.iter().filter(|pod| phase(pod) == "Succeeded").map(|pod| name(pod).to_owned()).collect();
     ensure!(ended.len() == completions, "{} pods have ended", ended.len());
     until("the ended runs are gone", || async {
         let mut left = Vec::new();

@@ -196,7 +196,9 @@ async fn uid_of(plane: &ControlPlane) -> Result<String> {
 
 /// The account of the manifests, with a token.
 async fn home_rights(home: &ControlPlane) -> Result<PathBuf> {
-    for file in ["crds/computecluster.yaml", "base/namespace.yaml", "base/serviceaccount.yaml", "base/rbac.yaml", "overlays/federated/rbac.yaml"] {
+    for file in
+        ["crds/computecluster.yaml", "base/namespace.yaml", "base/serviceaccount.yaml", "base/rbac.yaml", "overlays/federated/rbac.yaml"]
+    {
         apply(home, file)?;
     }
     home.service_account_kubeconfig(NAMESPACE, "isobar-scheduler").await

@@ -142,7 +142,9 @@ impl World {
                 start.counts.send_replace(RunCounts { active: 3, pending: 1, ended: 1, debts: 0 });
                 while let Some(input) = start.inputs.recv().await {
                     let word = match input {
-                        Message::Fact(effect::Input::Policy(policy)) => format!("policy drain={} abandoned={}", policy.drain.is_some(), policy.abandoned),
+                        Message::Fact(effect::Input::Policy(policy)) => {
+                            format!("policy drain={} abandoned={}", policy.drain.is_some(), policy.abandoned)
+                        }
                         Message::Fact(other) => format!("{other:?}"),
                         Message::Entry(_) => "entry".to_owned(),
                         Message::Placed(..) => "placed".to_owned(),

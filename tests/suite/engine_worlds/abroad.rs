@@ -6,6 +6,7 @@ use isobar::model::{
     cluster::ClusterFacts,
     image::Platforms,
     placement::{RUN_HOME_UID, RecordedPlacement, virtual_node},
+    resources::ResourceList,
 };
 use rand::RngExt;
 
@@ -93,8 +94,11 @@ impl World {
     fn change_cluster(&mut self) {
         let Some(id) = self.pick() else { return };
         let closed = self.rng.random_bool(0.3).then(|| "cluster is cordoned".into());
-        let quota_left =
-            if self.rng.random_bool(0.3) { [("cpu".into(), Quantity::from_units(1))].into_iter().collect() } else { Default::default() };
+        let quota_left = if self.rng.random_bool(0.3) {
+            [("cpu".into(), Quantity::from_units(1))].into_iter().collect()
+        } else {
+            ResourceList::default()
+        };
         let selector = if self.rng.random_bool(0.2) { vec![("pool".into(), "a".into())] } else { Vec::new() };
         let Some(cluster) = self.clusters.get_mut(&id) else { return };
         cluster.facts = ClusterFacts { closed, quota_left, node_selector: selector, ..cluster.facts.clone() };
@@ -275,7 +279,7 @@ impl World {
         for id in self.clusters.keys().copied().collect::<Vec<_>>() {
             let Some(cluster) = self.clusters.get_mut(&id) else { continue };
             cluster.facts =
-                ClusterFacts { closed: None, quota_left: Default::default(), node_selector: Vec::new(), ..cluster.facts.clone() };
+                ClusterFacts { closed: None, quota_left: ResourceList::default(), node_selector: Vec::new(), ..cluster.facts.clone() };
             let facts = cluster.facts.clone();
             self.tell(Input::Cluster(Box::new(facts)));
         }

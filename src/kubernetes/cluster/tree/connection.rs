@@ -127,7 +127,7 @@ impl Tree {
             );
             return Finding::Bad("IdentityChanged", text);
         }
-        if let Err(other) = self.context.shared.claim(uid, &self.name) {
+        if let Err(other) = self.context.census.claim(uid, &self.name) {
             return Finding::Bad(
                 "DuplicateCluster",
                 format!("ComputeCluster {other} stands for the same cluster (kube-system {uid}): remove one of the two"),
@@ -184,7 +184,7 @@ impl Tree {
         let was_lost = self.contact.lost_since().is_some();
         if self.contact.answered(now) == Some(Change::Healed) {
             tracing::info!(cluster = &*self.name, was_lost, "compute cluster answers");
-            self.context.shared.report(self.id, true, Instant::now());
+            self.context.census.report(self.id, true, Instant::now());
             self.rights_due = Due::now();
             if was_lost {
                 // Dead streams and their waits are left behind: what is there now is listed at once.
@@ -198,7 +198,7 @@ impl Tree {
         let change = self.contact.missed(self.context.clock.now(), after);
         if let Some(Change::Lost(since)) = change {
             tracing::warn!(cluster = &*self.name, last_contact = since.0, "compute cluster is lost: {why}");
-            self.context.shared.report(self.id, false, Instant::now());
+            self.context.census.report(self.id, false, Instant::now());
         }
         if self.contact.is_doubtful() {
             // The first word stays: a text that changes with each try would be written each time.

@@ -20,6 +20,7 @@ use tokio::{
 use self::work::{Watches, Worker};
 use super::{
     Connect, SpawnRuns,
+    census::Census,
     contact::Contact,
     debts::Debts,
     directory::ClusterDirectory,
@@ -30,7 +31,6 @@ use super::{
     probe::Missing,
     publish::{Desired, NodeSeen, Publisher},
     rest::Rest,
-    shared::Shared,
     status::{Finding, Findings},
     virtual_node::KubeletAddress,
 };
@@ -67,7 +67,7 @@ pub(super) struct Context {
     pub debts: Debts,
     pub metrics: Metrics,
     pub api_metrics: ApiMetrics,
-    pub shared: Shared,
+    pub census: Census,
     pub seed: u64,
 }
 
@@ -150,7 +150,7 @@ impl Tree {
         let since = object.status.not_ready_since.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
         let since = since.and_then(|time| u64::try_from(time.as_millisecond()).ok()).map(Timestamp);
         // What an earlier leader found out holds until the cluster itself says otherwise.
-        let known = object.status.cluster_uid.as_deref().filter(|uid| !uid.is_empty() && context.shared.claim(uid, &name).is_ok());
+        let known = object.status.cluster_uid.as_deref().filter(|uid| !uid.is_empty() && context.census.claim(uid, &name).is_ok());
         let (uid, version) = (known.map(Into::into), object.status.server_version.clone().unwrap_or_default());
         let fleet = Fleet {
             nodes: object.status.nodes,
@@ -162,7 +162,7 @@ impl Tree {
         Self {
             link: Link::new(&name, context.api_metrics.clone()),
             permission: Permission::new(leadership.clone()),
-            suspicion: context.shared.suspicion(),
+            suspicion: context.census.suspicion(),
             contact: Contact::new(context.clock.now(), since),
             seed: fnv1a(context.seed, name.bytes()),
             status: object.status.clone(),

@@ -39,7 +39,7 @@ use crate::{
         time::Timestamp,
     },
     scheduler::input::Input as EngineInput,
-    sim::{SimCluster, SimOptions, kubelet::KubeletOptions},
+    sim::{SimCluster, SimOptions, behaviour::variable, kubelet::KubeletOptions},
 };
 
 const RUNS: &str = "isobar-runs";
@@ -157,9 +157,17 @@ impl World {
     }
 
     async fn pod(&self, name: &str, restart_policy: &str, annotations: Value) -> Placed {
+        // How it behaves travels in the environment only.
+        let behaviour: Vec<Value> = annotations
+            .as_object()
+            .into_iter()
+            .flatten()
+            .filter(|(key, _)| key.starts_with("sim."))
+            .map(|(key, value)| json!({"name": variable(key), "value": value}))
+            .collect();
         let spec = json!({
             "restartPolicy": restart_policy, "terminationGracePeriodSeconds": 30,
-            "containers": [{"name": "main", "image": "app", "resources": {"requests": {"cpu": "100m"}}}],
+            "containers": [{"name": "main", "image": "app", "env": behaviour, "resources": {"requests": {"cpu": "100m"}}}],
         });
         self.pod_of(name, annotations, spec).await
     }

@@ -17,7 +17,7 @@ const AT_ONCE: Duration = Duration::from_secs(60);
 const LOSSES_MIN: usize = 2;
 
 /// The common knowledge.
-pub struct Shared {
+pub struct Census {
     state: Mutex<State>,
     suspicion: watch::Sender<bool>,
 }
@@ -30,13 +30,13 @@ struct State {
     contacts: BTreeMap<ClusterId, Option<Instant>>,
 }
 
-impl Default for Shared {
+impl Default for Census {
     fn default() -> Self {
         Self { state: Mutex::default(), suspicion: watch::Sender::new(false) }
     }
 }
 
-impl Shared {
+impl Census {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -95,29 +95,29 @@ mod tests {
 
     #[test]
     fn the_first_claim_holds() {
-        let shared = Shared::default();
-        assert_eq!(shared.claim("u", "a"), Ok(()));
-        assert_eq!(shared.claim("u", "a"), Ok(()));
-        assert_eq!(shared.claim("u", "b"), Err("a".into()));
-        shared.forget(ClusterId(1), "a");
-        assert_eq!(shared.claim("u", "b"), Ok(()));
+        let census = Census::default();
+        assert_eq!(census.claim("u", "a"), Ok(()));
+        assert_eq!(census.claim("u", "a"), Ok(()));
+        assert_eq!(census.claim("u", "b"), Err("a".into()));
+        census.forget(ClusterId(1), "a");
+        assert_eq!(census.claim("u", "b"), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn half_of_the_clusters_at_once_is_rather_us() {
-        let (shared, start) = (Shared::default(), Instant::now());
-        let suspected = || *shared.suspicion().borrow();
+        let (census, start) = (Census::default(), Instant::now());
+        let suspected = || *census.suspicion().borrow();
         for id in 1..=4 {
-            shared.report(ClusterId(id), true, start);
+            census.report(ClusterId(id), true, start);
         }
-        shared.report(ClusterId(1), false, start);
-        shared.report(ClusterId(2), false, start + Duration::from_secs(90));
+        census.report(ClusterId(1), false, start);
+        census.report(ClusterId(2), false, start + Duration::from_secs(90));
         assert!(!suspected(), "one after the other");
-        shared.report(ClusterId(3), false, start + Duration::from_secs(100));
+        census.report(ClusterId(3), false, start + Duration::from_secs(100));
         assert!(suspected(), "two of four within a minute");
-        shared.report(ClusterId(3), true, start + Duration::from_secs(120));
+        census.report(ClusterId(3), true, start + Duration::from_secs(120));
         assert!(suspected(), "half are still lost");
-        shared.report(ClusterId(2), true, start + Duration::from_secs(130));
+        census.report(ClusterId(2), true, start + Duration::from_secs(130));
         assert!(!suspected());
     }
 }
