@@ -49,6 +49,8 @@ pub enum Fault {
     Hang,
     /// The request takes effect and is never answered.
     HangAfter,
+    /// The request is never answered and takes effect so much later, whether or not its sender still waits or lives: it was in a socket's buffer.
+    Late(Duration),
     /// A watch breaks after this many frames of its body, as when a connection is reset.
     WatchDropped {
         /// Frames that still arrive.
@@ -182,10 +184,10 @@ impl Faults {
     pub(crate) async fn around<F>(
         &self,
         request: Request<Body>,
-        onward: impl FnOnce(Request<Body>) -> F,
+        onward: impl FnOnce(Request<Body>) -> F + Send + 'static,
     ) -> Result<Response<Body>, BoxError>
     where
-        F: Future<Output = Result<Response<Body>, BoxError>>,
+        F: Future<Output = Result<Response<Body>, BoxError>> + Send + 'static,
     {
         let (verb, resource) = describe(request.method(), request.uri());
         let Some((fault, delay)) = self.strike(verb, &resource) else { return onward(request).await };
@@ -213,6 +215,13 @@ impl Faults {
                 response
             }
             Fault::Hang => std::future::pending().await,
+            Fault::Late(delay) => {
+                tokio::spawn(async move {
+                    sleep(delay).await;
+                    let _ = onward(request).await;
+                });
+                std::future::pending().await
+            }
             Fault::HangAfter => {
                 onward(request).await?;
                 std::future::pending().await

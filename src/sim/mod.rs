@@ -9,7 +9,9 @@
 pub mod apiserver;
 pub mod audit;
 pub mod behaviour;
+pub mod controllers;
 pub mod faults;
+pub mod federation;
 pub mod kubeconfig;
 pub mod kubelet;
 pub mod link;

@@ -39,7 +39,7 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("archive", &["model", "metrics", "kubernetes", "http"]),
     ("driver", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes"]),
     ("live", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes", "archive", "driver"]),
-    ("sim", &["model", "scheduler", "config", "metrics", "kubernetes", "driver", "live"]),
+    ("sim", &["model", "scheduler", "config", "federation", "metrics", "kubernetes", "driver", "live"]),
     (
         "app",
         &["model", "scheduler", "config", "federation", "tasks", "metrics", "telemetry", "kubernetes", "http", "archive", "driver", "live"],

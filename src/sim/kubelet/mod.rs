@@ -23,6 +23,7 @@ use super::apiserver::ApiServer;
 use super::audit::{AuditSink, Start};
 use super::behaviour::Behaviour;
 pub use super::behaviour::{EXIT_CODE, RUN_MS};
+use crate::federation::names::VIRTUAL_NODE;
 use bound::{BoundPod, amount};
 use status::{Report, Stage};
 
@@ -211,6 +212,14 @@ impl Kubelet {
     fn see_pod(&mut self, pod: BoundPod) {
         let uid = pod.uid().to_string();
         if !self.pods.contains_key(&uid) {
+            // Virtual Nodes have no kubelet.
+            let virtual_node = || {
+                let node = self.server.object("", "nodes", "", &pod.spec.node_name);
+                node.is_some_and(|node| node["metadata"]["labels"].get(VIRTUAL_NODE).is_some())
+            };
+            if pod.is_abroad() || virtual_node() {
+                return;
+            }
             self.meet(&uid, pod.clone());
         }
         let Some(life) = self.pods.get_mut(&uid) else { return };

@@ -1,0 +1,270 @@
+//! Plays the scenario files. In: the files of `scenarios/`. Out: what did not come about, by file and case.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use isobar::sim::{
+    faults::{Fault, Target},
+    federation::{compute_cluster, create, kubeconfig, kubeconfig_secret},
+    link::LinkState,
+};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{
+    expect::{broken, unfinished, unmet},
+    file::{Case, ClusterDef, FaultStep, File, Register, RunStep, Step, span},
+    stage::{Stage, text},
+};
+
+/// After everything has come about it must stay so.
+const AFTERWARDS: Duration = Duration::from_secs(60);
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(1);
+const HISTORY_MAX: usize = 8192;
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/federation/scenarios")
+}
+
+/// All files with their names, in order.
+pub fn files() -> Vec<(String, File)> {
+    let entries = std::fs::read_dir(folder()).expect("the folder of scenarios").map(|entry| entry.expect("an entry").path());
+    let mut paths: Vec<PathBuf> = entries.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let name = path.file_stem().expect("a name").to_string_lossy().into_owned();
+        let yaml = std::fs::read_to_string(&path).expect("the file is read");
+        let file = serde_saphyr::from_str(&yaml).unwrap_or_else(|error| panic!("{name}: {error}"));
+        (name, file)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+#[test]
+fn every_scenario_comes_out_as_it_says() {
+    let only = std::env::var("ISOBAR_SCENARIO").unwrap_or_default();
+    let mut wrong = Vec::new();
+    let mut played = 0;
+    for (name, file) in files().into_iter().filter(|(name, _)| name.starts_with(&only)) {
+        for case in &file.cases {
+            played += 1;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
+            let problems = runtime.block_on(play(case));
+            wrong.extend(problems.into_iter().map(|problem| format!("{name}, {}: {problem}", case.name)));
+        }
+    }
+    assert!(played > 0, "no scenario begins with {only:?}");
+    assert!(wrong.is_empty(), "{} problems in {played} plays:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+async fn play(case: &Case) -> Vec<String> {
+    let mut clusters = case.clusters.clone();
+    if clusters.is_empty() {
+        clusters.insert("cloud".into(), ClusterDef::default());
+    }
+    let mut stage = Stage::new(7, &clusters, case.home_cpu.as_deref(), HISTORY_MAX).await;
+    (0..case.replicas).for_each(|_| stage.start_replica());
+    let ready: Vec<&str> = clusters.iter().filter(|(_, def)| def.register && def.ready).map(|(name, _)| &**name).collect();
+    stage.until_ready(&ready).await;
+    let origin = Instant::now();
+    let mut wrong = Vec::new();
+    for step in &case.steps {
+        stage.pass(origin + span(&step.at)).await;
+        perform(&mut stage, step).await;
+        if let Some(expect) = &step.expect {
+            wrong.extend(unmet(&stage, expect).into_iter().map(|problem| format!("at {}: {problem}", step.at)));
+        }
+        wrong.extend(broken(&stage, case.may_start_again).into_iter().map(|problem| format!("by {}: {problem}", step.at)));
+        if !wrong.is_empty() {
+            stage.end().await;
+            return wrong;
+        }
+    }
+    let deadline = Instant::now() + span(&case.settle);
+    loop {
+        wrong = unmet(&stage, &case.expect);
+        if case.unfinished.is_none() {
+            wrong.extend(unfinished(&stage));
+        }
+        if wrong.is_empty() || Instant::now() >= deadline {
+            break;
+        }
+        stage.pass(Instant::now() + LOOK).await;
+    }
+    if wrong.is_empty() {
+        stage.pass(Instant::now() + AFTERWARDS).await;
+        wrong.extend(unmet(&stage, &case.expect).into_iter().map(|problem| format!("not for long: {problem}")));
+    }
+    wrong.extend(broken(&stage, case.may_start_again));
+    stage.end().await;
+    wrong
+}
+
+async fn perform(stage: &mut Stage, step: &Step) {
+    if let Some(pods) = &step.create {
+        stage.create(pods).await;
+    }
+    for (cluster, state) in &step.link {
+        stage.cluster(cluster).link().set(state_of(state));
+    }
+    if let Some(flap) = &step.flap {
+        let every = span(&flap.every);
+        let states = (0..2 * flap.times).map(|turn| (every * turn, if turn % 2 == 0 { LinkState::Refused } else { LinkState::Up })).collect();
+        tokio::spawn(stage.cluster(&flap.cluster).link().clone().follow(states));
+    }
+    if let Some(fault) = &step.fault {
+        arm(stage, fault);
+    }
+    if let Some(on) = &step.calm {
+        stage.cluster(on).faults().clear();
+    }
+    if let Some(rights) = &step.rights {
+        let permissions = stage.cluster(&rights.on).permissions();
+        if rights.restore {
+            permissions.allow_all();
+        }
+        if rights.revoke {
+            permissions.revoke();
+        }
+        for denied in &rights.deny {
+            let (verb, resource) = denied.split_once(' ').expect("verb and resource");
+            permissions.deny(verb, resource);
+        }
+    }
+    if let Some(kill) = &step.kill_at {
+        stage.kill_at(&kill.on, Target::of(leaked(&kill.verb), leaked(&kill.resource)), kill.after, kill.skip);
+    }
+    if let Some(span_text) = &step.away {
+        stage.leave(span(span_text));
+    }
+    if let Some(place) = &step.dead_node {
+        stage.cluster(&place.on).dead_nodes().kill(&place.node);
+    }
+    if let Some(on) = &step.compact {
+        stage.cluster(on).server().store().compact();
+    }
+    if let Some(register) = &step.register {
+        enter(stage, register).await;
+    }
+    for call in &step.call {
+        let done = stage.ask(&call.on, &call.method, &call.path, &call.body).await;
+        assert!(call.may_fail || done.is_ok(), "{} {}: {done:?}", call.method, call.path);
+    }
+    if let Some(run) = &step.run {
+        act_on_run(stage, run).await;
+    }
+    if step.kill {
+        stage.kill_leader();
+    }
+}
+
+fn state_of(word: &str) -> LinkState {
+    match word {
+        "up" => LinkState::Up,
+        "refused" => LinkState::Refused,
+        "silent" => LinkState::Silent,
+        "slow" => LinkState::Slow { round_trip: Duration::from_millis(50) },
+        other => panic!("{other:?} is no state of a line"),
+    }
+}
+
+/// Targets are named by constants; a test's few words may stay for ever.
+fn leaked(word: &str) -> &'static str {
+    Box::leak(word.to_owned().into_boxed_str())
+}
+
+fn arm(stage: &Stage, step: &FaultStep) {
+    let fault = match &*step.fault {
+        "refused" => Fault::Refused,
+        "errorBefore" => Fault::ErrorBefore,
+        "errorAfter" => Fault::ErrorAfter,
+        "lostAfter" => Fault::LostAfter,
+        "unavailable" => Fault::Unavailable,
+        "hang" => Fault::Hang,
+        "hangAfter" => Fault::HangAfter,
+        "late" => Fault::Late(span(&step.delay)),
+        "tooMany" => Fault::TooManyRequests { retry_after_seconds: 2 },
+        "watchExpired" => Fault::WatchExpired,
+        "listExpired" => Fault::ListExpired,
+        other => panic!("{other:?} is no fault"),
+    };
+    let target = Target { verb: step.verb.as_deref().map(leaked), resource: step.resource.as_deref().map(leaked) };
+    let faults = stage.cluster(&step.on).faults();
+    match step.times {
+        Some(times) => faults.scripted(target, fault, step.skip, times),
+        None => faults.often(target, fault, 1.0),
+    };
+}
+
+async fn enter(stage: &Stage, register: &Register) {
+    let text = match &register.kubeconfig {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => kubeconfig(register.to.as_deref().unwrap_or(&register.name)),
+    };
+    let home = stage.federation.home();
+    let secrets = "/api/v1/namespaces/isobar-system/secrets";
+    let secret = kubeconfig_secret(&register.name, &text);
+    let _ = stage.ask("home", "DELETE", &format!("{secrets}/{}", register.name), &Value::Null).await;
+    create(home, secrets, &secret).await.expect("a Secret");
+    let object = compute_cluster(&register.name, &register.spec);
+    if home.server().object("isobar.dev", "computeclusters", "", &register.name).is_none() {
+        create(home, "/apis/isobar.dev/v1alpha1/computeclusters", &object).await.expect("a ComputeCluster");
+    }
+}
+
+/// What somebody over there does to the runs of a home pod.
+async fn act_on_run(stage: &Stage, step: &RunStep) {
+    let runs = stage.runs_of(&step.on, &step.of);
+    assert!(!runs.is_empty(), "{} has no run in {}", step.of, step.on);
+    for run in runs {
+        let (namespace, name) = (text(&run["metadata"]["namespace"]), text(&run["metadata"]["name"]));
+        let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
+        let done = match &*step.act {
+            "delete" => stage.ask(&step.on, "DELETE", &path, &Value::Null).await,
+            "forceDelete" => {
+                let now = json!({"apiVersion": "v1", "kind": "DeleteOptions", "gracePeriodSeconds": 0});
+                stage.ask(&step.on, "DELETE", &path, &now).await
+            }
+            "evict" => {
+                let eviction = json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name}});
+                stage.ask(&step.on, "POST", &format!("{path}/eviction"), &eviction).await
+            }
+            "stripFinalizer" => stage.ask(&step.on, "PATCH", &path, &json!({"metadata": {"finalizers": null}})).await,
+            "deleteSecrets" => {
+                for secret in stage.cluster(&step.on).server().objects("", "secrets") {
+                    let (namespace, name) = (text(&secret["metadata"]["namespace"]), text(&secret["metadata"]["name"]));
+                    let path = format!("/api/v1/namespaces/{namespace}/secrets/{name}");
+                    stage.ask(&step.on, "DELETE", &path, &Value::Null).await.expect("deleted");
+                }
+                Ok(String::new())
+            }
+            other => panic!("{other:?} cannot be done to a run"),
+        };
+        assert!(done.is_ok(), "{}: {done:?}", step.act);
+    }
+}
+
+/// The page on failure modes lists every file with its title, and what does not run says why.
+#[test]
+fn the_page_on_failure_modes_lists_the_files() {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/failure-modes.md")).expect("docs/failure-modes.md");
+    let mut by_mode: BTreeMap<String, usize> = BTreeMap::new();
+    for (name, file) in files() {
+        *by_mode.entry(name[..2].to_owned()).or_default() += 1;
+        assert!(page.contains(&format!("`{name}`")), "docs/failure-modes.md does not list {name}");
+        assert!(page.contains(&file.title), "docs/failure-modes.md does not have the title of {name}: {}", file.title);
+        assert!(!file.cases.is_empty() || file.not_runnable.is_some(), "{name} plays nothing and does not say why");
+        for other in &file.also {
+            assert!(page.contains(other.as_str()), "docs/failure-modes.md does not list {other}, which {name} names");
+        }
+        if let Some(reason) = &file.not_runnable {
+            assert!(page.contains(reason), "docs/failure-modes.md does not say of {name}: {reason}");
+        }
+    }
+    assert_eq!(by_mode.len(), 35, "one file a failure mode: {by_mode:?}");
+}
