@@ -22,6 +22,7 @@ use crate::{
     harness::{
         apiserver::ApiserverOptions,
         assets::{Program, isobar},
+        certificates::KUBELET_CLIENT,
         control_plane::{ControlPlane, Options},
         kwok,
         ports::free_port,
@@ -73,6 +74,10 @@ impl World {
             clusters.push(compute(name, architecture, gpus, plane, nodes, folder.path()).await?);
         }
         home.create_namespace(TEAM).await?;
+        // What every installer of Kubernetes gives its API server.
+        let user = format!("--user={KUBELET_CLIENT}");
+        let admin = ["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &user];
+        kubectl(&home, &admin).await?;
         let kubeconfig = home_rights(&home).await?;
         let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig };
         world.start_isobar()?;
