@@ -11,7 +11,9 @@ pub enum ArchiveError {
     #[error("the folder {0} for logs cannot be made: {1}; make it, and let the program's user write to it")]
     Folder(String, io::Error),
     /// No permission.
-    #[error("{0}: permission denied ({1}); a folder must be writable for the program's user, and a bucket's key needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket")]
+    #[error(
+        "{0}: permission denied ({1}); a folder must be writable for the program's user, and a bucket's key needs s3:GetObject, s3:PutObject, s3:DeleteObject and s3:ListBucket"
+    )]
     Denied(String, String),
     /// Wrong or no credentials.
     #[error("{0}: the credentials are refused ({1}); check access key ID and secret access key, and that this machine's clock is right")]

@@ -22,7 +22,8 @@ use std::{path::Path as FilePath, sync::Arc, time::Duration};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem, memory::InMemory, path::Path,
+    ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig, aws::AmazonS3Builder, local::LocalFileSystem, memory::InMemory,
+    path::Path,
 };
 
 pub use self::{
@@ -103,8 +104,7 @@ impl LogArchive {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let retry = RetryConfig { max_retries: S3_RETRIES_MAX, retry_timeout: S3_RETRY_TIMEOUT, ..RetryConfig::default() };
         let client = ClientOptions::new().with_connect_timeout(S3_CONNECT_TIMEOUT).with_allow_http(options.allow_http);
-        let mut builder =
-            AmazonS3Builder::from_env().with_bucket_name(&options.bucket).with_client_options(client).with_retry(retry);
+        let mut builder = AmazonS3Builder::from_env().with_bucket_name(&options.bucket).with_client_options(client).with_retry(retry);
         if let Some(endpoint) = &options.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
         }
@@ -172,7 +172,9 @@ impl LogArchive {
         let failed = |error| ArchiveError::of(&format!("listing the logs of {pod}"), error);
         let objects: Vec<_> = self.store.list(Some(&folder)).try_collect().await.map_err(failed)?;
         let texts = objects.into_iter().filter(|object| object.location.as_ref().ends_with(key::TEXT));
-        Ok(texts.map(|object| KeptLog { written_at: sweep::written_at(&object), path: object.location.into(), bytes: object.size }).collect())
+        Ok(texts
+            .map(|object| KeptLog { written_at: sweep::written_at(&object), path: object.location.into(), bytes: object.size })
+            .collect())
     }
 
     /// Drops everything that is kept of a pod.

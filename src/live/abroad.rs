@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use futures::{FutureExt as _, future::BoxFuture};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    watch,
+};
 
 use crate::{
     federation::effect,
@@ -23,7 +26,10 @@ use crate::{
         runs::{self, LogStore, Message, RunsContext},
     },
     metrics::{Metrics, RunsMetrics},
-    model::ids::{ClusterId, PodUid},
+    model::{
+        ids::{ClusterId, PodUid},
+        image::Platforms,
+    },
     scheduler::input::{BindFailure, BindOrder, Input, PodRef},
 };
 
@@ -144,11 +150,17 @@ impl Dispatch {
         self.tell(cluster, Message::Placed(uid, node));
     }
 
-    /// Somebody should look up images. When too many questions wait, the engine goes on without an answer after its own time-out.
+    /// Somebody should look up images. Where nobody does, or too many questions wait, nobody waits for an answer.
     pub(super) fn resolve(&self, pod: PodRef, images: Vec<Box<str>>) {
-        let asked = self.images.as_ref().is_some_and(|desk| desk.try_send((pod, images)).is_ok());
-        if !asked {
-            tracing::debug!("platforms of images are not looked up: nobody does, or too many questions wait");
+        let (images, why) = match &self.images {
+            None => (images, "images are not looked up"),
+            Some(desk) => match desk.try_send((pod, images)) {
+                Ok(()) => return,
+                Err(TrySendError::Full((_, images)) | TrySendError::Closed((_, images))) => (images, "too many images are being looked up"),
+            },
+        };
+        for image in images {
+            let _ = self.answers.send(Input::ImagePlatforms(image, Platforms::Unknown(why.into())));
         }
     }
 

@@ -198,7 +198,7 @@ impl KubeletMetrics {
     }
 
     /// A request was answered. People and dashboards ask: rare enough to look the handle up.
-    pub(crate) fn answered(&self, path: &str, code: u16) {
+    pub fn answered(&self, path: &str, code: u16) {
         self.metrics.counter(&KUBELET_REQUESTS, &[path, &code.to_string()]).increment(1);
     }
 }

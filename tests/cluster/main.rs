@@ -5,11 +5,13 @@
 mod harness;
 
 mod api_script;
+mod archive_s3;
 mod compute_cluster;
 mod control_plane;
 mod demo_serve;
 mod describe_parity;
 mod failover;
+mod image_registry;
 mod federation;
 mod kubelet_endpoint;
 mod manifests;

@@ -15,8 +15,8 @@ use isobar::{
         Target, User, serve,
     },
     metrics::{
-        ApiMetrics, CallType, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, LeaderMetrics, Metrics, NodeGauges, NodeGroup,
-        WatchRestart, table::TABLE,
+        ApiMetrics, CallType, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, KubeletMetrics, LeaderMetrics, Metrics, NodeGauges,
+        NodeGroup, WatchRestart, table::TABLE,
     },
     model::time::{DurationMs, Timestamp},
     scheduler::observe::{AttemptResult, Gauges, Observer},
@@ -333,6 +333,7 @@ fn record_everything(metrics: &Metrics) {
     api.event_dropped(EventDrop::Rate);
     ConfigMetrics::new(metrics).loaded(Timestamp(1_800_000_000_000), 7);
     LeaderMetrics::new(metrics, "isobar-scheduler").set(true);
+    KubeletMetrics::new(metrics).answered("containerLogs", 200);
     let group = NodeGroup { cluster: "home".into(), architecture: "arm64".into(), os: "linux".into(), gpu: "NVIDIA \"A100\"\\80GB".into() };
     NodeGauges::new(metrics).set(&[(group, 3)].into());
 }

@@ -42,7 +42,9 @@ impl Machine {
                 }
             }
             Outcome::Gone => {
-                record.doubt_home();
+                // Gone, or being deleted: a look says which.
+                record.notes.failures.add(&effect, now, &mut self.rng);
+                record.notes.home_outdated = record.home.as_ref().map(|home| home.resource_version.clone());
                 give_up(record, BindFailure::PodGone);
             }
             Outcome::BoundElsewhere => {
@@ -100,7 +102,9 @@ impl Machine {
         let Some(record) = self.pods.get_mut(uid) else { return };
         record.notes.failures.add_long(effect, now, &mut self.rng);
         out.push(tell(record, uid, "Refused", format!("{}: {text}", effect.name())));
-        if give_up(record, BindFailure::Failed(text.clone())) {
+        // In the end a run that may have started is bound to, or its home pod goes.
+        let binds = matches!(effect, Effect::Bind(_)) && !record.runs.is_empty();
+        if binds || give_up(record, BindFailure::Failed(text.clone())) {
             return;
         }
         match effect {
@@ -126,8 +130,8 @@ fn absent(record: &mut Record, effect: &Effect) {
     match effect {
         Effect::CheckRun(run) | Effect::DeleteRun { run, .. } => {
             let run = run.clone();
-            record.note_absent(&run);
             deleted_unbound(record, effect);
+            record.note_absent(&run);
         }
         Effect::CheckHome => {
             record.doubt_home();
@@ -137,12 +141,16 @@ fn absent(record: &mut Record, effect: &Effect) {
     }
 }
 
-/// A run that its cluster did not bind in time was deleted: the placement is taken back.
+/// The run of a placement was deleted, as it could not start: the placement is taken back.
 fn deleted_unbound(record: &mut Record, effect: &Effect) {
-    let waited = matches!(effect, Effect::DeleteRun { resource_version: Some(_), .. });
-    if let Some(placing) = record.placing.as_mut().filter(|placing| waited && placing.undo.is_none()) {
-        let note =
-            format!("the cluster's scheduler did not bind the run to {} within {} s", placing.decision.node, place::BIND_WAIT.0 / 1_000);
+    let Effect::DeleteRun { run, .. } = effect else { return };
+    let rejected = record.runs.get(run).and_then(|run| run.facts.rejected.clone());
+    if let Some(placing) = record.placing.as_mut().filter(|placing| placing.decision.run == *run && placing.undo.is_none()) {
+        let (node, seconds) = (&placing.decision.node, place::BIND_WAIT.0 / 1_000);
+        let note = match rejected {
+            Some(reason) => format!("the run ended on {node} before it started: {reason}"),
+            None => format!("the cluster's scheduler did not bind the run to {node} within {seconds} s"),
+        };
         placing.undo = Some(BindFailure::Failed(note));
     }
 }

@@ -293,6 +293,7 @@ fn versioned(home: &HomePod, mut patch: Value) -> Effect {
 
 /// An ended run goes, not before `at`.
 fn reap(r: &Record, run: &Run, around: &Around, now: Timestamp, at: Timestamp) -> Step {
+    let at = run.cut_off.map_or(at, |since| at.max(since + TOMBSTONE));
     let at = if run.facts.is_held && run.facts.started { at.max(quiet(r, around)) } else { at };
     if now < at {
         return Step::Until(at);

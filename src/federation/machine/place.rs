@@ -38,10 +38,7 @@ pub(super) fn step(r: &Record, placing: &Placing, around: &Around, now: Timestam
         (Commit::CreateFirst, true, None) => {
             create(r, &placing.decision).unwrap_or_else(|| Step::Order(Effect::CreateRun(placing.decision.clone())))
         }
-        (Commit::CreateFirst, true, Some(run)) if run.facts.node.is_some() || run.facts.started => {
-            Step::Order(Effect::Bind(placing.decision.clone()))
-        }
-        (Commit::CreateFirst, true, Some(run)) => unbound(r, run, around, now),
+        (Commit::CreateFirst, true, Some(run)) => existing(r, placing, run, (run.seen + BIND_WAIT).max(quiet(r, around)), around, now),
     }
 }
 
@@ -53,19 +50,25 @@ fn waiting_for_contact(placing: &Placing) -> Step {
     if placing.may_exist { Step::Rest } else { Step::Order(Effect::Withdraw) }
 }
 
-/// Its cluster has not bound the run yet. A run that is bound in the very moment fails the precondition, and stays.
-fn unbound(r: &Record, run: &Run, around: &Around, now: Timestamp) -> Step {
-    let until = (run.seen + BIND_WAIT).max(quiet(r, around));
-    if now < until {
-        return Step::Until(until);
+/// The run is there: it is bound to, unless it cannot start any more. One that its cluster has not bound until then goes; if it is bound in the very moment, it
+/// fails the precondition, and stays.
+fn existing(r: &Record, placing: &Placing, run: &Run, until: Timestamp, around: &Around, now: Timestamp) -> Step {
+    if run.facts.rejected.is_some() {
+        return dispose(r, run, around, now);
     }
-    Step::Order(Effect::DeleteRun {
-        run: run.facts.name.clone(),
-        uid: run.facts.uid.clone(),
-        resource_version: Some(run.facts.resource_version.clone()),
-        grace_seconds: None,
-        release: true,
-    })
+    match (run.facts.started, run.facts.node.is_some(), run.facts.deletion.is_some()) {
+        (true, ..) | (false, true, false) => Step::Order(Effect::Bind(placing.decision.clone())),
+        // It is gone soon.
+        (false, true, true) => Step::Rest,
+        (false, false, _) if now < until => Step::Until(until),
+        (false, false, _) => Step::Order(Effect::DeleteRun {
+            run: run.facts.name.clone(),
+            uid: run.facts.uid.clone(),
+            resource_version: Some(run.facts.resource_version.clone()),
+            grace_seconds: None,
+            release: true,
+        }),
+    }
 }
 
 fn undo(r: &Record, placing: &Placing, failure: &BindFailure, around: &Around, now: Timestamp) -> Step {
@@ -76,7 +79,9 @@ fn undo(r: &Record, placing: &Placing, failure: &BindFailure, around: &Around, n
             return Step::Rest;
         }
         match run {
-            Some(run) => return dispose(r, run, around, now),
+            Some(run) if is_home_lost => return dispose(r, run, around, now),
+            // A creation that was given up has been done all the same.
+            Some(run) => return existing(r, placing, run, quiet(r, around), around, now),
             None if !r.is_absent(&placing.decision.run) => return Step::Order(Effect::CheckRun(placing.decision.run.clone())),
             None if now < quiet(r, around) => return Step::Until(quiet(r, around)),
             None => {}

@@ -52,6 +52,8 @@ pub(super) struct Run {
     pub facts: RunPod,
     pub digest: u64,
     pub seen: Timestamp,
+    /// Since when it counts as ended only because it was deleted by force: its kubelet may still say how it ended.
+    pub cut_off: Option<Timestamp>,
 }
 
 /// Forgotten when leadership changes: each entry is found again by asking.
@@ -173,10 +175,13 @@ impl Record {
         if known.is_some_and(|known| known.facts.uid == facts.uid && is_older(&facts.resource_version, &known.facts.resource_version)) {
             return;
         }
-        let seen = known.filter(|known| known.facts.uid == facts.uid).map_or(now, |known| known.seen);
+        let known = known.filter(|known| known.facts.uid == facts.uid);
+        let seen = known.map_or(now, |known| known.seen);
+        let is_cut_off = facts.status["reason"] == status::RUN_DELETED;
+        let cut_off = is_cut_off.then(|| known.and_then(|known| known.cut_off).unwrap_or(now));
         self.notes.absent.retain(|absent| *absent != facts.name);
         self.notes.refused = None;
-        self.runs.insert(facts.name.clone(), Run { digest: status::digest(&facts.status), facts, seen });
+        self.runs.insert(facts.name.clone(), Run { digest: status::digest(&facts.status), facts, seen, cut_off });
     }
 
     /// Takes in the home pod unless a newer version of it is known.

@@ -10,6 +10,8 @@ mod env;
 mod fields;
 mod pod;
 mod references;
+#[cfg(test)]
+mod tests;
 mod volumes;
 
 use std::collections::BTreeMap;

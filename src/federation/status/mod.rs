@@ -3,6 +3,8 @@
 //! Addresses, `PodScheduled`, nominations and observed generations never travel: what they say is true over there only.
 
 mod patch;
+#[cfg(test)]
+mod tests;
 
 use serde_json::{Map, Value, json};
 
@@ -31,6 +33,8 @@ const CONTAINER_FIELDS: [&str; 11] = [
     "allocatedResources",
     "resources",
 ];
+/// Reason of a pod whose run was deleted before it could say how it ended.
+pub(super) const RUN_DELETED: &str = "RemoteRunDeleted";
 /// Plain fields.
 const PLAIN_FIELDS: [&str; 4] = ["phase", "reason", "message", "startTime"];
 
@@ -62,11 +66,11 @@ pub fn mirrored(status: &Value) -> Value {
 /// A canonical status of a run that was deleted before it could say how it ended.
 pub(super) fn deleted(mut status: Value) -> Value {
     status["phase"] = "Failed".into();
-    status["reason"] = "RemoteRunDeleted".into();
+    status["reason"] = RUN_DELETED.into();
     status["message"] = "the run was deleted on its cluster before it could say how it ended".into();
     let mut conditions: Vec<Value> =
         items(&status, "conditions").iter().filter(|condition| condition["type"] != DISRUPTION_TARGET).cloned().collect();
-    conditions.push(json!({ "type": DISRUPTION_TARGET, "status": "True", "reason": "RemoteRunDeleted" }));
+    conditions.push(json!({ "type": DISRUPTION_TARGET, "status": "True", "reason": RUN_DELETED }));
     status["conditions"] = conditions.into();
     status
 }

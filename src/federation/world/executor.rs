@@ -90,7 +90,7 @@ impl World {
                 continue;
             }
             let outcome = self.carry_out(&flight);
-            self.note(format!("{}{:?} -> {outcome:?}", if flight.is_awaited { "" } else { "late " }, flight.order.effect));
+            self.note(|| format!("{}{:?} -> {outcome:?}", if flight.is_awaited { "" } else { "late " }, flight.order.effect));
             let outcome = if flight.fault == Fault::Unclear { Outcome::Retry("unclear".to_owned()) } else { outcome };
             self.report(&flight, outcome);
         }

@@ -16,8 +16,6 @@ pub struct Judge {
     starts: BTreeMap<String, BTreeSet<String>>,
     /// Exit codes by run.
     pub exits: BTreeMap<String, i64>,
-    /// Runs whose finalizer an admin took away by force: what they said is lost.
-    pub stripped: BTreeSet<String>,
 }
 
 impl Judge {
@@ -47,8 +45,6 @@ impl World {
         let Some(home) = self.home_facts(run) else { return };
         let is_past = home.decision.as_ref().is_none_or(|decision| facts.attempt < decision.attempt);
         let may = home.deletion.is_some() || home.phase.is_terminal() || is_past || (has_version && !facts.started && !home.bound);
-        // A run of an unbound pod that was refused by the binding or failed is undone.
-        let may = may || (!home.bound && !facts.started);
         assert!(!is_live || may, "a healthy run is deleted: {run} of {:?}", self.home_of(run));
         let is_batch = facts.is_held;
         if release && is_batch && facts.started && facts.phase.is_terminal() && !is_past {
@@ -59,8 +55,10 @@ impl World {
 
     fn judge_exit(&self, run: &Value) {
         let Some(home) = self.home_of(run) else { return };
-        let declared =
-            matches!(home["status"]["reason"].as_str(), Some("RemoteRunLost" | "ClusterRemoved" | "RunRefused" | "NoFitOnCluster"));
+        let declared = matches!(
+            home["status"]["reason"].as_str(),
+            Some("RemoteRunDeleted" | "RemoteRunLost" | "ClusterRemoved" | "RunRefused" | "NoFitOnCluster")
+        );
         if let Some(code) = self.judge.exits.get(run["metadata"]["uid"].as_str().unwrap()).filter(|_| !declared) {
             let shown = &home["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"];
             assert_eq!(shown, code, "an exit code is lost: {run} of {home}");

@@ -177,7 +177,8 @@ impl VirtualNode {
             },
         });
         if let Some(KubeletAddress { address, port }) = view.kubelet {
-            status["addresses"] = json!([{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": self.name}]);
+            // No Hostname: API servers would prefer it, and nobody resolves it.
+            status["addresses"] = json!([{"type": "InternalIP", "address": address}]);
             status["daemonEndpoints"] = json!({"kubeletEndpoint": {"Port": port}});
         }
         status

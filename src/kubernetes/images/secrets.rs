@@ -122,7 +122,8 @@ pub(super) async fn of_pod(home: &Api, pod: &PodRef) -> Credentials {
     let mut names = secret_names(&object["spec"]);
     if names.is_empty() {
         let account = object["spec"]["serviceAccountName"].as_str().unwrap_or("default");
-        names = read(home, format!("{namespace}/serviceaccounts/{account}")).await.map(|account| secret_names(&account)).unwrap_or_default();
+        names =
+            read(home, format!("{namespace}/serviceaccounts/{account}")).await.map(|account| secret_names(&account)).unwrap_or_default();
     }
     for name in names {
         let Some(secret) = read(home, format!("{namespace}/secrets/{name}")).await else { continue };

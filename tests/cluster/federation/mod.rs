@@ -32,12 +32,19 @@ async fn pods_of_home_run_on_three_clusters() -> Result<()> {
     }
     let (replicas, completions) = sizes()?;
     let world = World::start(NODES, |name| if name == "arm" { json!({"volumes": volume_rules()}) } else { json!({}) }).await?;
-    submit(&world, replicas, completions).await?;
-    everything_runs(&world, replicas, completions).await?;
-    the_notebook_has_what_it_needs(&world).await?;
-    kubectl_works_as_at_home(&world).await?;
-    ended_runs_are_reaped_and_their_logs_kept(&world, completions).await?;
-    nothing_is_left(&world).await
+    if let Err(problem) = live_through(&world, replicas, completions).await {
+        return Err(problem.context(world.told().await));
+    }
+    Ok(())
+}
+
+async fn live_through(world: &World, replicas: usize, completions: usize) -> Result<()> {
+    submit(world, replicas, completions).await?;
+    everything_runs(world, replicas, completions).await?;
+    the_notebook_has_what_it_needs(world).await?;
+    kubectl_works_as_at_home(world).await?;
+    ended_runs_are_reaped_and_their_logs_kept(world, completions).await?;
+    nothing_is_left(world).await
 }
 
 fn sizes() -> Result<(usize, usize)> {

@@ -22,6 +22,7 @@ use crate::{
     harness::{
         apiserver::ApiserverOptions,
         assets::{Program, isobar},
+        certificates::KUBELET_CLIENT,
         control_plane::{ControlPlane, Options},
         kwok,
         ports::free_port,
@@ -35,8 +36,10 @@ pub const TEAM: &str = "team";
 pub const CLUSTERS: [(&str, &str, u32); 3] = [("arm", "arm64", 0), ("x86", "amd64", 0), ("gpu", "amd64", 4)];
 /// What every container over there writes, line by line, as the container runtime's file has it.
 const LOG: &str = "2026-01-01T00:00:00.000000000Z stdout F one\n2026-01-01T00:00:01.000000000Z stderr F two\n";
+/// Of each list, when a test fails.
+const TOLD_LINES: usize = 40;
 /// How long anything may take that waits for several control planes on two busy cores.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A compute cluster.
 pub struct Compute {
@@ -71,6 +74,10 @@ impl World {
             clusters.push(compute(name, architecture, gpus, plane, nodes, folder.path()).await?);
         }
         home.create_namespace(TEAM).await?;
+        // What every installer of Kubernetes gives its API server.
+        let user = format!("--user={KUBELET_CLIENT}");
+        let admin = ["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &user];
+        kubectl(&home, &admin).await?;
         let kubeconfig = home_rights(&home).await?;
         let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig };
         world.start_isobar()?;
@@ -94,7 +101,7 @@ impl World {
             format!("--kubeconfig={}", self.kubeconfig.display()),
             "--secure-port=0".to_owned(),
         ];
-        self.isobar = Some(Process::start("isobar", &isobar(), arguments, self.folder.path())?);
+        self.isobar = Some(Process::start("isobar", &isobar(), arguments, self.home.folder())?);
         Ok(())
     }
 
@@ -155,6 +162,17 @@ impl World {
         Ok(String::from_utf8(self.kubectl(arguments).await?.stdout)?)
     }
 
+    /// What helps to find out why something did not happen.
+    pub async fn told(&self) -> String {
+        let mut told = self.isobar.as_ref().map(Process::log_tail).unwrap_or_default();
+        for arguments in [&["get", "pods", "-A", "-o", "wide"][..], &["get", "events", "-n", TEAM], &["get", "computeclusters", "-o", "yaml"]] {
+            let shown = self.shows(arguments).await.unwrap_or_else(|error| format!("{error:#}"));
+            let lines: Vec<&str> = shown.lines().take(TOLD_LINES).collect();
+            told = format!("{told}\n--- {arguments:?}\n{}", lines.join("\n"));
+        }
+        told
+    }
+
     /// Everything that bears our label over there.
     pub async fn leftovers(&self) -> Result<Vec<String>> {
         let mut left = Vec::new();
@@ -201,7 +219,10 @@ async fn home_rights(home: &ControlPlane) -> Result<PathBuf> {
     {
         apply(home, file)?;
     }
-    home.service_account_kubeconfig(NAMESPACE, "isobar-scheduler").await
+    // This one says its namespace itself.
+    let leases = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/overlays/federated/node-lease-role.yaml");
+    kubectl(home, &["apply", "-f", leases.to_str().context("a path")?]).await?;
+    home.service_account_kubeconfig(NAMESPACE, "isobar").await
 }
 
 async fn compute(name: &'static str, architecture: &str, gpus: u32, plane: ControlPlane, nodes: usize, folder: &Path) -> Result<Compute> {

@@ -28,6 +28,8 @@ pub enum Program {
     KubeScheduler,
     Kwok,
     Kubectl,
+    S3,
+    Registry,
 }
 
 impl Program {
@@ -39,7 +41,14 @@ impl Program {
             Self::KubeScheduler => "kube-scheduler",
             Self::Kwok => "kwok",
             Self::Kubectl => "kubectl",
+            Self::S3 => "s3",
+            Self::Registry => "registry",
         }
+    }
+
+    /// Which script builds it.
+    fn script(self) -> &'static Script {
+        if matches!(self, Self::S3 | Self::Registry) { &STORES } else { &CONTROL_PLANE }
     }
 
     fn variable(self) -> String {
@@ -53,7 +62,7 @@ impl Program {
         }
         let mut folders: Vec<PathBuf> = Vec::new();
         folders.extend(std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from));
-        folders.extend(testbed_folder().map(Path::to_path_buf));
+        folders.extend(self.script().folder().map(Path::to_path_buf));
         folders.push(PathBuf::from(ENVTEST_FOLDER));
         if self == Self::Kubectl {
             folders.extend(std::env::var_os("PATH").iter().flat_map(std::env::split_paths));
@@ -62,7 +71,7 @@ impl Program {
     }
 
     pub fn path(self) -> Result<PathBuf> {
-        self.find().with_context(|| format!("{self} not found: run testbed/build, or set {} or KUBEBUILDER_ASSETS", self.variable()))
+        self.find().with_context(|| format!("{self} not found: run {}, or set {} or KUBEBUILDER_ASSETS", self.script().path, self.variable()))
     }
 }
 
@@ -72,24 +81,32 @@ impl fmt::Display for Program {
     }
 }
 
-/// The cache folder for the present modules. `testbed/build` alone knows how its key is made, so it is asked.
-fn testbed_folder() -> Option<&'static Path> {
-    static FOLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
-    FOLDER
-        .get_or_init(|| {
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("testbed/build");
-            let answer = Command::new(script).arg("--folder").output().ok()?;
+/// A script that builds programs into a cache. It alone knows how its key is made, so it is asked.
+struct Script {
+    path: &'static str,
+    folder: OnceLock<Option<PathBuf>>,
+}
+
+static CONTROL_PLANE: Script = Script { path: "testbed/build", folder: OnceLock::new() };
+static STORES: Script = Script { path: "testbed/stores/build", folder: OnceLock::new() };
+
+impl Script {
+    /// The cache folder for the present modules.
+    fn folder(&self) -> Option<&Path> {
+        let ask = || {
+            let answer = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(self.path)).arg("--folder").output().ok()?;
             let folder = PathBuf::from(String::from_utf8(answer.stdout).ok()?.trim());
             (answer.status.success() && folder.is_dir()).then_some(folder)
-        })
-        .as_deref()
+        };
+        self.folder.get_or_init(ask).as_deref()
+    }
 }
 
 /// Whether `test` can run. Where it cannot, says so past the test runner's capture, and panics where a skip is a failure.
 pub fn available(test: &str, needs: &[Program]) -> bool {
     let missing: Vec<_> = needs.iter().filter(|program| program.find().is_none()).map(|program| program.name()).collect();
     missing.is_empty()
-        || skip(test, &format!("not found: {}; run testbed/build, or set KUBEBUILDER_ASSETS or TEST_ASSET_*", missing.join(", ")))
+        || skip(test, &format!("not found: {}; run testbed/build and testbed/stores/build, or set KUBEBUILDER_ASSETS or TEST_ASSET_*", missing.join(", ")))
 }
 
 /// Records that `test` does not run; always `false`. Panics under `CI_REQUIRE_CLUSTER=1`.

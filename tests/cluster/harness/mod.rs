@@ -24,4 +24,5 @@ pub mod ports;
 pub mod process;
 pub mod quantity;
 pub mod scheduler;
+pub mod stores;
 pub mod workload;

@@ -56,7 +56,7 @@ impl Executor {
             Effect::Withdraw => self.withdraw(order).await,
             Effect::Bind(decision) => self.bind(order, decision).await,
             Effect::CreateRun(decision) => self.create_run(order, decision).await,
-            Effect::CheckRun(run) => self.check_run(run).await,
+            Effect::CheckRun(run) => self.check_run(order, run).await,
             Effect::CheckHome => self.check_home(order).await,
             Effect::CountAttempt { resource_version, decision } => self.count_attempt(order, resource_version, decision).await,
             Effect::PlaceAgain { not_on } => Ok(self.placings.ask(&order.uid, self.entry.id, not_on).await),

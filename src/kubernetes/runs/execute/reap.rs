@@ -33,10 +33,19 @@ impl Executor {
         Ok(Outcome::Retry(format!("still over there: {}", left.join(", "))))
     }
 
+    async fn bundles(&self, home: &PodUid, run: &RunName) -> Result<Vec<Value>, Trouble> {
+        let secrets = self.remote.list(&collection(&run.namespace, "secrets"), Select::Label(names::RUN_HOME_UID, &home.0)).await?;
+        Ok(secrets.into_iter().filter(|secret| self.is_ours(secret) && is_of(run, secret)).collect())
+    }
+
+    /// Whether there are bundles of a run.
+    pub(super) async fn has_bundles(&self, home: &PodUid, run: &RunName) -> Result<bool, Trouble> {
+        Ok(!self.bundles(home, run).await?.is_empty())
+    }
+
     /// Deletes the bundles of a run.
     pub(super) async fn delete_bundles(&self, home: &PodUid, run: &RunName) -> Result<(), Trouble> {
-        let secrets = self.remote.list(&collection(&run.namespace, "secrets"), Select::Label(names::RUN_HOME_UID, &home.0)).await?;
-        for secret in secrets.iter().filter(|secret| self.is_ours(secret) && is_of(run, secret)) {
+        for secret in &self.bundles(home, run).await? {
             let path = format!("{}/{}", collection(&run.namespace, "secrets"), text(secret, "/metadata/name"));
             let deletion = Deletion { uid: Some(text(secret, "/metadata/uid")), ..Deletion::default() };
             match self.remote.delete(path, deletion).await {

@@ -32,11 +32,18 @@ impl Executor {
         label(object, names::RUN_HOME_CLUSTER) == &*self.entry.home_uid
     }
 
-    pub(super) async fn check_run(&self, run: &RunName) -> Result<Outcome, Trouble> {
-        Ok(match self.live_run(run).await?.filter(|pod| self.is_ours(pod)) {
-            Some(pod) => seen(pod),
-            None => Outcome::Absent,
-        })
+    /// With a run that is gone for good its bundle goes too: not every cluster's garbage collector is quick, or there.
+    pub(super) async fn check_run(&self, order: &Order, run: &RunName) -> Result<Outcome, Trouble> {
+        if let Some(pod) = self.live_run(run).await?.filter(|pod| self.is_ours(pod)) {
+            return Ok(seen(pod));
+        }
+        if self.has_bundles(&order.uid, run).await? {
+            let home = self.live_home(order).await?;
+            if home.is_none_or(|home| home.pointer("/metadata/deletionTimestamp").is_some()) {
+                self.delete_bundles(&order.uid, run).await?;
+            }
+        }
+        Ok(Outcome::Absent)
     }
 
     pub(super) async fn propagate(&self, order: &Order, run: &RunName) -> Result<Outcome, Trouble> {
