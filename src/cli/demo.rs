@@ -92,7 +92,8 @@ fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
 }
 
 fn placements(outcome: &Outcome) -> String {
-    let lines = outcome.history.placements().into_iter().map(|(pod, place, at_ms)| format!("{pod},{},{at_ms}\n", place.replacen('/', ",", 1)));
+    let lines =
+        outcome.history.placements().into_iter().map(|(pod, place, at_ms)| format!("{pod},{},{at_ms}\n", place.replacen('/', ",", 1)));
     std::iter::once("pod,cluster,node,bound_ms\n".to_owned()).chain(lines).collect()
 }
 

@@ -48,7 +48,9 @@ fn address(text: &str, path: &Path, report: &mut Report) -> Option<IpAddr> {
 fn place(written: Archive, path: &Path, report: &mut Report) -> Option<ArchiveSettings> {
     let log_bytes_max = written.log_bytes_max.unwrap_or(defaults::LOG_BYTES_MAX);
     if log_bytes_max < LOG_BYTES_MIN {
-        report.invalid(&path.field("logBytesMax"), log_bytes_max, "must be at least 65536").help("it is in bytes; the default is 268435456");
+        report
+            .invalid(&path.field("logBytesMax"), log_bytes_max, "must be at least 65536")
+            .help("it is in bytes; the default is 268435456");
     }
     let keep_for = not_negative(written.keep_for.as_deref(), defaults::LOGS_KEEP_FOR, &path.field("keepFor"), report);
     let place = match (written.folder, written.s3) {

@@ -88,7 +88,8 @@ impl Cut {
         let lives = || self.there.iter().filter_map(|uid| history.pods.get(uid));
         let ends = || lives().filter_map(|life| life.ended);
         let during = |at_ms: u64| at_ms >= self.from_ms && at_ms < self.to_ms;
-        let elsewhere = history.pods.values().filter(|life| !life.is_in(&self.cluster) && life.bound.as_ref().is_some_and(|(at, _)| during(*at)));
+        let elsewhere =
+            history.pods.values().filter(|life| !life.is_in(&self.cluster) && life.bound.as_ref().is_some_and(|(at, _)| during(*at)));
         CutOutcome {
             cluster: self.cluster.clone(),
             from_ms: self.from_ms,

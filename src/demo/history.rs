@@ -145,8 +145,9 @@ impl History {
         }
         let name = place(cluster, &facts.name);
         let architecture = facts.label("kubernetes.io/arch").unwrap_or("unknown");
-        let kind =
-            facts.label("nvidia.com/gpu.product").map_or_else(|| architecture.to_owned(), |model| format!("{architecture} + {}", short(model)));
+        let kind = facts
+            .label("nvidia.com/gpu.product")
+            .map_or_else(|| architecture.to_owned(), |model| format!("{architecture} + {}", short(model)));
         let kind = format!("{cluster}: {kind}");
         let room = Amount::of(&facts.allocatable);
         let used = self.nodes.get(&name).map(|node| node.used).unwrap_or_default();

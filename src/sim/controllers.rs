@@ -87,7 +87,8 @@ async fn taint(cluster: &SimCluster, memory: &mut Memory, name: &str, node: &Val
     let keys = |taints: &[Value]| taints.iter().map(|taint| text(&taint["key"])).collect::<BTreeSet<_>>();
     if keys(&present) != keys(&taints) {
         let version = node["metadata"]["resourceVersion"].clone();
-        merge(cluster, &format!("/api/v1/nodes/{name}"), &json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}})).await;
+        merge(cluster, &format!("/api/v1/nodes/{name}"), &json!({"metadata": {"resourceVersion": version}, "spec": {"taints": taints}}))
+            .await;
     }
 }
 
@@ -155,7 +156,8 @@ async fn remove(cluster: &SimCluster, pod: &Value, grace_seconds: Option<u64>) {
 
 /// What fails is tried again at the next look.
 async fn send(cluster: &SimCluster, method: &str, path: &str, content_type: &str, body: &Value) {
-    let request = http::Request::builder().method(method).uri(path).header("content-type", content_type).body(body.to_string().into_bytes());
+    let request =
+        http::Request::builder().method(method).uri(path).header("content-type", content_type).body(body.to_string().into_bytes());
     let Ok(request) = request else { return };
     if let Err(error) = cluster.faultless_client().request_text(request).await {
         tracing::debug!(%error, path, "a controller's write failed");

@@ -186,7 +186,8 @@ impl SimFederation {
 
     /// Everything that was ever started, anywhere, with the cluster.
     pub fn starts(&self) -> Vec<(String, Start)> {
-        let everywhere = std::iter::once((names::HOME_CLUSTER, &self.home)).chain(self.clusters.iter().map(|(name, cluster)| (&**name, cluster)));
+        let everywhere =
+            std::iter::once((names::HOME_CLUSTER, &self.home)).chain(self.clusters.iter().map(|(name, cluster)| (&**name, cluster)));
         everywhere.flat_map(|(name, cluster)| cluster.audit().starts().into_iter().map(move |start| (name.to_owned(), start))).collect()
     }
 
@@ -319,4 +320,3 @@ impl LogStore for KeptLogs {
         .boxed()
     }
 }
-

@@ -165,7 +165,9 @@ impl World {
     /// What helps to find out why something did not happen.
     pub async fn told(&self) -> String {
         let mut told = self.isobar.as_ref().map(Process::log_tail).unwrap_or_default();
-        for arguments in [&["get", "pods", "-A", "-o", "wide"][..], &["get", "events", "-n", TEAM], &["get", "computeclusters", "-o", "yaml"]] {
+        for arguments in
+            [&["get", "pods", "-A", "-o", "wide"][..], &["get", "events", "-n", TEAM], &["get", "computeclusters", "-o", "yaml"]]
+        {
             let shown = self.shows(arguments).await.unwrap_or_else(|error| format!("{error:#}"));
             let lines: Vec<&str> = shown.lines().take(TOLD_LINES).collect();
             told = format!("{told}\n--- {arguments:?}\n{}", lines.join("\n"));

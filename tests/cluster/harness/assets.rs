@@ -71,7 +71,8 @@ impl Program {
     }
 
     pub fn path(self) -> Result<PathBuf> {
-        self.find().with_context(|| format!("{self} not found: run {}, or set {} or KUBEBUILDER_ASSETS", self.script().path, self.variable()))
+        self.find()
+            .with_context(|| format!("{self} not found: run {}, or set {} or KUBEBUILDER_ASSETS", self.script().path, self.variable()))
     }
 }
 
@@ -106,7 +107,13 @@ impl Script {
 pub fn available(test: &str, needs: &[Program]) -> bool {
     let missing: Vec<_> = needs.iter().filter(|program| program.find().is_none()).map(|program| program.name()).collect();
     missing.is_empty()
-        || skip(test, &format!("not found: {}; run testbed/build and testbed/stores/build, or set KUBEBUILDER_ASSETS or TEST_ASSET_*", missing.join(", ")))
+        || skip(
+            test,
+            &format!(
+                "not found: {}; run testbed/build and testbed/stores/build, or set KUBEBUILDER_ASSETS or TEST_ASSET_*",
+                missing.join(", ")
+            ),
+        )
 }
 
 /// Records that `test` does not run; always `false`. Panics under `CI_REQUIRE_CLUSTER=1`.

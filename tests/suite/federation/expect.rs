@@ -33,7 +33,9 @@ pub fn unmet(stage: &Stage, expect: &Expect) -> Vec<String> {
     let events = stage.federation.home().server().objects("", "events");
     for wanted in &expect.events {
         let found = events.iter().any(|event| {
-            event["involvedObject"]["name"] == *wanted.on && event["reason"] == *wanted.reason && text(&event["message"]).contains(&wanted.note)
+            event["involvedObject"]["name"] == *wanted.on
+                && event["reason"] == *wanted.reason
+                && text(&event["message"]).contains(&wanted.note)
         });
         if !found {
             let known: Vec<String> = events

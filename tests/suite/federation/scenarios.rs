@@ -113,7 +113,8 @@ async fn perform(stage: &mut Stage, step: &Step) {
     }
     if let Some(flap) = &step.flap {
         let every = span(&flap.every);
-        let states = (0..2 * flap.times).map(|turn| (every * turn, if turn % 2 == 0 { LinkState::Refused } else { LinkState::Up })).collect();
+        let states =
+            (0..2 * flap.times).map(|turn| (every * turn, if turn % 2 == 0 { LinkState::Refused } else { LinkState::Up })).collect();
         tokio::spawn(stage.cluster(&flap.cluster).link().clone().follow(states));
     }
     if let Some(fault) = &step.fault {

@@ -55,7 +55,9 @@ impl Stage {
         }
         for (name, def) in clusters {
             for number in 1..=def.nodes {
-                create(&federation.clusters()[name], "/api/v1/nodes", &node(&format!("n{number}"), &def.cpu, &def.arch)).await.expect("a node");
+                create(&federation.clusters()[name], "/api/v1/nodes", &node(&format!("n{number}"), &def.cpu, &def.arch))
+                    .await
+                    .expect("a node");
             }
             if def.register {
                 federation.register(name, &def.spec).await.expect("registered");
@@ -263,8 +265,7 @@ fn pod(pods: &Pods, name: &str) -> Value {
             "containers": [{"name": "main", "image": pods.image, "env": env, "resources": {"requests": {"cpu": pods.cpu}}}]},
     });
     if !pods.owner.is_empty() {
-        pod["metadata"]["ownerReferences"] =
-            json!([{"apiVersion": "apps/v1", "kind": pods.owner, "name": "owner", "uid": "00000000-0000-4000-8000-000000000001", "controller": true}]);
+        pod["metadata"]["ownerReferences"] = json!([{"apiVersion": "apps/v1", "kind": pods.owner, "name": "owner", "uid": "00000000-0000-4000-8000-000000000001", "controller": true}]);
     }
     for (field, value) in pods.spec.as_object().into_iter().flatten() {
         pod["spec"][field] = value.clone();
