@@ -65,6 +65,7 @@ pub struct Deletion {
 
 /// A home pod that is bound to the cluster's virtual Node, or about to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, read one by one
 pub struct HomePod {
     /// Namespace and name.
     pub key: PodKey,

@@ -1,6 +1,11 @@
 //! What became of an order. In: its outcome. Out: the record brought up to date, an answer to the engine where one is due, and the next step.
 
-use super::{Machine, place, record::Record, retry::LastDone, tell};
+use super::{
+    Machine, place,
+    record::{NextNode, Record},
+    retry::LastDone,
+    tell,
+};
 use crate::{
     federation::{
         effect::{Command, Effect, OrderId, Outcome},
@@ -63,13 +68,12 @@ impl Machine {
             }
             Outcome::Absent => absent(record, &effect),
             Outcome::Node(node) => {
-                if let Some(decision) = record.home.as_ref().and_then(|home| home.decision.as_ref()) {
-                    if !record.notes.not_on.contains(&decision.node) {
-                        record.notes.not_on.push(decision.node.clone());
-                    }
+                let refused = record.home.as_ref().and_then(|home| home.decision.as_ref()).map(|decision| &decision.node);
+                if let Some(node) = refused.filter(|node| !record.notes.not_on.contains(node)) {
+                    record.notes.not_on.push(node.clone());
                 }
                 record.notes.failures.clear_of(&effect);
-                record.notes.next_node = Some(node);
+                record.notes.next_node = NextNode::from(node);
             }
             Outcome::Done => success(now, &uid, record, effect, out),
         }
@@ -180,7 +184,7 @@ fn success(now: Timestamp, uid: &PodUid, record: &mut Record, effect: Effect, ou
             }
         }
         Effect::CountAttempt { decision, .. } => {
-            record.notes.next_node = None;
+            record.notes.next_node = NextNode::Unasked;
             if let Some(home) = &mut record.home {
                 home.decision = Some(decision.clone());
                 home.mirrored = false;

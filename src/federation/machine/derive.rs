@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::{
     Around, drain, homeless, lost, place,
-    record::{Record, Run},
+    record::{NextNode, Record, Run},
 };
 use crate::{
     federation::{
@@ -57,6 +57,10 @@ pub(super) fn step(r: &Record, around: &Around, now: Timestamp) -> Step {
     if r.order.is_some() || !around.leading {
         return Step::Rest;
     }
+    let bound_home = r.home.as_ref().filter(|home| home.bound);
+    if bound_home.is_some_and(|home| r.notes.home_outdated.as_ref() == Some(&home.resource_version)) {
+        return Step::Order(Effect::CheckHome);
+    }
     if around.policy.abandoned {
         return lost::abandoned(r, now);
     }
@@ -72,9 +76,6 @@ pub(super) fn step(r: &Record, around: &Around, now: Timestamp) -> Step {
 }
 
 fn bound(r: &Record, home: &HomePod, around: &Around, now: Timestamp) -> Step {
-    if r.notes.home_outdated.as_ref() == Some(&home.resource_version) {
-        return Step::Order(Effect::CheckHome);
-    }
     let Some(decision) = &home.decision else { return foreign(r, home, around, now) };
     if decision.cluster_uid != around.policy.cluster_uid {
         let note = format!("the run was placed on cluster {} with UID {}, which is not this one", decision.cluster, decision.cluster_uid);
@@ -238,15 +239,15 @@ fn place_again(r: &Record, home: &HomePod, decision: &Decision, refusal: Option<
     if refusal.is_some() && !not_on.contains(&decision.node) {
         not_on.push(decision.node.clone());
     }
-    let none = (not_on.len() >= REFUSALS_MAX).then_some(None);
-    match none.as_ref().or(r.notes.next_node.as_ref()) {
-        None => Step::Order(Effect::PlaceAgain { not_on }),
-        Some(None) => {
+    let next = if not_on.len() < REFUSALS_MAX { &r.notes.next_node } else { &NextNode::None };
+    match next {
+        NextNode::Unasked => Step::Order(Effect::PlaceAgain { not_on }),
+        NextNode::None => {
             let why = refusal.unwrap_or("the run has vanished");
             let note = format!("no node of cluster {} takes it; on {} it ended before it started: {why}", decision.cluster, decision.node);
             write(home, status::failed("NoFitOnCluster", &note, now))
         }
-        Some(Some(node)) => Step::Order(Effect::CountAttempt {
+        NextNode::Node(node) => Step::Order(Effect::CountAttempt {
             resource_version: home.resource_version.clone(),
             decision: next_attempt(r, home, decision, node.clone()),
         }),

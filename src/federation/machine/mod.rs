@@ -14,6 +14,8 @@ mod lost;
 mod place;
 mod record;
 mod retry;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -57,6 +59,7 @@ pub struct Machine {
 
 /// What is the same for every pod.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent facts, read one by one
 struct Around {
     policy: Policy,
     leading: bool,

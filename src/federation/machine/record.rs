@@ -58,6 +58,7 @@ pub(super) struct Run {
 
 /// Forgotten when leadership changes: each entry is found again by asking.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent notes, read one by one
 pub(super) struct Notes {
     /// Runs that a live read did not find.
     pub absent: Vec<RunName>,
@@ -72,7 +73,7 @@ pub(super) struct Notes {
     /// Nodes that refused runs.
     pub not_on: Vec<Box<str>>,
     /// The engine's answer to the last refusal.
-    pub next_node: Option<Option<Box<str>>>,
+    pub next_node: NextNode,
     /// The last write to do with a placement that was not answered clearly.
     pub unclear: Option<Timestamp>,
     /// When the home pod was seen to have ended.
@@ -86,6 +87,21 @@ pub(super) struct Notes {
     pub home_outdated: Option<Box<str>>,
     /// Version of the home pod that was read live since a run did not fit to it.
     pub home_judged: Option<Box<str>>,
+}
+
+/// Whether the engine has found another node of the cluster.
+#[derive(Clone, Debug, Default)]
+pub(super) enum NextNode {
+    #[default]
+    Unasked,
+    None,
+    Node(Box<str>),
+}
+
+impl From<Option<Box<str>>> for NextNode {
+    fn from(node: Option<Box<str>>) -> Self {
+        node.map_or(Self::None, Self::Node)
+    }
 }
 
 /// A placement under way.
@@ -190,7 +206,7 @@ impl Record {
             return;
         }
         if self.home.as_ref().is_some_and(|known| known.decision != home.decision) {
-            self.notes.next_node = None;
+            self.notes.next_node = NextNode::Unasked;
         }
         self.home = Some(home);
         self.is_presumed = false;

@@ -27,8 +27,11 @@ impl Fields {
     }
 }
 
+/// An object and its path.
+type Placed<'a> = (&'a Map<String, Value>, String);
+
 /// A list of objects; absent is empty.
-pub(super) fn objects<'a>(of: &'a Map<String, Value>, field: &str, path: &str) -> Result<Vec<(&'a Map<String, Value>, String)>, Obstacle> {
+pub(super) fn objects<'a>(of: &'a Map<String, Value>, field: &str, path: &str) -> Result<Vec<Placed<'a>>, Obstacle> {
     let path = format!("{path}.{field}");
     match of.get(field) {
         None | Some(Value::Null) => Ok(Vec::new()),
@@ -38,7 +41,7 @@ pub(super) fn objects<'a>(of: &'a Map<String, Value>, field: &str, path: &str) -
 }
 
 /// An object with its path.
-pub(super) fn object(value: &Value, path: String) -> Result<(&Map<String, Value>, String), Obstacle> {
+pub(super) fn object(value: &Value, path: String) -> Result<Placed<'_>, Obstacle> {
     match value {
         Value::Object(map) => Ok((map, path)),
         _ => Err(Obstacle::field(path, "must be an object")),

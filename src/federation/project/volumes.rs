@@ -12,7 +12,10 @@ use super::{
     env::field_of_home,
     fields,
 };
-use crate::federation::spec::{VolumeRule, VolumeSource};
+use crate::{
+    federation::spec::{VolumeRule, VolumeSource},
+    model::placement::matches,
+};
 
 /// Beginning of the annotations that volumes of the downward API show.
 const FIELD_ANNOTATION: &str = "isobar.dev/field-";
@@ -219,19 +222,4 @@ fn is_match(rule: &VolumeRule, namespace: &str, claim: &str, object: Option<&Val
         object.and_then(|object| object["metadata"]["labels"].get(key)).and_then(Value::as_str) == Some(value.as_str())
     };
     matches(&rule.matches.namespace, namespace) && matches(&rule.matches.claim_name, claim) && rule.matches.labels.iter().all(has)
-}
-
-/// Whether a text matches a pattern in which `*` stands for any text; an empty pattern matches everything.
-fn matches(pattern: &str, text: &str) -> bool {
-    let Some((first, rest)) = pattern.split_once('*') else { return pattern.is_empty() || pattern == text };
-    let Some(mut left) = text.strip_prefix(first) else { return false };
-    let mut parts: Vec<&str> = rest.split('*').collect();
-    let last = parts.pop().unwrap_or_default();
-    for part in parts {
-        match left.find(part) {
-            Some(at) => left = &left[at + part.len()..],
-            None => return false,
-        }
-    }
-    left.ends_with(last)
 }
