@@ -159,6 +159,7 @@ impl Case {
     }
 }
 
+#[allow(clippy::unnecessary_wraps)] // as the field has it
 fn deleting(seconds: u64) -> Option<Deletion> {
     let grace = DurationMs::from_secs(seconds);
     Some(Deletion { due: START + DurationMs::from_secs(3_600) + grace, grace })
