@@ -305,12 +305,11 @@ impl LogStore for KeptLogs {
         async move {
             let (mut text, mut whole) = (String::new(), true);
             while let Some(piece) = body.next().await {
-                match piece {
-                    Ok(piece) => text.push_str(&String::from_utf8_lossy(&piece)),
-                    Err(_) => {
-                        whole = false;
-                        break;
-                    }
+                if let Ok(piece) = piece {
+                    text.push_str(&String::from_utf8_lossy(&piece))
+                } else {
+                    whole = false;
+                    break;
                 }
             }
             let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);

@@ -57,11 +57,14 @@ pub struct Resolver(Arc<Shared>);
 struct Shared {
     look_up: LookUp,
     /// By image and credentials: what one may see, another may not.
-    known: Mutex<IndexMap<(Box<str>, u64), Arc<Entry>>>,
+    known: Mutex<Known>,
     permits: Semaphore,
     /// Where pull secrets are.
     home: Option<Api>,
 }
+
+/// Image and fingerprint of the credentials, to what is known.
+type Known = IndexMap<(Box<str>, u64), Arc<Entry>>;
 
 /// What is known of an image. Whoever looks it up holds it, so that others wait for the same answer.
 type Entry = tokio::sync::Mutex<Option<Answer>>;
