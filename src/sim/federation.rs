@@ -277,7 +277,10 @@ impl Images {
 
 /// Logs that came home, kept in memory. Cheap to clone; all clones are the same store.
 #[derive(Clone, Debug, Default)]
-pub struct KeptLogs(Arc<Mutex<BTreeMap<(String, String, bool), String>>>);
+pub struct KeptLogs(Arc<Mutex<Logs>>);
+
+/// UID of the home pod, container and whether it is its previous life, to the text.
+type Logs = BTreeMap<(String, String, bool), String>;
 
 impl KeptLogs {
     /// Home pods (UIDs) of which a log is kept.
@@ -295,7 +298,7 @@ impl KeptLogs {
         self.lock(|logs| logs.get(&(uid.to_owned(), container.to_owned(), false)).cloned())
     }
 
-    fn lock<T>(&self, look: impl FnOnce(&mut BTreeMap<(String, String, bool), String>) -> T) -> T {
+    fn lock<T>(&self, look: impl FnOnce(&mut Logs) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -306,7 +309,7 @@ impl LogStore for KeptLogs {
             let (mut text, mut whole) = (String::new(), true);
             while let Some(piece) = body.next().await {
                 if let Ok(piece) = piece {
-                    text.push_str(&String::from_utf8_lossy(&piece))
+                    text.push_str(&String::from_utf8_lossy(&piece));
                 } else {
                     whole = false;
                     break;
