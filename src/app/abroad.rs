@@ -114,7 +114,7 @@ impl Abroad {
         let mut parts = JoinSet::new();
         if let Some(questions) = self.questions {
             let options = ResolverOptions { insecure_registries: self.settings.insecure_registries.clone() };
-            let resolver = Resolver::new(&options, Some(home.clone()));
+            let resolver = Resolver::new(&options, Some(home.clone()), metrics);
             parts.spawn(async move {
                 images::run(resolver, questions, engine).await;
                 "image look-ups"
