@@ -30,6 +30,7 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    #[allow(clippy::needless_pass_by_value)] // it is what `map_err` hands over
     pub(super) fn of(what: &str, error: object_store::Error) -> Self {
         use object_store::Error as Store;
         let (what, why) = (format!("archive of logs, {what}"), with_causes(&error));

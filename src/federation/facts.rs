@@ -65,6 +65,7 @@ pub struct Deletion {
 
 /// A home pod that is bound to the cluster's virtual Node, or about to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub struct HomePod {
     /// Namespace and name.
     pub key: PodKey,
@@ -88,7 +89,7 @@ pub struct HomePod {
     pub mirrored: bool,
     /// `spec.restartPolicy: Always`: a run that vanished may be created again.
     pub restarts_always: bool,
-    /// A ReplicaSet or StatefulSet owns it: evicting it makes a replacement.
+    /// A `ReplicaSet` or StatefulSet owns it: evicting it makes a replacement.
     pub is_replaced: bool,
     /// Digest of the part of its status that is mirrored, so that an equal one is not written again.
     pub status_digest: u64,

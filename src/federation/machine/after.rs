@@ -63,10 +63,10 @@ impl Machine {
             }
             Outcome::Absent => absent(record, &effect),
             Outcome::Node(node) => {
-                if let Some(decision) = record.home.as_ref().and_then(|home| home.decision.as_ref()) {
-                    if !record.notes.not_on.contains(&decision.node) {
-                        record.notes.not_on.push(decision.node.clone());
-                    }
+                if let Some(decision) = record.home.as_ref().and_then(|home| home.decision.as_ref())
+                    && !record.notes.not_on.contains(&decision.node)
+                {
+                    record.notes.not_on.push(decision.node.clone());
                 }
                 record.notes.failures.clear_of(&effect);
                 record.notes.next_node = Some(node);

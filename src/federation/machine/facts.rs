@@ -49,10 +49,10 @@ impl Machine {
 
     pub(super) fn run_gone(&mut self, now: Timestamp, name: &RunName, run_uid: &str, out: &mut Vec<Command>) {
         let Some(uid) = self.run_owners.remove(run_uid) else { return };
-        if let Some(record) = self.pods.get_mut(&uid) {
-            if record.runs.get(name).is_some_and(|run| &*run.facts.uid == run_uid) {
-                record.lose_run(name);
-            }
+        if let Some(record) = self.pods.get_mut(&uid)
+            && record.runs.get(name).is_some_and(|run| &*run.facts.uid == run_uid)
+        {
+            record.lose_run(name);
         }
         self.advance(now, &uid, out);
     }

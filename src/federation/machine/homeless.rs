@@ -25,9 +25,8 @@ pub(super) fn step(r: &Record, unbound: Option<&HomePod>, around: &Around, now: 
     match intended {
         // An intent of an earlier leader: the engine resumes it. Nothing tells us of unbound pods, so it is looked up now and then.
         Some(_) if now < fresh => Step::Until(fresh),
-        Some(_) => Step::Order(Effect::CheckHome),
         // Read after the run was last taken for possible: nobody has an intent for it.
         None if read >= run.seen => dispose(r, run, around, now),
-        None => Step::Order(Effect::CheckHome),
+        Some(_) | None => Step::Order(Effect::CheckHome),
     }
 }

@@ -57,6 +57,7 @@ pub struct Machine {
 
 /// What is the same for every pod.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 struct Around {
     policy: Policy,
     leading: bool,

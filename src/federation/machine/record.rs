@@ -58,6 +58,7 @@ pub(super) struct Run {
 
 /// Forgotten when leadership changes: each entry is found again by asking.
 #[derive(Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 pub(super) struct Notes {
     /// Runs that a live read did not find.
     pub absent: Vec<RunName>,
@@ -72,6 +73,7 @@ pub(super) struct Notes {
     /// Nodes that refused runs.
     pub not_on: Vec<Box<str>>,
     /// The engine's answer to the last refusal.
+    #[allow(clippy::option_option)] // not asked yet; no node; this node
     pub next_node: Option<Option<Box<str>>>,
     /// The last write to do with a placement that was not answered clearly.
     pub unclear: Option<Timestamp>,
@@ -93,7 +95,7 @@ pub(super) struct Notes {
 pub(super) struct Placing {
     pub decision: Decision,
     pub commit: Commit,
-    /// CreateFirst: the intent stands in the home pod.
+    /// `CreateFirst`: the intent stands in the home pod.
     pub is_intended: bool,
     /// A creation was sent, by us or by an earlier leader.
     pub may_exist: bool,

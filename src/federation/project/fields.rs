@@ -27,8 +27,11 @@ impl Fields {
     }
 }
 
+/// An object and its path.
+pub(super) type Located<'a> = (&'a Map<String, Value>, String);
+
 /// A list of objects; absent is empty.
-pub(super) fn objects<'a>(of: &'a Map<String, Value>, field: &str, path: &str) -> Result<Vec<(&'a Map<String, Value>, String)>, Obstacle> {
+pub(super) fn objects<'a>(of: &'a Map<String, Value>, field: &str, path: &str) -> Result<Vec<Located<'a>>, Obstacle> {
     let path = format!("{path}.{field}");
     match of.get(field) {
         None | Some(Value::Null) => Ok(Vec::new()),

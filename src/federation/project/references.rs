@@ -1,4 +1,4 @@
-//! In: a home pod. Out: the ConfigMaps, Secrets and claims of its namespace that its run needs to be made.
+//! In: a home pod. Out: the `ConfigMaps`, Secrets and claims of its namespace that its run needs to be made.
 
 use std::collections::BTreeMap;
 

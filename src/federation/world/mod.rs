@@ -43,6 +43,7 @@ const STEPS: u32 = 260;
 /// Simulated time of a calm, enough for every wait of the protocol.
 const CALM: DurationMs = DurationMs(20 * 60_000);
 
+#[allow(clippy::struct_excessive_bools)] // independent switches of a test
 struct World {
     now: Timestamp,
     rng: Pcg64Mcg,
