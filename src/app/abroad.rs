@@ -114,7 +114,7 @@ impl Abroad {
         let mut parts = JoinSet::new();
         if let Some(questions) = self.questions {
             let options = ResolverOptions { insecure_registries: self.settings.insecure_registries.clone() };
-            let resolver = Resolver::new(&options, Some(home.clone()));
+            let resolver = Resolver::new(&options, Some(home.clone()), metrics);
             parts.spawn(async move {
                 images::run(resolver, questions, engine).await;
                 "image look-ups"
@@ -141,14 +141,13 @@ impl Abroad {
         })
         .await?;
         tracing::info!(address = %bound.0, "serving the kubelet API of virtual Nodes");
-        match advertised {
-            Some(address) => {
-                self.address.send_replace(Some(KubeletAddress { address, port: bound.0.port() }));
-            }
-            None => tracing::warn!(
+        if let Some(address) = advertised {
+            self.address.send_replace(Some(KubeletAddress { address, port: bound.0.port() }));
+        } else {
+            tracing::warn!(
                 "neither federation.kubeletEndpoint.advertiseAddress nor the environment's POD_IP says how the API server reaches us: \
-                 logs and exec of pods on compute clusters will not work"
-            ),
+             logs and exec of pods on compute clusters will not work"
+            );
         }
         // The virtual Nodes read the address as long as we run.
         let address = self.address;

@@ -30,12 +30,13 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    #[allow(clippy::needless_pass_by_value)] // it is what `map_err` hands over
     pub(super) fn of(what: &str, error: object_store::Error) -> Self {
         use object_store::Error as Store;
         let (what, why) = (format!("archive of logs, {what}"), with_causes(&error));
         let kind = io_kind(&error);
         let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
-        if says(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "RequestTimeTooSkewed"])
+        if says(&["InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "ExpiredToken", "RequestTimeTooSkewed"])
             || matches!(error, Store::Unauthenticated { .. })
         {
             return Self::Credentials(what, why);

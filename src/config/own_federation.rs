@@ -31,10 +31,10 @@ pub struct KubeletEndpoint {
     /// Port. Default 10260.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<u16>,
-    /// Address by which the home API server reaches us. Default: the environment's POD_IP; without either, virtual Nodes have no endpoint.
+    /// Address by which the home API server reaches us. Default: the environment's `POD_IP`; without either, virtual Nodes have no endpoint.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub advertise_address: Option<String>,
-    /// Csr: signed by the cluster's signer kubernetes.io/kubelet-serving, self-signed until it is there. SelfSigned: made at start. Default Csr.
+    /// Csr: signed by the cluster's signer kubernetes.io/kubelet-serving, self-signed until it is there. `SelfSigned`: made at start. Default Csr.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("enum" = ["Csr", "SelfSigned"]))]
     pub certificate: Option<String>,
@@ -47,7 +47,7 @@ pub struct Archive {
     /// A folder, for one on a claim: every replica needs the same one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub folder: Option<String>,
-    /// A bucket. Credentials come from the environment: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, or a web identity.
+    /// A bucket. Credentials come from the environment: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, or a web identity.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub s3: Option<S3>,
     /// Logs are kept as long as their pod, and so much longer. Default 24h.
@@ -71,10 +71,10 @@ pub struct S3 {
     /// What all keys begin with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
-    /// Where it is if not at AWS, as https://minio.example:9000; http is taken as meant.
+    /// Where it is if not at AWS, as <https://minio.example:9000>; http is taken as meant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    /// Its region. Default: the environment's AWS_REGION.
+    /// Its region. Default: the environment's `AWS_REGION`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
 }

@@ -1,5 +1,5 @@
-//! What became of pods on compute clusters. In: the audits of all clusters, and the history as it stood when a line was cut and healed. Out: the numbers that the
-//! report gives, and those that must be zero.
+//! What became of pods on compute clusters. In: the audits of all clusters, and the history as it stood when a line was cut and healed. Out: the numbers that
+//! the report gives, and those that must be zero.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! The machines of the demo. In: nothing. Out: Node objects of a service cluster and of three compute clusters: an ARM hall, an x86 cloud, a GPU cloud; and what
-//! is said of these clusters at home.
+//! The machines of the demo. In: nothing. Out: Node objects of a service cluster and of three compute clusters: an ARM hall, an x86 cloud, a GPU cloud; and
+//! what is said of these clusters at home.
 
 use serde_json::{Value, json};
 

@@ -198,7 +198,7 @@ impl History {
     fn see_bound(&mut self, at_ms: u64, facts: &PodFacts, node: &str) {
         let Some(life) = self.pods.get_mut(&*facts.uid.0) else { return };
         if life.node_name != node {
-            life.node_name = node.to_owned();
+            node.clone_into(&mut life.node_name);
             life.bindings += 1;
         }
         let there = facts.recorded.as_ref().map_or_else(|| place(HOME, node), |recorded| place(&recorded.cluster, &recorded.node));

@@ -1,5 +1,5 @@
-//! The demo's clusters for kubectl, in real time. In: a port and a folder. Out: home's API server on loopback, a kubeconfig, and Isobar at work until it is told
-//! to stop.
+//! The demo's clusters for kubectl, in real time. In: a port and a folder. Out: home's API server on loopback, a kubeconfig, and Isobar at work until it is
+//! told to stop.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -22,9 +22,9 @@ pub struct ComputeClusterSpec {
     pub node_selector: BTreeMap<String, String>,
     /// Nodes with a taint of one of these keys are not used.
     pub excluded_taints: Vec<String>,
-    /// NodeName: the run is created on its node, for clusters that are ours alone. Affinity: the cluster's own scheduler binds it there, for shared ones.
+    /// `NodeName`: the run is created on its node, for clusters that are ours alone. Affinity: the cluster's own scheduler binds it there, for shared ones.
     pub pin: Pin,
-    /// BindFirst: the home pod is bound, then the run created. CreateFirst: the other way round. Default: BindFirst with NodeName, else CreateFirst.
+    /// `BindFirst`: the home pod is bound, then the run created. `CreateFirst`: the other way round. Default: `BindFirst` with `NodeName`, else `CreateFirst`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub commit: Option<Commit>,
     /// Namespace of all runs over there. Default: isobar- and the first eight characters of the home cluster's UID.
@@ -49,7 +49,7 @@ pub struct ComputeClusterSpec {
     pub allow: Allow,
     /// Labels of home pods that may travel, by key.
     pub exported_labels: Vec<String>,
-    /// Follow: logs are copied while containers run, and survive whatever happens over there. AtEnd: they are read when the run has ended.
+    /// Follow: logs are copied while containers run, and survive whatever happens over there. `AtEnd`: they are read when the run has ended.
     pub logs: LogCopy,
     /// What happens when the cluster cannot be reached.
     pub lost: Lost,
@@ -149,9 +149,9 @@ pub enum Commit {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Maps {
-    /// PriorityClass at home to PriorityClass over there; one without an entry is left out.
+    /// `PriorityClass` at home to `PriorityClass` over there; one without an entry is left out.
     pub priority_classes: BTreeMap<String, String>,
-    /// RuntimeClass at home to RuntimeClass over there; a pod with one without an entry stays away.
+    /// `RuntimeClass` at home to `RuntimeClass` over there; a pod with one without an entry stays away.
     pub runtime_classes: BTreeMap<String, String>,
     /// Rewrites of the beginnings of image names, first match wins.
     pub images: Vec<ImageRewrite>,
@@ -221,7 +221,7 @@ pub struct ClaimMatch {
     pub namespace: String,
     /// Name with `*` for any text; empty: every one.
     pub claim_name: String,
-    /// Labels of the PersistentVolumeClaim.
+    /// Labels of the `PersistentVolumeClaim`.
     pub labels: BTreeMap<String, String>,
 }
 
@@ -298,7 +298,7 @@ pub enum LogCopy {
 pub struct Lost {
     /// After this long without an answer the cluster is not ready.
     pub not_ready_after: String,
-    /// After this long its pods that a ReplicaSet or StatefulSet owns are deleted at home, so that they are replaced; empty: never.
+    /// After this long its pods that a `ReplicaSet` or StatefulSet owns are deleted at home, so that they are replaced; empty: never.
     pub evict_after: String,
     /// After this long pods that are being deleted count as gone, with a debt to be wiped on return; empty: never.
     pub forget_after: String,

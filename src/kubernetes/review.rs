@@ -71,7 +71,6 @@ fn question(user: &User, verb: &str, target: &Target) -> SubjectAccessReview {
         extra: Some(user.extra.clone()),
         non_resource_attributes,
         resource_attributes,
-        ..SubjectAccessReviewSpec::default()
     };
     SubjectAccessReview { spec, ..SubjectAccessReview::default() }
 }

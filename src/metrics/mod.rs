@@ -8,6 +8,7 @@ mod cluster;
 mod document;
 mod engine;
 mod family;
+mod image;
 mod process;
 mod program;
 mod runs;
@@ -24,6 +25,7 @@ pub use self::{
     cluster::ClusterMetrics,
     document::reference_page,
     engine::{EngineGauges, EngineMetrics},
+    image::{ImageMetrics, Lookup},
     program::{ConfigMetrics, HttpMetrics, KubeletMetrics, LeaderMetrics, NodeGauges, NodeGroup},
     runs::{RunCreation, RunsMetrics},
 };

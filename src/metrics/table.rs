@@ -210,6 +210,10 @@ metrics_table! {
     RUNS_EVENTS_TOLD = Counter "isobar_runs_events_told_total" ["cluster"] Buckets::None, Alpha, "Events of runs written to their home pods.";
     RUNS_EVENTS_DROPPED = Counter "isobar_runs_events_dropped_total" ["cluster" "reason"] Buckets::None, Alpha,
         "Events of runs that were not: `full` (queue), `rate` (limit), `failed` (refused by the API server).";
+    IMAGE_LOOKUPS = Counter "isobar_image_lookups_total" ["result"] Buckets::None, Alpha,
+        "Questions for an image's platforms: `cached` (nobody was asked), `known`, `unknown` (refused, not there, unreadable), `timeout`.";
+    IMAGE_LOOKUP_DURATION = Histogram "isobar_image_lookup_duration_seconds" ["result"] exponential(0.01, 2.0, 12), Alpha,
+        "Duration of lookups of an image's platforms that asked a registry, by result.";
     CONFIG_RELOADS = Counter "isobar_config_reloads_total" ["result"] Buckets::None, Alpha,
         "Changed configuration files read while running: `applied`, or `refused` (the last good one stays).";
     CONFIG_VALID = Gauge "isobar_config_last_reload_successful" [] Buckets::None, Alpha,

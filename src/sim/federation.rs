@@ -1,5 +1,5 @@
-//! A service cluster and compute clusters in memory. In: names, a seed, and what a kubeconfig would say. Out: everything that [`Live::start_federated`] wants, a
-//! world that goes on by itself around it (kubelets, schedulers, controllers), and audits over all of it.
+//! A service cluster and compute clusters in memory. In: names, a seed, and what a kubeconfig would say. Out: everything that [`Live::start_federated`] wants,
+//! a world that goes on by itself around it (kubelets, schedulers, controllers), and audits over all of it.
 //!
 //! A kubeconfig is checked as strictly as any; the first word of its server's name is the cluster that it leads to: `https://cloud.sim`.
 
@@ -277,7 +277,10 @@ impl Images {
 
 /// Logs that came home, kept in memory. Cheap to clone; all clones are the same store.
 #[derive(Clone, Debug, Default)]
-pub struct KeptLogs(Arc<Mutex<BTreeMap<(String, String, bool), String>>>);
+pub struct KeptLogs(Arc<Mutex<Logs>>);
+
+/// UID of the home pod, container and whether it is its previous life, to the text.
+type Logs = BTreeMap<(String, String, bool), String>;
 
 impl KeptLogs {
     /// Home pods (UIDs) of which a log is kept.
@@ -295,7 +298,7 @@ impl KeptLogs {
         self.lock(|logs| logs.get(&(uid.to_owned(), container.to_owned(), false)).cloned())
     }
 
-    fn lock<T>(&self, look: impl FnOnce(&mut BTreeMap<(String, String, bool), String>) -> T) -> T {
+    fn lock<T>(&self, look: impl FnOnce(&mut Logs) -> T) -> T {
         look(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -305,12 +308,11 @@ impl LogStore for KeptLogs {
         async move {
             let (mut text, mut whole) = (String::new(), true);
             while let Some(piece) = body.next().await {
-                match piece {
-                    Ok(piece) => text.push_str(&String::from_utf8_lossy(&piece)),
-                    Err(_) => {
-                        whole = false;
-                        break;
-                    }
+                if let Ok(piece) = piece {
+                    text.push_str(&String::from_utf8_lossy(&piece));
+                } else {
+                    whole = false;
+                    break;
                 }
             }
             let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);

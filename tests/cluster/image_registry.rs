@@ -3,6 +3,7 @@
 use anyhow::{Result, ensure};
 use isobar::{
     kubernetes::images::{Credentials, Resolver, ResolverOptions},
+    metrics::Metrics,
     model::image::Platforms,
 };
 use oci_client::{
@@ -40,7 +41,7 @@ async fn platforms_come_from_a_real_registry() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut store = Store::registry(folder.path()).await?;
     let registry = store.address();
-    let resolver = Resolver::new(&ResolverOptions { insecure_registries: vec![registry.clone()] }, None);
+    let resolver = Resolver::new(&ResolverOptions { insecure_registries: vec![registry.clone()] }, None, &Metrics::new());
     let client = Client::new(ClientConfig { protocol: ClientProtocol::Http, ..ClientConfig::default() });
     let (user, password) = REGISTRY_USER;
     let auth = RegistryAuth::Basic(user.to_owned(), password.to_owned());

@@ -15,8 +15,8 @@ use isobar::{
         Target, User, serve,
     },
     metrics::{
-        ApiMetrics, CallType, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, KubeletMetrics, LeaderMetrics, Metrics, NodeGauges,
-        NodeGroup, WatchRestart, table::TABLE,
+        ApiMetrics, CallType, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, ImageMetrics, KubeletMetrics, LeaderMetrics, Lookup,
+        Metrics, NodeGauges, NodeGroup, WatchRestart, table::TABLE,
     },
     model::time::{DurationMs, Timestamp},
     scheduler::observe::{AttemptResult, Gauges, Observer},
@@ -336,6 +336,9 @@ fn record_everything(metrics: &Metrics) {
     KubeletMetrics::new(metrics).answered("containerLogs", 200);
     let group = NodeGroup { cluster: "home".into(), architecture: "arm64".into(), os: "linux".into(), gpu: "NVIDIA \"A100\"\\80GB".into() };
     NodeGauges::new(metrics).set(&[(group, 3)].into());
+    let images = ImageMetrics::new(metrics);
+    images.lookup(Lookup::Known);
+    images.took(Lookup::Known, Duration::from_millis(80));
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ pub(super) struct AddArgs {
     /// Namespace of all runs over there. Default: one that is unique to the home cluster
     #[arg(long, value_name = "NAMESPACE")]
     run_namespace: Option<String>,
-    /// NodeName for clusters that are ours alone, Affinity for shared ones
+    /// `NodeName` for clusters that are ours alone, Affinity for shared ones
     #[arg(long, value_enum, default_value_t = PinName::NodeName)]
     pin: PinName,
     /// How much it is preferred, 0 to 100; the home cluster has 50

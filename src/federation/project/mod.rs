@@ -67,11 +67,11 @@ impl Obstacle {
 /// Kinds of objects that pods reference.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// ConfigMap.
+    /// `ConfigMap`.
     ConfigMap,
     /// Secret.
     Secret,
-    /// PersistentVolumeClaim.
+    /// `PersistentVolumeClaim`.
     Claim,
 }
 

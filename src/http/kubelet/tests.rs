@@ -392,8 +392,8 @@ async fn a_session_passes_bytes_both_ways_and_outlives_the_end_of_input() {
         to.shutdown().await.unwrap();
     };
     let mut got = Vec::new();
-    let (_, read) = tokio::join!(write, from.read_to_end(&mut got));
-    let _closed = read;
+    // However it was closed.
+    let ((), _) = tokio::join!(write, from.read_to_end(&mut got));
     assert!(got.len() == sent.len() + 3 && got.starts_with(&sent) && got.ends_with(b"bye"), "{} bytes", got.len());
     world.tunnels_become(0).await;
 }

@@ -77,7 +77,7 @@ impl Rest {
             if let Value::Array(page) = list["items"].take() {
                 items.extend(page);
             }
-            next = list["metadata"]["continue"].as_str().unwrap_or_default().to_owned();
+            list["metadata"]["continue"].as_str().unwrap_or_default().clone_into(&mut next);
             if next.is_empty() {
                 return Ok((items, list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()));
             }

@@ -1,6 +1,6 @@
 //! The Node at home that stands for a cluster, and its Lease. In: what the cluster is like. Out: both objects, made anew when somebody deletes them.
 //!
-//! It exists so that pods have a node, and `kubectl logs` an address. The engine never places a pod by it. Its taint keeps other schedulers and DaemonSets
+//! It exists so that pods have a node, and `kubectl logs` an address. The engine never places a pod by it. Its taint keeps other schedulers and `DaemonSets`
 //! off; its Lease goes on while the cluster is lost, as otherwise home's controllers would evict its pods.
 
 use std::{collections::BTreeMap, net::IpAddr};
@@ -69,12 +69,11 @@ impl VirtualNode {
 
     /// Renews the Lease, and brings the Node to what it should be. Whether somebody cordoned it.
     pub async fn keep(&mut self, view: &NodeView) -> Result<bool, RestError> {
-        let node = match self.home.get(&format!("{NODES}/{}", self.name)).await? {
-            Some(node) => node,
-            None => {
-                self.written = None;
-                self.home.create(NODES, &self.object(view)).await?.unwrap_or_default()
-            }
+        let node = if let Some(node) = self.home.get(&format!("{NODES}/{}", self.name)).await? {
+            node
+        } else {
+            self.written = None;
+            self.home.create(NODES, &self.object(view)).await?.unwrap_or_default()
         };
         if !is_ours(&node, &self.cluster) {
             let text = format!("Node {} exists and does not stand for this cluster: rename or delete it", self.name);

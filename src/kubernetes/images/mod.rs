@@ -9,11 +9,13 @@ mod secrets;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use indexmap::IndexMap;
+use oci_client::{Reference, secrets::RegistryAuth};
 use tokio::{
     sync::{Semaphore, mpsc},
     task::JoinSet,
@@ -24,16 +26,21 @@ pub use self::secrets::{Credentials, CredentialsError};
 use self::{registry::LookUp, secrets::of_pod};
 use crate::{
     kubernetes::api::Api,
+    metrics::{ImageMetrics, Lookup, Metrics},
     model::image::Platforms,
     scheduler::input::{Input, PodRef},
 };
 
-/// Longest look-up of one image, waiting in line included.
+/// Longest look-up of one image, waiting for its turn included.
 const LOOK_UP_TIMEOUT: Duration = Duration::from_secs(10);
 /// Images looked up at once: registries count requests, and none of ours is urgent.
 const LOOK_UPS_MAX: usize = 16;
-/// Pods whose images are asked for at once; the next wait in the channel.
-const PODS_MAX: usize = 64;
+/// Of these, how many one registry may hold: what waits for a slow one holds up no other.
+const REGISTRY_LOOK_UPS_MAX: usize = LOOK_UPS_MAX / 4;
+/// Pods whose images are asked for at once; the next wait in the channel. Most of them wait for a registry, which costs nothing.
+const PODS_MAX: usize = 1024;
+/// Of these, how many read their pull secrets at the same time.
+const READERS_MAX: usize = 16;
 /// Longest reading of a pod's pull secrets.
 const SECRETS_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a tag is believed to mean the same.
@@ -57,11 +64,18 @@ pub struct Resolver(Arc<Shared>);
 struct Shared {
     look_up: LookUp,
     /// By image and credentials: what one may see, another may not.
-    known: Mutex<IndexMap<(Box<str>, u64), Arc<Entry>>>,
+    known: Mutex<Known>,
     permits: Semaphore,
+    /// Turns at each registry that is being asked.
+    registries: Mutex<BTreeMap<Box<str>, Arc<Semaphore>>>,
+    readers: Semaphore,
+    metrics: ImageMetrics,
     /// Where pull secrets are.
     home: Option<Api>,
 }
+
+/// Image and fingerprint of the credentials, to what is known.
+type Known = IndexMap<(Box<str>, u64), Arc<Entry>>;
 
 /// What is known of an image. Whoever looks it up holds it, so that others wait for the same answer.
 type Entry = tokio::sync::Mutex<Option<Answer>>;
@@ -73,44 +87,64 @@ struct Answer {
 
 impl Resolver {
     /// Pull secrets are read from `home`; without it, images are looked up anonymously.
-    pub fn new(options: &ResolverOptions, home: Option<Api>) -> Self {
-        let look_up = LookUp::new(&options.insecure_registries);
-        Self(Arc::new(Shared { look_up, known: Mutex::default(), permits: Semaphore::new(LOOK_UPS_MAX), home }))
+    pub fn new(options: &ResolverOptions, home: Option<Api>, metrics: &Metrics) -> Self {
+        Self(Arc::new(Shared {
+            look_up: LookUp::new(&options.insecure_registries),
+            known: Mutex::default(),
+            permits: Semaphore::new(LOOK_UPS_MAX),
+            registries: Mutex::default(),
+            readers: Semaphore::new(READERS_MAX),
+            metrics: ImageMetrics::new(metrics),
+            home,
+        }))
     }
 
     /// The platforms of an image, in bounded time.
     pub async fn platforms(&self, image: &str, credentials: &Credentials) -> Platforms {
-        match timeout(LOOK_UP_TIMEOUT, self.once(image, credentials)).await {
-            Ok(platforms) => platforms,
-            Err(_) => Platforms::Unknown(format!("its registry gave no answer within {} s", LOOK_UP_TIMEOUT.as_secs()).into()),
-        }
-    }
-
-    async fn once(&self, image: &str, credentials: &Credentials) -> Platforms {
         let reference = match registry::parse(image) {
             Ok(reference) => reference,
             Err(why) => return Platforms::Unknown(why),
         };
+        let silent = || Platforms::Unknown(format!("its registry gave no answer within {} s", LOOK_UP_TIMEOUT.as_secs()).into());
         let auth = credentials.of(&reference);
         let entry = self.entry(image, registry::fingerprint(&auth));
-        let mut entry = entry.lock().await;
+        // Whoever holds it looks the image up, and says so after that time at the latest.
+        let Ok(mut entry) = timeout(LOOK_UP_TIMEOUT, entry.lock()).await else { return silent() };
         if let Some(answer) = &*entry
             && answer.until.is_none_or(|until| until > Instant::now())
         {
+            self.0.metrics.lookup(Lookup::Cached);
             return answer.platforms.clone();
         }
-        let Ok(_permit) = self.0.permits.acquire().await else { return Platforms::Unknown("the program ends".into()) };
-        let platforms = match timeout(LOOK_UP_TIMEOUT, self.0.look_up.platforms(&reference, &auth)).await {
-            Ok(Ok(platforms)) => Platforms::Known(platforms),
-            Ok(Err(why)) => Platforms::Unknown(why),
-            Err(_) => Platforms::Unknown("its registry gave no answer in time".into()),
+        let begin = Instant::now();
+        let (result, platforms) = match timeout(LOOK_UP_TIMEOUT, self.look_up(&reference, &auth)).await {
+            Ok(Ok(platforms)) => (Lookup::Known, Platforms::Known(platforms)),
+            Ok(Err(why)) => (Lookup::Unknown, Platforms::Unknown(why)),
+            Err(_) => (Lookup::Timeout, silent()),
         };
+        self.0.metrics.lookup(result);
+        self.0.metrics.took(result, begin.elapsed());
         let stay = match &platforms {
             Platforms::Known(_) => reference.digest().is_none().then_some(TAG_STAY),
             _ => Some(FAILURE_STAY),
         };
         *entry = Some(Answer { platforms: platforms.clone(), until: stay.map(|stay| Instant::now() + stay) });
         platforms
+    }
+
+    async fn look_up(&self, image: &Reference, auth: &RegistryAuth) -> Result<Vec<Box<str>>, Box<str>> {
+        let turns = self.turns(image.registry());
+        // Neither is ever closed. The registry's own comes first, so that nobody waits for it with the other in hand.
+        let _turn = turns.acquire().await;
+        let _permit = self.0.permits.acquire().await;
+        self.0.look_up.platforms(image, auth).await
+    }
+
+    fn turns(&self, registry: &str) -> Arc<Semaphore> {
+        let mut registries = self.0.registries.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held by nobody else: the registry is not being asked.
+        registries.retain(|_, turns| Arc::strong_count(turns) > 1);
+        registries.entry(registry.into()).or_insert_with(|| Arc::new(Semaphore::new(REGISTRY_LOOK_UPS_MAX))).clone()
     }
 
     fn entry(&self, image: &str, fingerprint: u64) -> Arc<Entry> {
@@ -124,10 +158,13 @@ impl Resolver {
 
     async fn answer(&self, pod: &PodRef, images: Vec<Box<str>>, engine: &mpsc::Sender<Input>) {
         let credentials = match &self.0.home {
-            Some(home) => timeout(SECRETS_TIMEOUT, of_pod(home, pod)).await.unwrap_or_else(|_| {
-                tracing::warn!(pod = %pod.key, "its pull secrets could not be read in time: its images are looked up without");
-                Credentials::default()
-            }),
+            Some(home) => {
+                let _turn = self.0.readers.acquire().await;
+                timeout(SECRETS_TIMEOUT, of_pod(home, pod)).await.unwrap_or_else(|_| {
+                    tracing::warn!(pod = %pod.key, "its pull secrets could not be read in time: its images are looked up without");
+                    Credentials::default()
+                })
+            }
             None => Credentials::default(),
         };
         let look_ups = images.into_iter().map(|image| async {
@@ -154,4 +191,5 @@ pub async fn run(resolver: Resolver, mut requests: mpsc::Receiver<(PodRef, Vec<B
             }
         }
     }
+    while pods.join_next().await.is_some() {}
 }

@@ -30,7 +30,7 @@ struct Asked {
 fn digest(text: &str) -> String {
     use sha2::Digest as _;
     let digest = sha2::Sha256::digest(text.as_bytes());
-    format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    digest.iter().fold("sha256:".to_owned(), |text, byte| format!("{text}{byte:02x}"))
 }
 
 fn config() -> String {
@@ -84,7 +84,8 @@ async fn manifest(State(asked): State<Arc<Asked>>, Path((repository, _)): Path<(
 async fn registry() -> (String, Arc<Asked>) {
     let asked = Arc::<Asked>::default();
     let routes = Router::new()
-        .route("/v2/", get(|| async { StatusCode::OK }))
+        // As real ones do: who wants to log in learns here how.
+        .route("/v2/", get(|| async { (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Basic realm=\"here\"")]) }))
         .route("/v2/{repository}/manifests/{reference}", get(manifest))
         .route("/v2/{repository}/blobs/{digest}", get(|| async { config() }))
         .with_state(asked.clone());
@@ -95,7 +96,7 @@ async fn registry() -> (String, Arc<Asked>) {
 }
 
 fn resolver(registry: &str) -> Resolver {
-    Resolver::new(&ResolverOptions { insecure_registries: vec![registry.to_owned()] }, None)
+    Resolver::new(&ResolverOptions { insecure_registries: vec![registry.to_owned()] }, None, &Metrics::new())
 }
 
 fn known(platforms: &[&str]) -> Platforms {
@@ -142,7 +143,7 @@ async fn many_who_ask_are_answered_by_few_look_ups() {
     assert_eq!(asked.manifests.load(Ordering::Relaxed), 1);
     let images: Vec<String> = (0..3 * LOOK_UPS_MAX).map(|at| format!("{registry}/slow:v{at}")).collect();
     futures::future::join_all(images.iter().map(|image| resolver.platforms(image, &nobody))).await;
-    assert!(asked.most_at_once.load(Ordering::Relaxed) <= LOOK_UPS_MAX);
+    assert!(asked.most_at_once.load(Ordering::Relaxed) <= REGISTRY_LOOK_UPS_MAX);
 }
 
 #[tokio::test]
@@ -175,6 +176,33 @@ async fn a_registry_that_is_not_there_or_silent_leaves_images_unknown() {
     tokio::time::pause();
     let Platforms::Unknown(why) = resolver(&address).platforms(&format!("{address}/a:1"), &nobody).await else { panic!("known") };
     assert!(why.contains("no answer"), "{why}");
+}
+
+#[tokio::test]
+async fn a_silent_registry_holds_up_no_other_and_is_not_asked_again_at_once() {
+    let silent = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let silent_at = silent.local_addr().unwrap().to_string();
+    let (registry, _) = registry().await;
+    let metrics = Metrics::new();
+    let resolver = Resolver::new(&ResolverOptions { insecure_registries: vec![silent_at.clone(), registry.clone()] }, None, &metrics);
+    let nobody = Credentials::default();
+    let images: Vec<String> = (0..2 * LOOK_UPS_MAX).map(|at| format!("{silent_at}/a:v{at}")).collect();
+    let ask_all = || futures::future::join_all(images.iter().map(|image| resolver.platforms(image, &nobody)));
+    let other = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let answer = timeout(LOOK_UP_TIMEOUT / 2, resolver.platforms(&format!("{registry}/multi:1"), &nobody)).await;
+        assert_eq!(answer.unwrap(), known(&["linux/amd64", "linux/arm64"]));
+        tokio::time::pause();
+    };
+    let (answers, ()) = tokio::join!(ask_all(), other);
+    assert!(answers.iter().all(|answer| matches!(answer, Platforms::Unknown(why) if why.contains("no answer"))), "{answers:?}");
+    let begin = Instant::now();
+    ask_all().await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    let text = metrics.render();
+    for line in [r#"{result="timeout"} 32"#, r#"{result="cached"} 32"#, r#"{result="known"} 1"#] {
+        assert!(text.contains(&format!("isobar_image_lookups_total{line}\n")), "{text}");
+    }
 }
 
 #[tokio::test]
@@ -212,7 +240,7 @@ fn names_are_read_as_container_runtimes_read_them() {
         let reference = registry::parse(name).unwrap();
         assert_eq!((reference.registry(), reference.repository(), reference.tag()), (registry, repository, tag), "{name}");
     }
-    for name in ["", "UPPER/case", "a b", "a:b:c:d", "x@sha256:12"] {
+    for name in ["", "a b", "a:b:c:d", "x@sha256:12"] {
         assert!(registry::parse(name).is_err(), "{name}");
     }
 }

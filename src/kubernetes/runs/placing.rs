@@ -20,11 +20,14 @@ use crate::{
 /// How long the engine may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Who waits for the answer about which pod.
+type Asked = FxHashMap<PodUid, oneshot::Sender<Option<Box<str>>>>;
+
 /// Questions under way; a pod has at most one. Cheap to clone.
 #[derive(Clone)]
 pub struct Placings {
     engine: mpsc::Sender<Input>,
-    asked: Arc<Mutex<FxHashMap<PodUid, oneshot::Sender<Option<Box<str>>>>>>,
+    asked: Arc<Mutex<Asked>>,
 }
 
 impl Placings {
@@ -41,12 +44,11 @@ impl Placings {
         if self.engine.send(question).await.is_err() {
             return Outcome::NotSent;
         }
-        match timeout(ANSWER_TIMEOUT, answered).await {
-            Ok(Ok(node)) => Outcome::Node(node),
-            _ => {
-                self.lock().remove(uid);
-                Outcome::Retry(format!("the engine named no other node within {} s", ANSWER_TIMEOUT.as_secs()))
-            }
+        if let Ok(Ok(node)) = timeout(ANSWER_TIMEOUT, answered).await {
+            Outcome::Node(node)
+        } else {
+            self.lock().remove(uid);
+            Outcome::Retry(format!("the engine named no other node within {} s", ANSWER_TIMEOUT.as_secs()))
         }
     }
 
@@ -58,7 +60,7 @@ impl Placings {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, FxHashMap<PodUid, oneshot::Sender<Option<Box<str>>>>> {
+    fn lock(&self) -> MutexGuard<'_, Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

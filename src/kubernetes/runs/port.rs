@@ -137,7 +137,7 @@ impl Port {
             if let Some(Value::Array(page)) = list.get_mut("items").map(Value::take) {
                 items.extend(page);
             }
-            next = text(&list, "/metadata/continue").to_owned();
+            text(&list, "/metadata/continue").clone_into(&mut next);
             if next.is_empty() {
                 return Ok(items);
             }

@@ -4,6 +4,7 @@
 //! Lines are not stored: their text follows from the container's name and the time, so an hour of logs costs nothing until someone reads it.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::Body;
@@ -174,7 +175,7 @@ impl Reader {
         let mut text = String::new();
         for (at, line) in lines.iter().filter(|(at, _)| self.options.since.is_none_or(|since| *at >= since)) {
             if self.options.timestamps {
-                text.push_str(&format!("{at:.9} "));
+                let _ = write!(text, "{at:.9} ");
             }
             text.push_str(line);
             text.push('\n');
@@ -257,15 +258,14 @@ fn container_of(pod: &Value, name: &str, asked: &str) -> Result<String, ApiError
         };
     }
     let [containers, init, _] = &lists;
-    match containers.as_slice() {
-        [only] => Ok((*only).to_string()),
-        _ => {
-            let mut why = format!("a container name must be specified for pod {name}, choose one of: [{}]", containers.join(" "));
-            if !init.is_empty() {
-                why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
-            }
-            Err(ApiError::bad_request(why))
+    if let [only] = containers.as_slice() {
+        Ok((*only).to_string())
+    } else {
+        let mut why = format!("a container name must be specified for pod {name}, choose one of: [{}]", containers.join(" "));
+        if !init.is_empty() {
+            let _ = write!(why, " or one of the init containers: [{}]", init.join(" "));
         }
+        Err(ApiError::bad_request(why))
     }
 }
 

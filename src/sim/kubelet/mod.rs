@@ -90,6 +90,7 @@ enum Act {
 
 /// A pod on a node.
 #[derive(Debug)]
+#[allow(clippy::struct_excessive_bools)] // independent facts
 struct Life {
     pod: BoundPod,
     behaviour: Behaviour,

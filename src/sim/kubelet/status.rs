@@ -94,25 +94,24 @@ impl Report<'_> {
             kinds.into_iter().map(|(kind, holds)| condition(kind, holds, if holds { "" } else { reason }, now)).collect();
         status["conditions"] = conditions.into();
         status["containerStatuses"] =
-            pod.spec.containers.iter().map(|container| self.container(container, stage.container_state())).collect();
+            pod.spec.containers.iter().map(|container| self.container(container, &stage.container_state())).collect();
         if !pod.spec.init_containers.is_empty() {
             let state = if matches!(stage, Stage::Admitting | Stage::Waiting(..) | Stage::NeverStarted) {
                 stage.container_state()
             } else {
                 terminated(0, started, started)
             };
-            status["initContainerStatuses"] =
-                pod.spec.init_containers.iter().map(|container| self.init_container(container, state.clone())).collect();
+            status["initContainerStatuses"] = pod.spec.init_containers.iter().map(|container| init_container(container, &state)).collect();
         }
         if !pod.spec.ephemeral_containers.is_empty() && running {
             let state = json!({"running": {"startedAt": now}});
             status["ephemeralContainerStatuses"] =
-                pod.spec.ephemeral_containers.iter().map(|container| self.init_container(container, state.clone())).collect();
+                pod.spec.ephemeral_containers.iter().map(|container| init_container(container, &state)).collect();
         }
         json!({"metadata": {"uid": pod.metadata.uid}, "status": status})
     }
 
-    fn container(&self, container: &BoundContainer, state: Value) -> Value {
+    fn container(&self, container: &BoundContainer, state: &Value) -> Value {
         let running = matches!(self.stage, Stage::Running(_));
         let last = self.last.map_or_else(|| json!({}), |(code, since, until)| terminated(*code, since, until));
         let mut status = json!({"name": container.name, "image": container.image, "imageID": container.image, "ready": running, "started": running,
@@ -123,10 +122,10 @@ impl Report<'_> {
         }
         status
     }
+}
 
-    fn init_container(&self, container: &BoundContainer, state: Value) -> Value {
-        json!({"name": container.name, "image": container.image, "imageID": container.image, "ready": true, "restartCount": 0, "state": state, "lastState": {}})
-    }
+fn init_container(container: &BoundContainer, state: &Value) -> Value {
+    json!({"name": container.name, "image": container.image, "imageID": container.image, "ready": true, "restartCount": 0, "state": state, "lastState": {}})
 }
 
 fn condition(kind: &str, holds: bool, reason: &str, now: &str) -> Value {

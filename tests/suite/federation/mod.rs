@@ -7,3 +7,4 @@ mod expect;
 mod file;
 mod scenarios;
 mod stage;
+mod worlds;

@@ -80,7 +80,7 @@ async fn play(case: &Case) -> Vec<String> {
         }
         wrong.extend(broken(&stage, case.may_start_again).into_iter().map(|problem| format!("by {}: {problem}", step.at)));
         if !wrong.is_empty() {
-            stage.end().await;
+            stage.end();
             return wrong;
         }
     }
@@ -100,7 +100,7 @@ async fn play(case: &Case) -> Vec<String> {
         wrong.extend(unmet(&stage, &case.expect).into_iter().map(|problem| format!("not for long: {problem}")));
     }
     wrong.extend(broken(&stage, case.may_start_again));
-    stage.end().await;
+    stage.end();
     wrong
 }
 

@@ -268,13 +268,14 @@ impl Tree {
         self.object = object;
         self.findings.spec = match self.object.spec.clone() {
             Err(why) => Finding::Bad("BadSpec", why),
-            Ok(spec) => match facts::problem(&spec) {
-                Some(why) => Finding::Bad("BadSpec", why),
-                None => {
+            Ok(spec) => {
+                if let Some(why) = facts::problem(&spec) {
+                    Finding::Bad("BadSpec", why)
+                } else {
                     self.take_spec(spec).await;
                     Finding::Good(String::new())
                 }
-            },
+            }
         };
     }
 
@@ -290,7 +291,7 @@ impl Tree {
             // Fixed for as long as the object exists: runs are in it.
             None => self.run_namespace = facts::run_namespace(&spec, &self.context.home_uid),
             Some(before) if before.node_selector != spec.node_selector || before.excluded_taints != spec.excluded_taints => {
-                self.drop_watches()
+                self.drop_watches();
             }
             Some(_) => {}
         }
