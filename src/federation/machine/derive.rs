@@ -132,7 +132,7 @@ fn terminating(
     now: Timestamp,
 ) -> Step {
     let Some(run) = run else {
-        return Step::Order(if r.is_absent(&decision.run) { Effect::Confirm } else { Effect::CheckRun(decision.run.clone()) });
+        return unsettled(r, &decision.run, around, now).unwrap_or(Step::Order(Effect::Confirm));
     };
     if run.facts.phase.is_terminal() {
         return mirror(r, home, run, decision, now).unwrap_or_else(|| reap(r, run, around, now, now));
@@ -171,7 +171,7 @@ fn live(r: &Record, home: &HomePod, run: Option<&Run>, decision: &Decision, arou
     let is_batch_started = home.started && !home.restarts_always;
     let Some(run) = run else {
         if r.notes.refused.is_none() && !home.mirrored && !is_batch_started {
-            return create(r, decision).unwrap_or_else(|| Step::Order(Effect::CreateRun(decision.clone())));
+            return create(r, decision, around, now).unwrap_or_else(|| Step::Order(Effect::CreateRun(decision.clone())));
         }
         return vanished(r, home, decision, around, now);
     };
@@ -205,21 +205,29 @@ fn upkeep(r: &Record, home: &HomePod, run: &Run, around: &Around) -> Option<Step
 }
 
 /// What has to be known before a run may be created: the one before it is gone.
-pub(super) fn create(r: &Record, decision: &Decision) -> Option<Step> {
+pub(super) fn create(r: &Record, decision: &Decision, around: &Around, now: Timestamp) -> Option<Step> {
     let uid_and_key = decision.run.name.rsplit_once('-').map(|(beginning, _)| beginning)?;
     let before = decision.attempt.checked_sub(1).filter(|before| *before > 0)?;
     let name = RunName { namespace: decision.run.namespace.clone(), name: format!("{uid_and_key}-{before}").into() };
-    (!r.is_absent(&name)).then(|| Step::Order(Effect::CheckRun(name)))
+    unsettled(r, &name, around, now)
+}
+
+/// What is still to be done until a run is known to be gone and to stay gone: the first live read counts after which nothing can come late any more.
+pub(super) fn unsettled(r: &Record, run: &RunName, around: &Around, now: Timestamp) -> Option<Step> {
+    let quiet = quiet(r, around);
+    if now < quiet {
+        return Some(Step::Until(quiet));
+    }
+    r.absent_since(run).is_none_or(|at| at < quiet).then(|| Step::Order(Effect::CheckRun(run.clone())))
 }
 
 /// The run is not there, although it was, or cannot be created.
 fn vanished(r: &Record, home: &HomePod, decision: &Decision, around: &Around, now: Timestamp) -> Step {
-    if !r.is_absent(&decision.run) {
-        return Step::Order(Effect::CheckRun(decision.run.clone()));
+    if let Some(step) = unsettled(r, &decision.run, around, now) {
+        return step;
     }
     if let Some(refused) = &r.notes.refused {
-        let quiet = quiet(r, around);
-        return if now < quiet { Step::Until(quiet) } else { write(home, status::failed("RunRefused", refused, now)) };
+        return write(home, status::failed("RunRefused", refused, now));
     }
     if home.restarts_always {
         return place_again(r, home, decision, None, around, now);
@@ -295,7 +303,7 @@ fn versioned(home: &HomePod, mut patch: Value) -> Effect {
 /// An ended run goes, not before `at`.
 fn reap(r: &Record, run: &Run, around: &Around, now: Timestamp, at: Timestamp) -> Step {
     let at = run.cut_off.map_or(at, |since| at.max(since + TOMBSTONE));
-    let at = if run.facts.is_held && run.facts.started { at.max(quiet(r, around)) } else { at };
+    let at = at.max(quiet(r, around));
     if now < at {
         return Step::Until(at);
     }

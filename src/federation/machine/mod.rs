@@ -172,7 +172,7 @@ impl Machine {
                     }
                     let id = OrderId(self.next_order);
                     self.next_order += 1;
-                    record.begin(id, &effect);
+                    record.begin(id, &effect, now);
                     self.orders.insert(id, uid.clone());
                     out.push(Command::Order(Box::new(Order { id, home: record.key.clone(), uid: uid.clone(), effect })));
                     break;
@@ -193,7 +193,13 @@ impl Machine {
                     record.wake = Some(at);
                     break;
                 }
-                Step::Rest => break,
+                Step::Rest => {
+                    // All is as it should be, however often something failed on the way.
+                    if record.order.is_none() {
+                        record.notes.failures.clear();
+                    }
+                    break;
+                }
             }
         }
         if let Some(at) = record.wake {

@@ -6,7 +6,7 @@
 
 use super::{
     Around,
-    derive::{LATE, Step, create, dispose, quiet},
+    derive::{LATE, Step, create, dispose, quiet, unsettled},
     record::{Placing, Record, Run},
 };
 use crate::{
@@ -36,7 +36,7 @@ pub(super) fn step(r: &Record, placing: &Placing, around: &Around, now: Timestam
         (Commit::BindFirst, ..) => Step::Order(Effect::Bind(placing.decision.clone())),
         (Commit::CreateFirst, false, _) => Step::Order(Effect::Intend(placing.decision.clone())),
         (Commit::CreateFirst, true, None) => {
-            create(r, &placing.decision).unwrap_or_else(|| Step::Order(Effect::CreateRun(placing.decision.clone())))
+            create(r, &placing.decision, around, now).unwrap_or_else(|| Step::Order(Effect::CreateRun(placing.decision.clone())))
         }
         (Commit::CreateFirst, true, Some(run)) => existing(r, placing, run, (run.seen + BIND_WAIT).max(quiet(r, around)), around, now),
     }
@@ -82,9 +82,11 @@ fn undo(r: &Record, placing: &Placing, failure: &BindFailure, around: &Around, n
             Some(run) if is_home_lost => return dispose(r, run, around, now),
             // A creation that was given up has been done all the same.
             Some(run) => return existing(r, placing, run, quiet(r, around), around, now),
-            None if !r.is_absent(&placing.decision.run) => return Step::Order(Effect::CheckRun(placing.decision.run.clone())),
-            None if now < quiet(r, around) => return Step::Until(quiet(r, around)),
-            None => {}
+            None => {
+                if let Some(step) = unsettled(r, &placing.decision.run, around, now) {
+                    return step;
+                }
+            }
         }
     }
     if placing.is_intended && !placing.is_withdrawn && !is_home_lost {

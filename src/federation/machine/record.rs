@@ -42,6 +42,8 @@ pub(super) struct Record {
     pub gone: VecDeque<Box<str>>,
     pub placing: Option<Placing>,
     pub order: Option<(OrderId, Effect)>,
+    /// When the last order was given.
+    pub ordered: Timestamp,
     pub wake: Option<Timestamp>,
     pub notes: Notes,
 }
@@ -60,8 +62,8 @@ pub(super) struct Run {
 #[derive(Debug, Default)]
 #[allow(clippy::struct_excessive_bools)] // independent notes, read one by one
 pub(super) struct Notes {
-    /// Runs that a live read did not find.
-    pub absent: Vec<RunName>,
+    /// Runs that a live read did not find, and when that was ordered.
+    pub absent: Vec<(RunName, Timestamp)>,
     pub failures: Failures,
     pub done: Option<LastDone>,
     pub told: Vec<&'static str>,
@@ -142,6 +144,7 @@ impl Record {
             gone: VecDeque::new(),
             placing: None,
             order: None,
+            ordered: Timestamp::default(),
             wake: None,
             notes: Notes::default(),
         }
@@ -162,16 +165,16 @@ impl Record {
         }
     }
 
-    pub fn is_absent(&self, run: &RunName) -> bool {
-        self.notes.absent.contains(run)
+    /// When the live read was ordered that did not find the run.
+    pub fn absent_since(&self, run: &RunName) -> Option<Timestamp> {
+        self.notes.absent.iter().find(|(absent, _)| absent == run).map(|(_, at)| *at)
     }
 
     /// A live read did not find it.
     pub fn note_absent(&mut self, run: &RunName) {
         self.lose_run(run);
-        if !self.is_absent(run) {
-            self.notes.absent.push(run.clone());
-        }
+        self.notes.absent.retain(|(absent, _)| absent != run);
+        self.notes.absent.push((run.clone(), self.ordered));
     }
 
     /// The run is gone, for ever: UIDs do not come back.
@@ -195,7 +198,7 @@ impl Record {
         let seen = known.map_or(now, |known| known.seen);
         let is_cut_off = facts.status["reason"] == status::RUN_DELETED;
         let cut_off = is_cut_off.then(|| known.and_then(|known| known.cut_off).unwrap_or(now));
-        self.notes.absent.retain(|absent| *absent != facts.name);
+        self.notes.absent.retain(|(absent, _)| *absent != facts.name);
         self.notes.refused = None;
         self.runs.insert(facts.name.clone(), Run { digest: status::digest(&facts.status), facts, seen, cut_off });
     }
@@ -220,10 +223,10 @@ impl Record {
         self.home_absent = false;
     }
 
-    pub fn begin(&mut self, id: OrderId, effect: &Effect) {
+    pub fn begin(&mut self, id: OrderId, effect: &Effect, now: Timestamp) {
         match effect {
             Effect::CreateRun(decision) => {
-                self.notes.absent.retain(|absent| *absent != decision.run);
+                self.notes.absent.retain(|(absent, _)| *absent != decision.run);
                 if let Some(placing) = &mut self.placing {
                     placing.may_exist = true;
                 }
@@ -234,6 +237,7 @@ impl Record {
             _ => {}
         }
         self.order = Some((id, effect.clone()));
+        self.ordered = now;
     }
 
     /// Until when this order has to wait: what failed is repeated later, what was done is given time to show.
