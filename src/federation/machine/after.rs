@@ -195,6 +195,8 @@ fn success(now: Timestamp, uid: &PodUid, record: &mut Record, effect: Effect, ou
             record.notes.shows_unreachable |= patch["status"]["conditions"][0]["reason"] == "ClusterUnreachable";
         }
         Effect::ArchiveLogs(_) => record.notes.is_archived = true,
+        // Once is enough: a pod without such tolerations would be asked for ever.
+        Effect::SetPatience(_) => record.notes.no_patience = true,
         Effect::DeleteRun { .. } => deleted_unbound(record, &effect),
         Effect::Reap { run, .. } => record.note_absent(&run.clone()),
         _ => {}

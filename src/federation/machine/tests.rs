@@ -378,3 +378,11 @@ fn placements_are_answered_once() {
     case.give(Input::Leading(false));
     assert_eq!(case.out, [Command::Answer(uid(), Err(BindFailure::NotSent))]);
 }
+
+#[test]
+fn patience_is_set_once_and_keeps_nothing_else_waiting() {
+    let mut case = Case::with(policy(), HomePod { patience_seconds: Some(0), generation: 2, ..shown() }, Some(run()));
+    assert_eq!(*case.effect(), Effect::SetPatience(None));
+    case.answer(Outcome::Done);
+    assert_eq!(case.orders(), ["Propagate"]);
+}

@@ -37,7 +37,7 @@ use crate::{
 const VIRTUAL_NODE: &str = "isobar-cloud";
 const RUNS: &str = "runs";
 /// Seeds tried in a normal test run.
-const SEEDS: u64 = 200;
+const SEEDS: u64 = 150;
 /// Steps under faults, and steps of calm after them.
 const STEPS: u32 = 260;
 /// Simulated time of a calm, enough for every wait of the protocol.
