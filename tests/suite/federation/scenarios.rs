@@ -23,7 +23,7 @@ use super::{
 /// After everything has come about it must stay so.
 const AFTERWARDS: Duration = Duration::from_secs(60);
 /// Between two looks.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(4);
 const HISTORY_MAX: usize = 8192;
 
 fn folder() -> PathBuf {
@@ -74,10 +74,10 @@ async fn play(case: &Case) -> Vec<String> {
     let mut wrong = Vec::new();
     for step in &case.steps {
         stage.pass(origin + span(&step.at)).await;
-        perform(&mut stage, step).await;
         if let Some(expect) = &step.expect {
             wrong.extend(unmet(&stage, expect).into_iter().map(|problem| format!("at {}: {problem}", step.at)));
         }
+        perform(&mut stage, step).await;
         wrong.extend(broken(&stage, case.may_start_again).into_iter().map(|problem| format!("by {}: {problem}", step.at)));
         if !wrong.is_empty() {
             stage.end().await;
