@@ -40,7 +40,7 @@ use crate::{
         lease::{Elector, Ended},
         patch::{ConditionDesk, Patcher},
         watch::{Synced, Watch},
-        wire::{ClaimFacts, NamespaceFacts, Watched},
+        wire::{ClaimFacts, NamespaceFacts},
     },
     model::{ids::ClusterId, node::NodeFacts, pod::PodFacts},
     scheduler::{
@@ -171,11 +171,9 @@ impl Live {
 
         let mut watches = JoinSet::new();
         if let Some(federation) = federation {
-            start_watch::<NamespaceFacts>(&mut watches, api, &inputs, options.seed ^ 3);
-            start_watch::<ClaimFacts>(&mut watches, api, &inputs, options.seed ^ 4);
-            let (home, engine) = (api.clone(), inputs.clone());
-            let shared =
-                Shared { home, clock, leadership: leadership.clone(), engine, events: events.clone(), binder, seed: options.seed ^ 5 };
+            start_label_watches(&mut watches, api, &inputs, options.seed);
+            let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
+            let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
             critical.spawn(named("federation", abroad::supervisor(federation, shared)));
         }
         let pods = Watch::<PodFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), options.seed);
@@ -258,9 +256,10 @@ impl Live {
     }
 }
 
-/// Watches home objects of which nobody waits for the first list.
-fn start_watch<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
-    watches.spawn(Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed).run());
+/// Watches home objects whose labels choose among clusters. Nobody waits for their first list.
+fn start_label_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
+    watches.spawn(Watch::<NamespaceFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 3).run());
+    watches.spawn(Watch::<ClaimFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 4).run());
 }
 
 fn start_election(

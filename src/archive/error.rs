@@ -36,7 +36,7 @@ impl ArchiveError {
         let (what, why) = (format!("archive of logs, {what}"), with_causes(&error));
         let kind = io_kind(&error);
         let says = |words: &[&str]| words.iter().any(|word| why.contains(word));
-        if says(&["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "RequestTimeTooSkewed"])
+        if says(&["InvalidAccessKeyId", "XAdminUserNotFound", "SignatureDoesNotMatch", "ExpiredToken", "RequestTimeTooSkewed"])
             || matches!(error, Store::Unauthenticated { .. })
         {
             return Self::Credentials(what, why);

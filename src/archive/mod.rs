@@ -94,6 +94,7 @@ impl LogArchive {
     /// Logs in a folder, which is made if there is none.
     pub fn folder(path: &FilePath) -> Result<Self, ArchiveError> {
         std::fs::create_dir_all(path).map_err(|error| ArchiveError::Folder(path.display().to_string(), error))?;
+        sweep::clear_unfinished(path);
         let store = LocalFileSystem::new_with_prefix(path).map_err(|error| ArchiveError::of("opening the folder", error))?;
         Ok(Self::over(Arc::new(store.with_automatic_cleanup(true)), Path::default(), FILE_PART_BYTES))
     }

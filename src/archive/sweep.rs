@@ -2,7 +2,7 @@
 //!
 //! A pod that is found gone gets a mark, and its logs are kept for a while from then on. The mark is in the store, so a restart does not begin anew.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path as FilePath, time::Duration};
 
 use futures::TryStreamExt as _;
 use object_store::{ObjectMeta, ObjectStoreExt as _, path::Path};
@@ -12,6 +12,8 @@ use crate::model::time::{DurationMs, Timestamp};
 
 /// Name of the mark.
 const GONE: &str = "gone";
+/// A log that nobody has written to for this long is not being written.
+const UNFINISHED_STAY: Duration = Duration::from_secs(24 * 3600);
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,4 +122,20 @@ fn uid_of(folder: &Path) -> Option<&str> {
 /// When an object was written, as its store says.
 pub(super) fn written_at(object: &ObjectMeta) -> Timestamp {
     Timestamp(u64::try_from(object.last_modified.timestamp_millis()).unwrap_or(0))
+}
+
+/// Drops what writers left that ended in the middle of a log: the store writes to a file with `#` and a number after its name, renames it at the end, and never
+/// lists it. Only old ones: another replica may be writing to the same folder.
+pub(super) fn clear_unfinished(root: &FilePath) {
+    let entries =
+        |folder: &FilePath| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect::<Vec<_>>();
+    let files = entries(root).into_iter().flat_map(|namespace| entries(&namespace)).flat_map(|pod| entries(&pod));
+    for file in files.filter(|file| file.file_name().is_some_and(|name| name.to_string_lossy().contains('#'))) {
+        let age = file.metadata().and_then(|metadata| metadata.modified()).ok().and_then(|written| written.elapsed().ok());
+        if age.is_some_and(|age| age > UNFINISHED_STAY)
+            && let Err(error) = std::fs::remove_file(&file)
+        {
+            tracing::warn!(file = %file.display(), "an unfinished log stays in the archive: {error}");
+        }
+    }
 }

@@ -102,6 +102,24 @@ async fn a_reader_never_sees_half_a_log() {
     assert_eq!(text(&archive, &key("app", false)).await.unwrap().len(), 4 * FILE_PART_BYTES);
 }
 
+#[tokio::test]
+async fn what_a_writer_that_was_killed_left_is_cleared_when_it_is_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let pod = folder.path().join("ns/web_1");
+    std::fs::create_dir_all(&pod).unwrap();
+    let old = std::time::SystemTime::UNIX_EPOCH;
+    for (name, modified) in [("app.log#1", Some(old)), ("app.log#2", None), ("app.log", Some(old))] {
+        let file = std::fs::File::create(pod.join(name)).unwrap();
+        if let Some(time) = modified {
+            file.set_modified(time).unwrap();
+        }
+    }
+    LogArchive::folder(folder.path()).unwrap();
+    let mut left: Vec<_> = std::fs::read_dir(&pod).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    left.sort();
+    assert_eq!(left, ["app.log", "app.log#2"]);
+}
+
 #[test]
 fn no_name_leads_astray_and_no_two_names_meet() {
     let path = |namespace: &str, pod: &str, uid: &str, container: &str, previous| {

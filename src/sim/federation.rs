@@ -1,5 +1,5 @@
-//! A service cluster and compute clusters in memory. In: names, a seed, and what a kubeconfig would say. Out: everything that [`Live::start_federated`] wants, a
-//! world that goes on by itself around it (kubelets, schedulers, controllers), and audits over all of it.
+//! A service cluster and compute clusters in memory. In: names, a seed, and what a kubeconfig would say. Out: everything that [`Live::start_federated`] wants,
+//! a world that goes on by itself around it (kubelets, schedulers, controllers), and audits over all of it.
 //!
 //! A kubeconfig is checked as strictly as any; the first word of its server's name is the cluster that it leads to: `https://cloud.sim`.
 

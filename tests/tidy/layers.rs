@@ -217,7 +217,7 @@ mod tests {
     fn the_table_has_no_circle() {
         for (at, (room, allowed)) in ROOMS.iter().enumerate() {
             let before: Vec<&str> = ROOMS[..at].iter().map(|(name, _)| *name).collect();
-            assert!(allowed.iter().all(|other| before.contains(other)), "{room} imports a room that stands after it");
+            assert!(allowed.iter().all(|other| other == room || before.contains(other)), "{room} imports a room that stands after it");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A placement under way, until the home pod is bound. In: what the engine decided and how far it came. Out: the next step.
 //!
-//! `BindFirst` is one write: the binding is intent and decision at once, and the run is created as for every bound pod. `CreateFirst` records the intent, creates
-//! the run, waits until its cluster has bound it, and binds. Whatever goes wrong on that way is undone: the run is seen gone, the intent withdrawn, and only
+//! `BindFirst` is one write: the binding is intent and decision at once, and the run is created as for every bound pod. `CreateFirst` records the intent,
+//! creates the run, waits until its cluster has bound it, and binds. Whatever goes wrong on that way is undone: the run is seen gone, the intent withdrawn, and only
 //! then may the pod go elsewhere.
 
 use super::{

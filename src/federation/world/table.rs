@@ -20,7 +20,7 @@ fn is_write(effect: &Effect) -> bool {
     !matches!(effect, Effect::CheckRun(_) | Effect::CheckHome | Effect::PlaceAgain { .. })
 }
 
-/// One pod from creation to deletion, a batch pod after its end, another one while it runs; the leader dies when so many writes were done. Which write was the last.
+/// One pod from creation to deletion, a batch pod after its end, another one while it runs; the leader dies after so many writes. Which write was the last.
 fn life(commit: Commit, restart_policy: &str, dies_after: usize, is_done: bool) -> Option<&'static str> {
     let mut world = World::new(7);
     world.calm = true;

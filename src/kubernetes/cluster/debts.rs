@@ -1,5 +1,5 @@
-//! Clusters that were removed by force while they did not answer, and still hold runs of ours. In: UIDs of clusters. Out: a `ConfigMap` in our own namespace, one
-//! key a cluster, which survives the object and every restart; a cluster that comes back is wiped before it is used.
+//! Clusters that were removed by force while they did not answer, and still hold runs of ours. In: UIDs of clusters. Out: a `ConfigMap` in our own namespace,
+//! one key a cluster, which survives the object and every restart; a cluster that comes back is wiped before it is used.
 
 use serde_json::{Value, json};
 

@@ -191,4 +191,5 @@ pub async fn run(resolver: Resolver, mut requests: mpsc::Receiver<(PodRef, Vec<B
             }
         }
     }
+    while pods.join_next().await.is_some() {}
 }

@@ -8,6 +8,7 @@ use super::{assets::Program, audit_log, ports::free_port, process::Process};
 
 /// What a test wants different from the plain server.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)] // independent switches
 pub struct ApiserverOptions {
     /// Record bindings, lease writes and everything else that `audit_log` reads.
     pub audit_log: bool,

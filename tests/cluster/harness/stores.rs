@@ -29,7 +29,7 @@ pub struct Store {
 impl Store {
     /// versitygw: each folder in its root is a bucket.
     pub async fn s3(folder: &Path, bucket: &str) -> Result<Self> {
-        let (root, meta) = (folder.join("s3"), folder.join("s3-meta"));
+        let (root, meta) = (folder.join("buckets"), folder.join("meta"));
         fs::create_dir_all(root.join(bucket))?;
         fs::create_dir_all(&meta)?;
         let port = free_port()?;

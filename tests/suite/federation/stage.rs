@@ -234,7 +234,7 @@ impl Stage {
         }
     }
 
-    pub async fn end(mut self) {
+    pub fn end(mut self) {
         for (_, replica) in self.replicas.drain(..) {
             replica.abort();
         }
