@@ -23,7 +23,11 @@ pub fn unmet(stage: &Stage, expect: &Expect) -> Vec<String> {
         for (known, uids) in matching {
             any = true;
             let uid = uids.last().cloned().unwrap_or_default();
-            wrong.extend(pod(wanted, home.get(&uid), starts.get(&uid).copied().unwrap_or_default()).into_iter().map(|what| format!("pod {known}: {what}")));
+            wrong.extend(
+                pod(wanted, home.get(&uid), starts.get(&uid).copied().unwrap_or_default())
+                    .into_iter()
+                    .map(|what| format!("pod {known}: {what}")),
+            );
         }
         if !any {
             wrong.push(format!("pod {name}: never created"));

@@ -44,7 +44,6 @@ pub fn files() -> Vec<(String, File)> {
     paths.into_iter().map(read).collect()
 }
 
-#[ignore = "takes many minutes unoptimised and was not seen to end yet: cargo test --release --test suite federation -- --ignored"]
 #[test]
 fn every_scenario_comes_out_as_it_says() {
     let only = std::env::var("ISOBAR_SCENARIO").unwrap_or_default();
