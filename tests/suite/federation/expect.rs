@@ -32,8 +32,9 @@ pub fn unmet(stage: &Stage, expect: &Expect) -> Vec<String> {
         if !any {
             wrong.push(format!("pod {name}: never created"));
         }
-        // One of many is enough to read.
-        wrong.truncate(before + 2);
+        // A few of many are enough to read.
+        wrong.truncate(before + 3);
+        wrong.extend((wrong.len() > before).then(|| story(stage, name.trim_end_matches('*'))).flatten());
     }
     let events = stage.federation.home().server().objects("", "events");
     for wanted in &expect.events {
@@ -152,6 +153,24 @@ fn pod(wanted: &PodExpect, pod: Option<&Value>, starts: usize) -> Vec<String> {
         }
     }
     wrong
+}
+
+/// What is known of the first pod whose name begins so and that has not ended, for whoever reads of a failure.
+fn story(stage: &Stage, name: &str) -> Option<String> {
+    let home = stage.home_pods();
+    let live = |pod: &&Value| {
+        let named = pod["metadata"]["name"].as_str().is_some_and(|known| known.starts_with(name));
+        named && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+    };
+    let pod = home.values().find(live)?;
+    let name = text(&pod["metadata"]["name"]);
+    let runs: Vec<String> = stage
+        .federation
+        .clusters()
+        .keys()
+        .flat_map(|cluster| stage.runs_of(cluster, &name).into_iter().map(move |run| format!("{cluster}: {} {}", run["metadata"], run["status"])))
+        .collect();
+    Some(format!("{name}: {} {} {}; runs: {runs:?}", pod["metadata"], pod["spec"]["nodeName"], pod["status"]))
 }
 
 /// What must never be, whatever is expected.

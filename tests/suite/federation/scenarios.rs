@@ -47,6 +47,7 @@ pub fn files() -> Vec<(String, File)> {
 #[test]
 fn every_scenario_comes_out_as_it_says() {
     let only = std::env::var("ISOBAR_SCENARIO").unwrap_or_default();
+    tell();
     let mut wrong = Vec::new();
     let mut played = 0;
     for (name, file) in files().into_iter().filter(|(name, _)| name.starts_with(&only)) {
@@ -59,6 +60,13 @@ fn every_scenario_comes_out_as_it_says() {
     }
     assert!(played > 0, "no scenario begins with {only:?}");
     assert!(wrong.is_empty(), "{} problems in {played} plays:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+/// `ISOBAR_LOG=1` tells everything that the schedulers log.
+fn tell() {
+    if std::env::var_os("ISOBAR_LOG").is_some() {
+        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false).try_init();
+    }
 }
 
 async fn play(case: &Case) -> Vec<String> {
@@ -100,6 +108,9 @@ async fn play(case: &Case) -> Vec<String> {
         wrong.extend(unmet(&stage, &case.expect).into_iter().map(|problem| format!("not for long: {problem}")));
     }
     wrong.extend(broken(&stage, case.may_start_again));
+    let mut by_cluster: BTreeMap<String, usize> = BTreeMap::new();
+    stage.federation.starts().into_iter().for_each(|(cluster, _)| *by_cluster.entry(cluster).or_default() += 1);
+    tracing::info!(?by_cluster, "starts");
     stage.end();
     wrong
 }
