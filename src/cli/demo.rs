@@ -1,4 +1,4 @@
-//! `isobar demo`. In: a seed. Out: an hour of a weather service on a cluster in memory, told in a report and a picture; or that cluster served to kubectl.
+//! `isobar demo`. In: a seed. Out: an hour of a weather service on four clusters in memory, told in a report and a picture; or its home cluster served to kubectl.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -15,10 +15,10 @@ const MINUTES_MAX: u64 = 24 * 60;
 /// Folder below the system's one for temporary files.
 const FOLDER: &str = "isobar-demo";
 
-/// Show Isobar at work on a cluster in memory: no cluster, no privileges, no network needed
+/// Show Isobar at work on clusters in memory: no cluster, no privileges, no network needed
 ///
-/// An hour of a weather service on ARM, x86 and GPU nodes is played in seconds: the in-memory API server and kubelet are simulated, the scheduler is the
-/// one that `isobar run` starts. The same seed gives the same placements.
+/// An hour of a weather service is played in seconds: a home cluster, an ARM hall, an x86 cloud whose line is cut for a while, and a GPU cloud. API servers and
+/// kubelets are simulated, the scheduler is the one that `isobar run` starts. The same seed gives the same placements.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Decides arrivals, run times and ties
@@ -30,7 +30,7 @@ pub struct DemoArgs {
     /// Folder for the picture, the list of placements and the kubeconfig; below the system's temporary folder if not given
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
-    /// Serve the cluster to kubectl in real time until interrupted
+    /// Serve the home cluster to kubectl in real time until interrupted
     #[arg(long, conflicts_with = "minutes")]
     serve: bool,
     /// Port on 127.0.0.1 for --serve; 0 takes a free one
@@ -76,7 +76,7 @@ impl DemoArgs {
             println!(
                 "The in-memory API server listens on http://{address}; stop it with Ctrl-C. In another terminal:\n\n  \
                  export KUBECONFIG='{kubeconfig}'\n\n  \
-                 kubectl get nodes,pods -o wide\n  \
+                 kubectl get computeclusters,nodes,pods -o wide\n  \
                  kubectl run hello --image=registry.example/hello:1 && kubectl describe pod hello\n  \
                  isobar explain default/wants-riscv"
             );
@@ -92,8 +92,9 @@ fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<PathBuf> {
 }
 
 fn placements(outcome: &Outcome) -> String {
-    let lines = outcome.history.placements().into_iter().map(|(pod, node, at_ms)| format!("{pod},{node},{at_ms}\n"));
-    std::iter::once("pod,node,bound_ms\n".to_owned()).chain(lines).collect()
+    let lines =
+        outcome.history.placements().into_iter().map(|(pod, place, at_ms)| format!("{pod},{},{at_ms}\n", place.replacen('/', ",", 1)));
+    std::iter::once("pod,cluster,node,bound_ms\n".to_owned()).chain(lines).collect()
 }
 
 /// Says how far it is: on one line of a terminal, line by line elsewhere.

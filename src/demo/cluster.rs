@@ -1,4 +1,5 @@
-//! The machines of the demo's cluster. In: nothing. Out: Node objects: ARM, x86 and two kinds of GPU nodes in three halls.
+//! The machines of the demo. In: nothing. Out: Node objects of a service cluster and of three compute clusters: an ARM hall, an x86 cloud, a GPU cloud; and what
+//! is said of these clusters at home.
 
 use serde_json::{Value, json};
 
@@ -25,16 +26,67 @@ pub const A100: &str = "NVIDIA-A100-SXM4-80GB";
 pub const GH200: &str = "NVIDIA-GH200-480GB";
 /// The extended resource that both offer.
 pub const GPU: &str = "nvidia.com/gpu";
-/// Where machines stand.
-pub const HALLS: [&str; 3] = ["hall-a", "hall-b", "hall-c"];
+/// Name of the service cluster.
+pub const HOME: &str = "home";
+/// The ARM machines in another room.
+pub const HALL: &str = "arm-hall";
+/// The rented x86 machines. Its line is cut half-way.
+pub const X86_CLOUD: &str = "x86-cloud";
+/// The rented machines with GPUs.
+pub const GPU_CLOUD: &str = "gpu-cloud";
+/// The reanalysis' data, a claim at home.
+pub const DATASET: &str = "era5";
+/// How many people have a workspace, a claim each.
+pub const PEOPLE: u64 = 8;
 
-/// The machines of the service.
-pub const MACHINES: [Machine; 4] = [
-    Machine { name: "arm", architecture: "arm64", cpu: 80, memory_gib: 256, gpus: None, count: 8 },
-    Machine { name: "x86", architecture: "amd64", cpu: 64, memory_gib: 256, gpus: None, count: 10 },
-    Machine { name: "a100", architecture: "amd64", cpu: 64, memory_gib: 512, gpus: Some((8, A100)), count: 3 },
-    Machine { name: "gh200", architecture: "arm64", cpu: 72, memory_gib: 480, gpus: Some((1, GH200)), count: 6 },
+/// A cluster and its machines.
+#[derive(Clone, Copy, Debug)]
+pub struct Site {
+    /// Its name.
+    pub name: &'static str,
+    /// Its machines.
+    pub machines: &'static [Machine],
+}
+
+const fn machine(name: &'static str, architecture: &'static str, cpu: u32, memory_gib: u32, count: u32) -> Machine {
+    Machine { name, architecture, cpu, memory_gib, gpus: None, count }
+}
+
+/// All of them, home first.
+pub const SITES: [Site; 4] = [
+    Site { name: HOME, machines: &[machine("arm", "arm64", 80, 256, 3), machine("x86", "amd64", 64, 256, 3)] },
+    Site { name: HALL, machines: &[machine("arm", "arm64", 80, 256, 8)] },
+    Site { name: X86_CLOUD, machines: &[machine("x86", "amd64", 64, 256, 10)] },
+    Site {
+        name: GPU_CLOUD,
+        machines: &[
+            Machine { gpus: Some((8, A100)), ..machine("a100", "amd64", 64, 512, 3) },
+            Machine { gpus: Some((1, GH200)), ..machine("gh200", "arm64", 72, 480, 6) },
+        ],
+    },
 ];
+
+/// What the admin says of a compute cluster: where people's files are over there, and how much it is liked.
+pub fn spec(site: &str) -> Value {
+    let nfs = |path: &str| json!({"nfs": {"server": "files.example", "path": path}});
+    json!({
+        "preference": if site == HALL { 60 } else { 40 },
+        "data": [DATASET],
+        "volumes": [
+            {"match": {"claimName": "workspace-*"}, "source": nfs("/people/{namespace}/{claim}"), "readOnly": false},
+            {"match": {"claimName": DATASET}, "source": nfs("/datasets/{claim}")},
+        ],
+    })
+}
+
+/// The claims at home: workspaces, and one data set.
+pub fn claims() -> Vec<Value> {
+    let claim = |name: String| {
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "100Gi"}}}})
+    };
+    (0..PEOPLE).map(|person| claim(format!("workspace-{person}"))).chain([claim(DATASET.to_owned())]).collect()
+}
 
 /// Images of notebooks and GPU work, large enough that it pays to start where they are.
 pub const NOTEBOOK_IMAGE: &str = "registry.example/notebook:2026.3";
@@ -44,13 +96,12 @@ pub const MODEL_IMAGE: &str = "registry.example/ai-forecast:7";
 const MODEL_BYTES: u64 = 9_400_000_000;
 
 impl Machine {
-    /// One machine as a Node object. GPU machines keep others away by a taint; every third machine holds the large images already.
-    pub fn node(&self, number: u32) -> Value {
+    /// One machine of a site as a Node object. GPU machines keep others away by a taint; every third machine holds the large images already.
+    pub fn node(&self, site: &str, number: u32) -> Value {
         let name = format!("{}-{number:02}", self.name);
-        let hall = HALLS[number as usize % HALLS.len()];
         let mut labels = json!({
             "kubernetes.io/arch": self.architecture, "kubernetes.io/os": "linux", "kubernetes.io/hostname": name,
-            "topology.kubernetes.io/zone": hall, "node.kubernetes.io/instance-type": self.name,
+            "topology.kubernetes.io/zone": site, "node.kubernetes.io/instance-type": self.name,
         });
         let mut spec = json!({});
         let mut resources =
@@ -76,9 +127,11 @@ impl Machine {
             },
         })
     }
+}
 
-    /// All of them at the start.
+impl Site {
+    /// All its machines at the start.
     pub fn nodes(&self) -> impl Iterator<Item = Value> + '_ {
-        (1..=self.count).map(|number| self.node(number))
+        self.machines.iter().flat_map(|machine| (1..=machine.count).map(|number| machine.node(self.name, number)))
     }
 }

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{fnv::fnv1a, node::NodeFacts, pod::PodFacts, quantity::Quantity, resources::ResourceList};
 
-use super::cluster::GPU;
+use super::cluster::{GPU, HOME};
+use crate::federation::names::VIRTUAL_NODE;
 
 /// Reason of condition `PodScheduled` of a pod with scheduling gates.
 const GATED: &str = "SchedulingGated";
@@ -65,8 +66,12 @@ pub struct PodLife {
     pub asks: Amount,
     /// Since when it may be scheduled: from its creation, or from when its gates were removed.
     pub ready_ms: Option<u64>,
-    /// When and where it was bound.
+    /// When it was bound, and the node that runs it, as `cluster/node`.
     pub bound: Option<(u64, String)>,
+    /// `spec.nodeName`.
+    node_name: String,
+    /// Its exit code as home knows it.
+    pub exit_code: Option<i64>,
     /// How often a node name came where there was none or another one.
     pub bindings: u32,
     /// When and how it ended.
@@ -75,6 +80,13 @@ pub struct PodLife {
     pub refusals: BTreeSet<String>,
     /// The last refusal as a whole.
     pub message: String,
+}
+
+impl PodLife {
+    /// Whether it is bound to a node of a cluster.
+    pub fn is_in(&self, cluster: &str) -> bool {
+        self.bound.as_ref().and_then(|(_, place)| place.split_once('/')).is_some_and(|(known, _)| known == cluster)
+    }
 }
 
 /// A node as last seen.
@@ -127,18 +139,24 @@ pub struct History {
 
 impl History {
     /// A node was added or changed.
-    pub fn see_node(&mut self, at_ms: u64, facts: &NodeFacts) {
+    pub fn see_node(&mut self, at_ms: u64, cluster: &str, facts: &NodeFacts) {
+        if facts.label(VIRTUAL_NODE).is_some() {
+            return;
+        }
+        let name = place(cluster, &facts.name);
         let architecture = facts.label("kubernetes.io/arch").unwrap_or("unknown");
-        let kind =
-            facts.label("nvidia.com/gpu.product").map_or_else(|| architecture.to_owned(), |model| format!("{architecture} + {model}"));
+        let kind = facts
+            .label("nvidia.com/gpu.product")
+            .map_or_else(|| architecture.to_owned(), |model| format!("{architecture} + {}", short(model)));
+        let kind = format!("{cluster}: {kind}");
         let room = Amount::of(&facts.allocatable);
-        let used = self.nodes.get(&*facts.name).map(|node| node.used).unwrap_or_default();
-        self.nodes.insert(facts.name.to_string(), NodeSeen { kind, room, used });
+        let used = self.nodes.get(&name).map(|node| node.used).unwrap_or_default();
+        self.nodes.insert(name, NodeSeen { kind, room, used });
         self.note(at_ms);
     }
 
     /// A pod was added or changed; `phase` is `status.phase`.
-    pub fn see_pod(&mut self, at_ms: u64, facts: &PodFacts, phase: &str) {
+    pub fn see_pod(&mut self, at_ms: u64, facts: &PodFacts, phase: &str, exit_code: Option<i64>) {
         let label = |key: &str| facts.labels.iter().find(|(name, _)| **name == *key).map_or("other", |(_, value)| value).to_owned();
         let life = self.pods.entry(facts.uid.0.to_string()).or_insert_with(|| PodLife {
             name: facts.key.name.to_string(),
@@ -146,6 +164,8 @@ impl History {
             asks: Amount { pods: 1, ..Amount::of(&facts.spec.requests.effective) },
             ready_ms: None,
             bound: None,
+            node_name: String::new(),
+            exit_code: None,
             bindings: 0,
             ended: None,
             refusals: BTreeSet::new(),
@@ -162,12 +182,9 @@ impl History {
             life.message = message.to_string();
             life.refusals.extend(reasons(message));
         }
-        let node = facts.node_name.as_deref().filter(|node| life.bound.as_ref().is_none_or(|(_, known)| known != node));
-        if let Some(node) = node {
-            life.bindings += 1;
-            life.bound = Some((at_ms, node.to_owned()));
-            let asks = life.asks;
-            self.use_node(node, asks, 1);
+        life.exit_code = life.exit_code.or(exit_code);
+        if let Some(node) = facts.node_name.as_deref() {
+            self.see_bound(at_ms, facts, node);
         }
         match phase {
             "Succeeded" => self.end(at_ms, &facts.uid.0, End::Succeeded),
@@ -175,6 +192,26 @@ impl History {
             _ => {}
         }
         self.note(at_ms);
+    }
+
+    /// A bound pod: counted when it is bound, and moved when a run is refused before it starts and goes to another node.
+    fn see_bound(&mut self, at_ms: u64, facts: &PodFacts, node: &str) {
+        let Some(life) = self.pods.get_mut(&*facts.uid.0) else { return };
+        if life.node_name != node {
+            node.clone_into(&mut life.node_name);
+            life.bindings += 1;
+        }
+        let there = facts.recorded.as_ref().map_or_else(|| place(HOME, node), |recorded| place(&recorded.cluster, &recorded.node));
+        let before = life.bound.clone().filter(|_| life.ended.is_none());
+        if before.as_ref().is_some_and(|(_, known)| *known == there) || life.ended.is_some() {
+            return;
+        }
+        let asks = life.asks;
+        life.bound = Some((before.as_ref().map_or(at_ms, |(at, _)| *at), there.clone()));
+        if let Some((_, left)) = before {
+            self.use_node(&left, asks, -1);
+        }
+        self.use_node(&there, asks, 1);
     }
 
     /// A pod is gone.
@@ -231,6 +268,16 @@ impl History {
     }
 }
 
+/// How a node of a cluster is called here.
+fn place(cluster: &str, node: &str) -> String {
+    format!("{cluster}/{node}")
+}
+
+/// A model without its maker and memory: `A100`.
+fn short(model: &str) -> &str {
+    model.split('-').nth(1).unwrap_or(model)
+}
+
 /// The reasons in `0/5 nodes are available: 3 Insufficient cpu, 2 node(s) were unschedulable. preemption: …`, without their counts.
 fn reasons(message: &str) -> Vec<String> {
     let listed = message.split_once(" nodes are available: ").map_or(message, |(_, rest)| rest);
@@ -262,32 +309,32 @@ mod tests {
     #[test]
     fn a_life_is_followed_and_use_given_back() {
         let mut history = History::default();
-        history.see_node(0, &node("n", 4));
-        history.see_pod(5, &pod("a", 3, None), "Pending");
+        history.see_node(0, HOME, &node("n", 4));
+        history.see_pod(5, &pod("a", 3, None), "Pending", None);
         assert_eq!(history.moments.last().unwrap().waiting, 1);
-        history.see_pod(8, &pod("a", 3, Some("n")), "Pending");
-        history.see_pod(9, &pod("a", 3, Some("n")), "Running");
-        assert_eq!(history.nodes["n"].used.cpu_milli, 3000);
-        history.see_pod(20, &pod("a", 3, Some("n")), "Succeeded");
+        history.see_pod(8, &pod("a", 3, Some("n")), "Pending", None);
+        history.see_pod(9, &pod("a", 3, Some("n")), "Running", None);
+        assert_eq!(history.nodes["home/n"].used.cpu_milli, 3000);
+        history.see_pod(20, &pod("a", 3, Some("n")), "Succeeded", None);
         history.lose_pod(30, "a");
-        assert_eq!(history.nodes["n"].used, Amount::default());
+        assert_eq!(history.nodes["home/n"].used, Amount::default());
         let life = &history.pods["a"];
         assert_eq!(
             (life.ready_ms, life.bound.clone(), life.bindings, life.ended),
-            (Some(5), Some((8, "n".to_owned())), 1, Some((20, End::Succeeded)))
+            (Some(5), Some((8, "home/n".to_owned())), 1, Some((20, End::Succeeded)))
         );
-        assert_eq!((history.overfull, history.placements()), (0, vec![("a", "n", 8)]));
+        assert_eq!((history.overfull, history.placements()), (0, vec![("a", "home/n", 8)]));
     }
 
     #[test]
     fn what_must_not_happen_is_counted() {
         let mut history = History::default();
-        history.see_node(0, &node("n", 4));
-        history.see_node(0, &node("m", 4));
-        history.see_pod(1, &pod("a", 3, Some("n")), "Running");
-        history.see_pod(2, &pod("b", 2, Some("n")), "Running");
+        history.see_node(0, HOME, &node("n", 4));
+        history.see_node(0, HOME, &node("m", 4));
+        history.see_pod(1, &pod("a", 3, Some("n")), "Running", None);
+        history.see_pod(2, &pod("b", 2, Some("n")), "Running", None);
         assert_eq!(history.overfull, 1);
-        history.see_pod(3, &pod("a", 3, Some("m")), "Running");
+        history.see_pod(3, &pod("a", 3, Some("m")), "Running", None);
         assert_eq!(history.pods["a"].bindings, 2);
     }
 

@@ -1,14 +1,16 @@
-//! `isobar demo`: a weather service's cluster in memory, an hour of its work in seconds. In: a seed. Out: a report that people understand, and a picture.
+//! `isobar demo`: a weather service's home cluster and three compute clusters in memory, an hour of their work in seconds. In: a seed. Out: a report that
+//! people understand, and a picture.
 //!
 //! ```text
-//! scenario --objects--> Author --kube client--> SimCluster <--watch, bind-- Live (what `isobar run` runs)
-//!                                                   |  ^--status-- fake kubelet
-//!                                                   v watch
-//!                                                History --> report, picture
+//! scenario --objects--> Author --kube client--> home <--watch, bind-- Live (what `isobar run` runs) --runs--> arm-hall, x86-cloud, gpu-cloud
+//!                                                |  ^--status-- fake kubelets, there and here                       |
+//!                                                v watch                                                            v audit
+//!                                             History -----------------> report, picture <---------------------- Abroad
 //! ```
 //!
 //! Time is tokio's, paused: it leaps to the next timer when all is done, so an hour costs what its work costs, and the same seed gives the same placements.
 
+mod abroad;
 mod author;
 mod cluster;
 mod history;

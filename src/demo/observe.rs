@@ -1,4 +1,4 @@
-//! Looks on from outside. In: watches of pods and nodes through the API, as any client has them. Out: the [`History`].
+//! Looks on from outside. In: watches of home's pods and of everybody's nodes through the API, as any client has them. Out: the [`History`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -28,29 +28,36 @@ impl Chronicle {
 }
 
 /// Writes down everything from `start` on until it is dropped. The cluster has to be empty at the start, so that no event is missed.
-pub async fn chronicle(client: Client, chronicle: Chronicle, start: Instant) {
+pub async fn chronicle(clients: Vec<(&'static str, Client)>, chronicle: Chronicle, start: Instant) {
+    let Some((_, home)) = clients.first() else { return };
     let pods = follow(
-        &client,
+        home,
         "/api/v1/pods",
         |at_ms, event| see_pod(&chronicle, at_ms, event),
         || chronicle.with(|history| history.gaps += 1),
         start,
     );
-    let nodes = follow(
-        &client,
-        NodeFacts::PATH,
-        |at_ms, event| see_node(&chronicle, at_ms, event),
-        || chronicle.with(|history| history.gaps += 1),
-        start,
-    );
-    tokio::join!(nodes, pods);
+    let nodes = clients.iter().map(|(cluster, client)| {
+        let chronicle = &chronicle;
+        follow(
+            client,
+            NodeFacts::PATH,
+            move |at_ms, event| see_node(chronicle, at_ms, cluster, event),
+            move || chronicle.with(|history| history.gaps += 1),
+            start,
+        )
+    });
+    tokio::join!(futures::future::join_all(nodes), pods);
 }
 
 fn see_pod(chronicle: &Chronicle, at_ms: u64, event: &WatchEvent<Value>) {
     let text = |object: &Value, path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
     match event {
         WatchEvent::Added(pod) | WatchEvent::Modified(pod) => match read_value::<PodFacts>(pod, ClusterId::HOME) {
-            Ok(facts) => chronicle.with(|history| history.see_pod(at_ms, &facts, &text(pod, "/status/phase"))),
+            Ok(facts) => {
+                let exit_code = pod.pointer("/status/containerStatuses/0/state/terminated/exitCode").and_then(Value::as_i64);
+                chronicle.with(|history| history.see_pod(at_ms, &facts, &text(pod, "/status/phase"), exit_code));
+            }
             Err(_) => chronicle.with(|history| history.gaps += 1),
         },
         WatchEvent::Deleted(pod) => chronicle.with(|history| history.lose_pod(at_ms, &text(pod, "/metadata/uid"))),
@@ -58,10 +65,10 @@ fn see_pod(chronicle: &Chronicle, at_ms: u64, event: &WatchEvent<Value>) {
     }
 }
 
-fn see_node(chronicle: &Chronicle, at_ms: u64, event: &WatchEvent<Value>) {
+fn see_node(chronicle: &Chronicle, at_ms: u64, cluster: &str, event: &WatchEvent<Value>) {
     if let WatchEvent::Added(node) | WatchEvent::Modified(node) = event {
         match read_value::<NodeFacts>(node, ClusterId::HOME) {
-            Ok(facts) => chronicle.with(|history| history.see_node(at_ms, &facts)),
+            Ok(facts) => chronicle.with(|history| history.see_node(at_ms, cluster, &facts)),
             Err(_) => chronicle.with(|history| history.gaps += 1),
         }
     }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
+use super::cluster::SITES;
 use super::history::{Amount, End, History, PodLife};
 use super::run::Outcome;
 use super::workloads::{KINDS, MINUTE};
@@ -15,9 +16,10 @@ pub fn render(outcome: &Outcome) -> String {
     let mut text = String::new();
     _ = writeln!(
         text,
-        "Isobar scheduled {} pods on {} nodes in {} simulated minutes (seed {}).\n",
+        "Isobar scheduled {} pods on {} nodes of {} clusters in {} simulated minutes (seed {}).\n",
         history.placements().len(),
         history.nodes.len(),
+        SITES.len(),
         outcome.end_ms / MINUTE,
         outcome.options.seed
     );
@@ -26,6 +28,7 @@ pub fn render(outcome: &Outcome) -> String {
     waiting(&mut text, history);
     refusals(&mut text, history);
     pending(&mut text, history);
+    cut(&mut text, outcome);
     checks(&mut text, outcome);
     text
 }
@@ -154,14 +157,38 @@ fn pending(text: &mut String, history: &History) {
     text.push('\n');
 }
 
+fn cut(text: &mut String, outcome: &Outcome) {
+    let cut = &outcome.abroad.cut;
+    if cut.cluster.is_empty() {
+        return;
+    }
+    let (from, to) = (minutes(cut.from_ms), minutes(cut.to_ms));
+    _ = writeln!(text, "The line to {} was cut from minute {from} to minute {to}", cut.cluster);
+    _ = writeln!(
+        text,
+        "  {} pods were there: {} evicted; {} ended later or meanwhile, and {} of these ends came home within a minute of healing",
+        cut.there, cut.evicted, cut.ended.0, cut.ended.1
+    );
+    _ = writeln!(text, "  {} pods were bound to other clusters while it was cut\n", cut.elsewhere);
+}
+
+fn minutes(ms: u64) -> String {
+    format!("{}.{}", ms / MINUTE, ms % MINUTE * 10 / MINUTE)
+}
+
 /// Counts that must be zero, and what they are counts of.
 pub fn faults(outcome: &Outcome) -> Vec<(&'static str, usize)> {
     let lives = || outcome.history.pods.values();
     let silent = |life: &&PodLife| life.bound.is_none() && life.ended.is_none() && life.ready_ms.is_some() && life.message.is_empty();
+    let without_code = |life: &&PodLife| life.exit_code.is_none() && life.ended.is_some_and(|(_, how)| how != End::Deleted);
     vec![
         ("bound more than once", lives().filter(|life| life.bindings > 1).count()),
         ("lost (neither bound nor told why not)", lives().filter(silent).count()),
         ("nodes over capacity", outcome.history.overfull as usize),
+        ("started in two places", outcome.abroad.started_twice),
+        ("evicted by the cut", outcome.abroad.cut.evicted),
+        ("ended without an exit code at home", lives().filter(without_code).count()),
+        ("left on compute clusters", outcome.abroad.leftovers),
         ("gaps in the history", outcome.history.gaps as usize),
     ]
 }
@@ -179,6 +206,9 @@ fn checks(text: &mut String, outcome: &Outcome) {
         ended(End::Deleted)
     );
     let events: Vec<String> = outcome.events.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+    let starts: Vec<String> = outcome.abroad.starts.iter().map(|(cluster, count)| format!("{count} in {cluster}")).collect();
+    _ = writeln!(text, "Starts that the kubelets recorded: {}", starts.join(", "));
+    _ = writeln!(text, "Logs copied home from compute clusters: {} of {} bytes", outcome.abroad.logs.0, outcome.abroad.logs.1);
     _ = writeln!(text, "Events recorded: {}", events.join(", "));
     _ = writeln!(text, "Digest of all placements: {:016x} (the same for the same seed)", history.digest());
 }

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use kube::Client;
 use tokio::time::{Instant, sleep_until};
 
+use super::abroad::{Abroad, Cut};
 use super::author::{Author, described};
+use super::cluster::{SITES, claims, spec};
 use super::history::History;
 use super::observe::{Chronicle, chronicle};
-use super::scenario::{Deed, Scenario, scenario};
+use super::scenario::{Deed, scenario};
 use super::stopwatch::{Laps, Stopwatch};
 use super::workloads::{MINUTE, priority_classes};
 use crate::config::{self, defaults};
-use crate::kubernetes::{api::Api, clock::Clock};
-use crate::live::{Live, LiveOptions};
-use crate::metrics::{ApiMetrics, Metrics};
+use crate::live::LiveOptions;
 use crate::model::time::Timestamp;
 use crate::scheduler::{
     engine::{Engine, EngineSettings},
@@ -23,11 +22,16 @@ use crate::scheduler::{
     profiles::{OutOfTree, ProfileError},
     registry::Registry,
 };
+use crate::sim::apiserver::ApiServerOptions;
+use crate::sim::federation::{Replica, SimFederation};
 use crate::sim::kubelet::KubeletOptions;
-use crate::sim::{SimCluster, SimOptions, apiserver::ApiServerOptions};
 
 /// After the last arrival the cluster works on for so long, so that most of what runs comes to its end.
 const AFTERWARDS_MS: u64 = 20 * MINUTE;
+/// Before anything arrives the clusters are found and listed.
+const WARM_UP_MS: u64 = MINUTE;
+/// In the end everything is deleted, and so much later nothing may be left.
+const CLEARING_MS: u64 = 5 * MINUTE;
 /// Simulated time between two lines of progress.
 const PROGRESS_MS: u64 = 5 * MINUTE;
 /// When the simulated hour begins, in milliseconds since 1970: 2026-03-01T06:00:00Z.
@@ -51,6 +55,8 @@ pub struct Outcome {
     pub history: History,
     /// Events recorded, by reason.
     pub events: Vec<(String, usize)>,
+    /// What compute clusters were asked, and what is left of it.
+    pub abroad: Abroad,
     /// Nanoseconds of each decision, measured.
     pub laps: Vec<u64>,
     /// How long it took, measured.
@@ -130,34 +136,36 @@ pub fn run(options: DemoOptions, progress: &mut dyn FnMut(Progress)) -> Result<O
 }
 
 async fn play(options: DemoOptions, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
-    let epoch = jiff::Timestamp::from_millisecond(i64::try_from(EPOCH_MS).unwrap_or(0)).unwrap_or_default();
-    let api_server = ApiServerOptions { seed: options.seed, epoch, ..ApiServerOptions::default() };
-    let cluster = SimCluster::new(SimOptions { api_server, ..SimOptions::default() });
-    let (author, seen) = (Author::new(cluster.faultless_client()), Chronicle::default());
-    let start = Instant::now();
-    let watcher = tokio::spawn(chronicle(cluster.faultless_client(), seen.clone(), start));
-    let Scenario { nodes, steps } = scenario(options.seed, options.minutes);
-    furnish(&author, nodes).await?;
-    let kubelet = tokio::spawn(cluster.kubelet(KubeletOptions::default()).run());
+    let mut federation = federation(options.seed, Timestamp(EPOCH_MS)).await?;
+    let (author, seen) = (Author::new(&federation), Chronicle::default());
+    let start = Instant::now() + Duration::from_millis(WARM_UP_MS);
+    let watcher = tokio::spawn(chronicle(clients(&federation), seen.clone(), start));
+    furnish(&author, &federation).await?;
+    federation.start_world(&KubeletOptions::default());
 
     let laps = Laps::default();
     let engine = engine(options.seed, Box::new(Stopwatch::new(laps.clone())))?;
-    let clock = Clock::simulated(Timestamp(EPOCH_MS));
-    let live = start_live(cluster.client(), clock, engine, options.seed, false)?;
+    let replica = start_replica(&federation, engine, options.seed, false)?;
 
     let end_ms = options.minutes * MINUTE + AFTERWARDS_MS;
     let mut stage = Stage { start, next_progress: PROGRESS_MS, end_ms, seen: &seen, progress };
-    for step in &steps {
+    let mut cut = Cut::default();
+    for step in &scenario(options.seed, options.minutes).steps {
         stage.until(step.at_ms).await;
         author.perform(&step.deed).await.map_err(DemoError::api(described(&step.deed)))?;
+        if let Deed::Cut(cluster, is_cut) = &step.deed {
+            seen.with(|history| cut.note(history, cluster, *is_cut, step.at_ms));
+        }
     }
     stage.until(end_ms).await;
-    live.shut_down().await;
+    let history = seen.with(|history| history.clone());
     let events = author.events().await.map_err(DemoError::api("listing events"))?;
     watcher.abort();
-    kubelet.abort();
-    let history = seen.with(|history| history.clone());
-    Ok(Outcome { options, history, events, laps: laps.sorted(), took: Duration::ZERO, end_ms })
+    author.clear().await.map_err(DemoError::api("clearing away"))?;
+    sleep_until(Instant::now() + Duration::from_millis(CLEARING_MS)).await;
+    let abroad = Abroad::of(&federation, cut.outcome(&history));
+    replica.shut_down().await;
+    Ok(Outcome { options, history, events, abroad, laps: laps.sorted(), took: Duration::ZERO, end_ms })
 }
 
 /// Time, with a report of progress on the way.
@@ -188,14 +196,32 @@ impl Stage<'_> {
     }
 }
 
-/// Priority classes and nodes.
-pub(super) async fn furnish(author: &Author, nodes: Vec<serde_json::Value>) -> Result<(), DemoError> {
+/// A service cluster and three compute clusters, without nodes.
+pub(super) async fn federation(seed: u64, start: Timestamp) -> Result<SimFederation, DemoError> {
+    let names: Vec<String> = SITES.iter().skip(1).map(|site| site.name.to_owned()).collect();
+    SimFederation::new(seed, start, &names, ApiServerOptions::default().history_max).await.map_err(DemoError::api("making the clusters"))
+}
+
+fn clients(federation: &SimFederation) -> Vec<(&'static str, kube::Client)> {
+    SITES.iter().filter_map(|site| Some((site.name, federation.cluster(site.name)?.faultless_client()))).collect()
+}
+
+/// Nodes, priority classes, claims, and the compute clusters' registration at home.
+pub(super) async fn furnish(author: &Author, federation: &SimFederation) -> Result<(), DemoError> {
     for class in priority_classes() {
         author.priority_class(&class).await.map_err(DemoError::api("creating a priority class"))?;
     }
-    for node in nodes {
-        let deed = Deed::AddNode(node);
-        author.perform(&deed).await.map_err(DemoError::api(described(&deed)))?;
+    for claim in claims() {
+        author.claim(&claim).await.map_err(DemoError::api("creating a claim"))?;
+    }
+    for site in &SITES {
+        for node in site.nodes() {
+            let deed = Deed::AddNode(site.name, node);
+            author.perform(&deed).await.map_err(DemoError::api(described(&deed)))?;
+        }
+    }
+    for site in SITES.iter().skip(1) {
+        federation.register(site.name, &spec(site.name)).await.map_err(DemoError::api(format!("registering {}", site.name)))?;
     }
     Ok(())
 }
@@ -209,9 +235,8 @@ pub(super) fn engine(seed: u64, observer: Box<dyn Observer>) -> Result<Engine, D
     Ok(Engine::new(profiles, OutOfTree::default(), EngineSettings { seed, ..EngineSettings::default() }, observer)?)
 }
 
-/// Watches, engine, binder, conditions, events: what `isobar run` starts, on a client that is given.
-pub(super) fn start_live(client: Client, clock: Clock, engine: Engine, seed: u64, own_thread: bool) -> Result<Live, DemoError> {
-    let api = Api::new(client, "isobar-demo", ApiMetrics::new(&Metrics::new()));
+/// Watches, engine, binder, compute clusters, workers: what `isobar run` starts, on a federation that is given.
+pub(super) fn start_replica(federation: &SimFederation, engine: Engine, seed: u64, own_thread: bool) -> Result<Replica, DemoError> {
     let options = LiveOptions { hostname: "isobar-demo".to_owned(), seed, own_thread, ..LiveOptions::default() };
-    Live::start(&api, clock, engine, |_| {}, &options).map_err(DemoError::io("starting the scheduler"))
+    federation.start_replica(engine, &options).map_err(DemoError::io("starting the scheduler"))
 }

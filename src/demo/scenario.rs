@@ -4,16 +4,18 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
 
-use super::cluster::{MACHINES, Machine};
+use super::cluster::{HALL, SITES, X86_CLOUD};
 use super::workloads::{self as work, MINUTE};
 
 /// Something done through the API.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Deed {
-    /// A node is added.
-    AddNode(Value),
-    /// A node is closed to new pods, or opened again.
-    Cordon(String, bool),
+    /// A node is added to a cluster.
+    AddNode(&'static str, Value),
+    /// A node of a cluster is closed to new pods, or opened again.
+    Cordon(&'static str, String, bool),
+    /// The line to a compute cluster is cut, or healed.
+    Cut(&'static str, bool),
     /// A pod is created.
     CreatePod(Value),
     /// A pod's scheduling gates are removed.
@@ -34,8 +36,6 @@ pub struct Step {
 /// A cluster and what is asked of it.
 #[derive(Clone, Debug)]
 pub struct Scenario {
-    /// There from the start.
-    pub nodes: Vec<Value>,
     /// In the order of time.
     pub steps: Vec<Step>,
 }
@@ -54,6 +54,10 @@ const AI_REGIONS: u64 = 9;
 const NOTEBOOK_MS: u64 = 25_000;
 const REANALYSIS_YEARS: std::ops::Range<u64> = 1940..2030;
 const PORTALS: u64 = 3;
+/// When the line is cut, after half of the time: a little into what happens then.
+const CUT_DELAY_MS: u64 = 10_000;
+/// For how long.
+const CUT_MINUTES: u64 = 6;
 
 /// The scenario of a seed, over so many minutes of arrivals.
 pub fn scenario(seed: u64, minutes: u64) -> Scenario {
@@ -69,7 +73,7 @@ pub fn scenario(seed: u64, minutes: u64) -> Scenario {
     steps.retain(|step| step.at_ms <= end || !matches!(step.deed, Deed::CreatePod(_)));
     // Stable: what is planned for the same moment happens in the order of planning.
     steps.sort_by_key(|step| step.at_ms);
-    Scenario { nodes: MACHINES.iter().flat_map(Machine::nodes).collect(), steps }
+    Scenario { steps }
 }
 
 /// The pods that stand around when the cluster is served to kubectl.
@@ -164,17 +168,21 @@ impl Writer {
         }
     }
 
-    /// What no node takes, and what changes half-way: two nodes come, one is closed and opened again.
+    /// What no node takes, and what changes half-way: two nodes come, one is closed and opened again, a line is cut and healed.
     fn changes(&mut self) {
         for (number, pod) in (0..).zip(work::impossible()) {
             self.at(4 * MINUTE + number * MINUTE, Deed::CreatePod(pod));
         }
         let half = self.end / 2;
         for number in 1..=2 {
-            self.at(half, Deed::AddNode(MACHINES[0].node(MACHINES[0].count + number)));
+            let machine = SITES[1].machines[0];
+            self.at(half, Deed::AddNode(HALL, machine.node(HALL, machine.count + number)));
         }
-        self.at(half, Deed::Cordon("x86-01".to_owned(), true));
-        self.at(half + self.end / 4, Deed::Cordon("x86-01".to_owned(), false));
+        self.at(half, Deed::Cordon(X86_CLOUD, "x86-01".to_owned(), true));
+        self.at(half + self.end / 4, Deed::Cordon(X86_CLOUD, "x86-01".to_owned(), false));
+        let cut = half + CUT_DELAY_MS;
+        self.at(cut, Deed::Cut(X86_CLOUD, true));
+        self.at(cut + CUT_MINUTES * MINUTE, Deed::Cut(X86_CLOUD, false));
     }
 }
 

@@ -1,5 +1,5 @@
-//! The demo's cluster for kubectl, in real time. In: a port and a folder. Out: an API server on loopback, a kubeconfig, and Isobar at work until it is told to
-//! stop.
+//! The demo's clusters for kubectl, in real time. In: a port and a folder. Out: home's API server on loopback, a kubeconfig, and Isobar at work until it is told
+//! to stop.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,14 +7,12 @@ use std::path::PathBuf;
 use tokio::net::TcpListener;
 
 use super::author::{Author, described};
-use super::cluster::{MACHINES, Machine};
-use super::run::{DemoError, engine, furnish, start_live};
+use super::run::{DemoError, engine, federation, furnish, start_replica};
 use super::scenario::{Deed, standing};
 use super::stopwatch::{Laps, Stopwatch};
 use crate::kubernetes::clock::Clock;
 use crate::sim::kubeconfig::write_kubeconfig;
 use crate::sim::kubelet::KubeletOptions;
-use crate::sim::{SimCluster, SimOptions, apiserver::ApiServerOptions};
 
 /// How the cluster is served.
 #[derive(Clone, Debug)]
@@ -29,18 +27,18 @@ pub struct ServeOptions {
 
 /// Serves until interrupted or terminated. `ready` is told the address when everything stands.
 pub async fn serve(options: &ServeOptions, ready: impl FnOnce(SocketAddr)) -> Result<(), DemoError> {
-    let api_server = ApiServerOptions { seed: options.seed, epoch: jiff::Timestamp::now(), ..ApiServerOptions::default() };
-    let cluster = SimCluster::new(SimOptions { api_server, ..SimOptions::default() });
+    let clock = Clock::system();
+    let mut federation = federation(options.seed, clock.now()).await?;
     let listener = TcpListener::bind(("127.0.0.1", options.port)).await;
     let listener = listener.map_err(DemoError::io(format!("listening on port {} of 127.0.0.1", options.port)))?;
     let address = listener.local_addr().map_err(DemoError::io("listening"))?;
     write_kubeconfig(&options.kubeconfig, address).map_err(DemoError::io(format!("writing {}", options.kubeconfig.display())))?;
 
-    let author = Author::new(cluster.faultless_client());
-    furnish(&author, MACHINES.iter().flat_map(Machine::nodes).collect()).await?;
-    let kubelet = tokio::spawn(cluster.kubelet(KubeletOptions::default()).run());
+    let author = Author::new(&federation);
+    furnish(&author, &federation).await?;
+    federation.start_world(&KubeletOptions::default());
     let engine = engine(options.seed, Box::new(Stopwatch::new(Laps::default())))?;
-    let mut live = start_live(cluster.client(), Clock::system(), engine, options.seed, true)?;
+    let mut replica = start_replica(&federation, engine, options.seed, true)?;
     for deed in standing().into_iter().map(Deed::CreatePod) {
         author.perform(&deed).await.map_err(DemoError::api(described(&deed)))?;
     }
@@ -49,11 +47,10 @@ pub async fn serve(options: &ServeOptions, ready: impl FnOnce(SocketAddr)) -> Re
     let stop = stop_signal()?;
     tokio::select! {
         () = stop => {}
-        served = cluster.serve(listener) => served.map_err(DemoError::io("serving"))?,
-        stopped = live.stopped() => tracing::error!(?stopped, "the scheduler ended by itself; this is a bug"),
+        served = federation.home().serve(listener) => served.map_err(DemoError::io("serving"))?,
+        stopped = replica.live.stopped() => tracing::error!(?stopped, "the scheduler ended by itself; this is a bug"),
     }
-    live.shut_down().await;
-    kubelet.abort();
+    replica.shut_down().await;
     Ok(())
 }
 

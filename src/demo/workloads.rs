@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::cluster::{A100, GH200, GPU, MODEL_IMAGE, NOTEBOOK_IMAGE};
-use crate::sim::kubelet::{EXIT_CODE, RUN_MS};
+use super::cluster::{A100, DATASET, GH200, GPU, MODEL_IMAGE, NOTEBOOK_IMAGE, PEOPLE};
+use crate::federation::names::{DATA, HOME_CLUSTER, PLACEMENT};
+use crate::sim::behaviour::{EXIT_CODE, RUN_MS, variable};
 
 /// Kinds of work in the order of the report: the label `app` of their pods.
 pub const KINDS: [&str; 9] =
@@ -47,17 +48,38 @@ impl Draft {
             "metadata": {"name": self.name, "namespace": "default", "labels": {"app": self.kind}, "annotations": {}},
             "spec": {
                 "schedulerName": "isobar-scheduler", "priorityClassName": self.priority, "restartPolicy": "Never",
+                "automountServiceAccountToken": false,
                 "containers": [{"name": "main", "image": image, "resources": {"requests": {"cpu": self.cpu, "memory": self.memory}}}],
             },
         });
         if let Some(run_ms) = self.run_ms {
-            pod["metadata"]["annotations"][RUN_MS] = run_ms.to_string().into();
+            set_variable(&mut pod, RUN_MS, &run_ms.to_string());
         }
         if let Value::Object(fields) = spec {
             fields.into_iter().for_each(|(name, value)| pod["spec"][name] = value);
         }
         pod
     }
+}
+
+/// Told to the fake kubelet by the environment, which travels where annotations do not.
+fn set_variable(pod: &mut Value, annotation: &str, value: &str) {
+    let variables = &mut pod["spec"]["containers"][0]["env"];
+    if !variables.is_array() {
+        *variables = json!([]);
+    }
+    if let Some(variables) = variables.as_array_mut() {
+        variables.push(json!({"name": variable(annotation), "value": value}));
+    }
+}
+
+/// Mounts claims.
+fn with_claims(mut pod: Value, claims: &[&str]) -> Value {
+    let volume = |claim: &&str| json!({"name": claim, "persistentVolumeClaim": {"claimName": claim}});
+    let mount = |claim: &&str| json!({"name": claim, "mountPath": format!("/mnt/{claim}"), "readOnly": **claim == *DATASET});
+    pod["spec"]["volumes"] = claims.iter().map(volume).collect();
+    pod["spec"]["containers"][0]["volumeMounts"] = claims.iter().map(mount).collect();
+    pod
 }
 
 fn on_architecture(architecture: &str) -> Value {
@@ -97,7 +119,7 @@ pub fn post_processing(cycle: u64, product: u64, run_ms: u64) -> Value {
     let draft = Draft { kind: "post-processing", name, cpu: "6", memory: "12Gi", priority: ROUTINE, run_ms: Some(run_ms) };
     let mut pod = draft.pod("registry.example/products:29", spec);
     if product % 20 == 19 {
-        pod["metadata"]["annotations"][EXIT_CODE] = "1".into();
+        set_variable(&mut pod, EXIT_CODE, "1");
     }
     pod
 }
@@ -119,25 +141,29 @@ pub fn training(number: u64, gpus: u32, run_ms: u64) -> Value {
     with_gpus(draft.pod(MODEL_IMAGE, spec), gpus)
 }
 
-/// A notebook: runs until its user closes it. Some have a GPU.
+/// A notebook: runs until its user closes it, on the user's workspace and the data set. Some have a GPU.
 pub fn notebook(number: u64, gpu: bool) -> Value {
     let name = format!("notebook-{number:03}");
     let pod = Draft { kind: "notebook", name, cpu: "2", memory: "8Gi", priority: ROUTINE, run_ms: None }.pod(NOTEBOOK_IMAGE, json!({}));
+    let pod = with_claims(pod, &[&format!("workspace-{}", number % PEOPLE), DATASET]);
     if gpu { with_gpus(pod, 1) } else { pod }
 }
 
-/// Years of old observations computed anew: takes what is left.
+/// Years of old observations computed anew, from a data set: takes what is left where that is near.
 pub fn reanalysis(year: u64, run_ms: u64) -> Value {
     let name = format!("reanalysis-{year}");
-    Draft { kind: "reanalysis", name, cpu: "12", memory: "24Gi", priority: IDLE, run_ms: Some(run_ms) }
-        .pod("registry.example/era:6", json!({}))
+    let draft = Draft { kind: "reanalysis", name, cpu: "12", memory: "24Gi", priority: IDLE, run_ms: Some(run_ms) };
+    let mut pod = with_claims(draft.pod("registry.example/era:6", json!({})), &[DATASET]);
+    pod["metadata"]["annotations"][DATA] = DATASET.into();
+    pod
 }
 
-/// The portal: one on a node, as it takes the node's own port.
+/// The portal: at home, one on a node, as it takes the node's own port.
 pub fn portal(number: u64) -> Value {
     let name = format!("portal-{number}");
     let mut pod =
         Draft { kind: "portal", name, cpu: "2", memory: "4Gi", priority: URGENT, run_ms: None }.pod("registry.example/portal:3", json!({}));
+    pod["metadata"]["annotations"][PLACEMENT] = HOME_CLUSTER.into();
     pod["spec"]["containers"][0]["ports"] = json!([{"containerPort": 443, "hostPort": 443}]);
     pod
 }

@@ -94,39 +94,40 @@ async fn taint(cluster: &SimCluster, memory: &mut Memory, name: &str, node: &Val
 
 /// Upstream's taint manager.
 async fn evict(cluster: &SimCluster, memory: &Memory) {
-    if memory.tainted.is_empty() {
-        return;
-    }
-    for pod in cluster.server().objects("", "pods") {
-        let node = text(&pod["spec"]["nodeName"]);
-        let due = memory.tainted.iter().filter(|((name, _), _)| *name == node).any(|((_, taint), since)| {
-            let tolerations = pod["spec"]["tolerations"].as_array().into_iter().flatten();
-            let mut matching = tolerations.filter(|toleration| toleration["key"] == *taint || toleration["key"].is_null()).peekable();
-            if matching.peek().is_none() {
-                return true;
+    for ((node, taint), since) in &memory.tainted {
+        for pod in cluster.server().objects_where("", "pods", &[("spec.nodeName", node)]) {
+            let is_over = patience(&pod, taint).is_some_and(|patience| since.elapsed() >= patience);
+            if is_over && pod["metadata"]["deletionTimestamp"].is_null() {
+                remove(cluster, &pod, None).await;
             }
-            let seconds: Option<Vec<u64>> = matching.map(|toleration| toleration["tolerationSeconds"].as_u64()).collect();
-            // A toleration without a limit is for ever.
-            seconds.and_then(|seconds| seconds.into_iter().min()).is_some_and(|seconds| since.elapsed() >= Duration::from_secs(seconds))
-        });
-        if due && pod["metadata"]["deletionTimestamp"].is_null() {
-            remove(cluster, &pod, None).await;
         }
     }
 }
 
+/// How long a pod stays on a node with a taint; `None` is for ever.
+fn patience(pod: &Value, taint: &str) -> Option<Duration> {
+    let tolerations = pod["spec"]["tolerations"].as_array().into_iter().flatten();
+    let mut shortest = None;
+    let mut is_tolerated = false;
+    for toleration in tolerations.filter(|toleration| toleration["key"] == *taint || toleration["key"].is_null()) {
+        is_tolerated = true;
+        let seconds = toleration["tolerationSeconds"].as_u64()?;
+        shortest = Some(shortest.map_or(seconds, |known: u64| known.min(seconds)));
+    }
+    if is_tolerated { shortest.map(Duration::from_secs) } else { Some(Duration::ZERO) }
+}
+
 /// Upstream's `PodGC`.
 async fn collect(cluster: &SimCluster, memory: &mut Memory) {
-    let nodes: BTreeSet<String> = cluster.server().objects("", "nodes").iter().map(|node| text(&node["metadata"]["name"])).collect();
-    let pods = cluster.server().objects("", "pods");
-    let named: BTreeSet<String> = pods.iter().map(|pod| text(&pod["spec"]["nodeName"])).filter(|node| !node.is_empty()).collect();
+    let nodes = cluster.server().field_values("", "nodes", "metadata.name");
+    let mut named = cluster.server().field_values("", "pods", "spec.nodeName");
+    named.remove("");
     memory.missing.retain(|node, _| !nodes.contains(node) && named.contains(node));
     for node in named.difference(&nodes) {
         memory.missing.entry(node.clone()).or_insert_with(Instant::now);
     }
-    for pod in pods {
-        let node = text(&pod["spec"]["nodeName"]);
-        if memory.missing.get(&node).is_some_and(|since| since.elapsed() >= QUARANTINE) {
+    for node in memory.missing.iter().filter(|(_, since)| since.elapsed() >= QUARANTINE).map(|(node, _)| node) {
+        for pod in cluster.server().objects_where("", "pods", &[("spec.nodeName", node)]) {
             remove(cluster, &pod, Some(0)).await;
         }
     }

@@ -36,18 +36,19 @@ pub async fn bind_pinned(cluster: SimCluster) {
 
 /// Pods that can be bound now, and where.
 fn pinned(server: &Arc<ApiServer>) -> Vec<(String, String, String)> {
+    let unbound = server.objects_where("", "pods", &[("spec.nodeName", ""), ("spec.schedulerName", SCHEDULER)]);
+    if unbound.is_empty() {
+        return Vec::new();
+    }
     let pods = server.objects("", "pods");
     let text = |value: &Value| value.as_str().unwrap_or_default().to_string();
-    let waits = |pod: &&Value| {
-        let spec = &pod["spec"];
-        spec["schedulerName"] == SCHEDULER && text(&spec["nodeName"]).is_empty() && pod["metadata"]["deletionTimestamp"].is_null()
-    };
+    let waits = |pod: &&Value| pod["metadata"]["deletionTimestamp"].is_null();
     let mut used: BTreeMap<String, i64> = BTreeMap::new();
     for pod in pods.iter().filter(|pod| !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))) {
         *used.entry(text(&pod["spec"]["nodeName"])).or_default() += cpu_of(pod);
     }
     let mut found = Vec::new();
-    for pod in pods.iter().filter(waits) {
+    for pod in unbound.iter().filter(waits) {
         let terms = "/spec/affinity/nodeAffinity/requiredDuringSchedulingIgnoredDuringExecution/nodeSelectorTerms/0/matchFields/0/values/0";
         let Some(name) = pod.pointer(terms).and_then(Value::as_str) else { continue };
         let Some(node) = server.object("", "nodes", "", name).filter(|node| node["spec"]["unschedulable"] != true) else { continue };

@@ -2,8 +2,8 @@
 
 use isobar::demo::{DemoOptions, Outcome, faults, render, run, svg};
 
-/// Simulated minutes of arrivals: a forecast cycle, its products, training, and nodes that change half-way.
-const MINUTES: u64 = 16;
+/// Simulated minutes of arrivals: a forecast cycle, training, notebooks, and a line that is cut half-way.
+const MINUTES: u64 = 8;
 
 fn play(seed: u64) -> Outcome {
     let mut told = 0;
@@ -17,18 +17,16 @@ fn play(seed: u64) -> Outcome {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_placements_and_report() {
+fn a_seed_gives_one_story_in_which_nothing_is_lost_or_doubled() {
     let (one, two) = (play(1), play(1));
     assert_eq!(one.history.placements(), two.history.placements());
     assert_eq!(render(&one), render(&two));
     assert_eq!(svg(&one).expect("a picture"), svg(&two).expect("a picture"));
-    assert_ne!(one.history.digest(), play(2).history.digest());
+    nothing_is_lost_or_doubled_and_everything_runs_where_it_can(&one);
 }
 
-#[test]
-fn nothing_is_lost_or_doubled_and_everything_runs_where_it_can() {
-    let outcome = play(3);
-    assert!(faults(&outcome).iter().all(|(_, count)| *count == 0), "{:?}", faults(&outcome));
+fn nothing_is_lost_or_doubled_and_everything_runs_where_it_can(outcome: &Outcome) {
+    assert!(faults(outcome).iter().all(|(_, count)| *count == 0), "{:?}", faults(outcome));
     let history = &outcome.history;
     let mut bound = 0;
     for life in history.pods.values() {
@@ -36,19 +34,27 @@ fn nothing_is_lost_or_doubled_and_everything_runs_where_it_can() {
             assert_eq!(life.kind, "impossible", "{} is pending: {}", life.name, life.message);
             continue;
         };
+        let (cluster, _) = node.split_once('/').expect("a cluster and a node");
         let kind = &history.nodes[node].kind;
+        let (amd, arm, gpu) = (kind.contains("amd64"), kind.contains("arm64"), kind.contains(" + "));
         let right = match life.kind.as_str() {
-            "forecast" => kind == "amd64",
-            "post-processing" => kind == "arm64",
+            "forecast" => amd && !gpu,
+            "post-processing" => arm && !gpu,
             "training" => kind.contains("A100"),
-            "ai-forecast" => kind.contains("NVIDIA"),
-            "radar" | "reanalysis" | "portal" => !kind.contains("NVIDIA"),
-            "notebook" => true,
+            "ai-forecast" => gpu,
+            "radar" => !gpu,
+            // Their files are where a compute cluster says they are.
+            "reanalysis" => !gpu && cluster != "home",
+            "notebook" => cluster != "home",
+            "portal" => cluster == "home",
             other => panic!("{other} must not be placed"),
         };
         assert!(right, "{} is on {node}, {kind}", life.name);
         bound += 1;
     }
-    assert!(bound > 200, "{bound} pods are bound");
+    assert!(bound > 90, "{bound} pods are bound");
     assert!(outcome.events.iter().any(|(reason, count)| reason == "Scheduled" && *count == bound), "{:?}", outcome.events);
+    let abroad = &outcome.abroad;
+    assert!(abroad.starts.len() == 4, "{:?}", abroad.starts);
+    assert!(abroad.cut.there > 0 && abroad.cut.elsewhere > 0 && abroad.logs.0 > 10, "{abroad:?}");
 }

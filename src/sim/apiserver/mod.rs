@@ -183,16 +183,31 @@ impl ApiServer {
 
     /// Every object of a type, for audits beside the API.
     pub fn objects(&self, group: &str, plural: &str) -> Vec<Value> {
-        let resources = self.resources();
-        let Some(resource) = resources.iter().find(|row| row.group == group && row.plural == plural) else { return Vec::new() };
-        let snapshot = self.store.snapshot(resource.table, "", None);
-        snapshot.map(|snapshot| snapshot.objects.iter().map(|stored| stored.value()).collect()).unwrap_or_default()
+        self.objects_where(group, plural, &[])
+    }
+
+    /// The objects of a type whose selectable fields have these values (`spec.nodeName` of pods and the like), for the world beside the API: only those
+    /// are decoded.
+    pub fn objects_where(&self, group: &str, plural: &str, fields: &[(&str, &str)]) -> Vec<Value> {
+        let matching = |stored: &&Arc<store::Stored>| fields.iter().all(|(label, value)| stored.selectable.field(label) == *value);
+        self.stored(group, plural).iter().filter(matching).map(|stored| stored.value()).collect()
+    }
+
+    /// The values that a selectable field has.
+    pub fn field_values(&self, group: &str, plural: &str, field: &str) -> BTreeSet<String> {
+        self.stored(group, plural).iter().map(|stored| stored.selectable.field(field).to_string()).collect()
+    }
+
+    fn stored(&self, group: &str, plural: &str) -> Vec<Arc<store::Stored>> {
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(resource) = registry.types().iter().find(|row| row.group == group && row.plural == plural) else { return Vec::new() };
+        self.store.snapshot(resource.table, "", None).map(|snapshot| snapshot.objects).unwrap_or_default()
     }
 
     /// One object, for audits beside the API.
     pub fn object(&self, group: &str, plural: &str, namespace: &str, name: &str) -> Option<Value> {
-        let resources = self.resources();
-        let resource = resources.iter().find(|row| row.group == group && row.plural == plural)?;
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        let resource = registry.types().iter().find(|row| row.group == group && row.plural == plural)?;
         self.store.get(resource.table, &Key::new(namespace, name)).map(|stored| stored.value())
     }
 

@@ -71,7 +71,7 @@ impl Selectable {
         self.labels.iter().find(|(known, _)| &**known == key).map(|(_, value)| &**value)
     }
 
-    fn field(&self, label: &str) -> &str {
+    pub(super) fn field(&self, label: &str) -> &str {
         self.fields.iter().find(|(known, _)| *known == label).map_or("", |(_, value)| value)
     }
 }

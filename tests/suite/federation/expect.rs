@@ -12,6 +12,7 @@ use super::{
 pub fn unmet(stage: &Stage, expect: &Expect) -> Vec<String> {
     let mut wrong = Vec::new();
     let home = stage.home_pods();
+    let starts = stage.starts();
     for (name, wanted) in &expect.pods {
         let matching = stage.uids.iter().filter(|(known, _)| match name.strip_suffix('*') {
             Some(beginning) => known.starts_with(beginning),
@@ -22,13 +23,18 @@ pub fn unmet(stage: &Stage, expect: &Expect) -> Vec<String> {
         for (known, uids) in matching {
             any = true;
             let uid = uids.last().cloned().unwrap_or_default();
-            wrong.extend(pod(stage, wanted, home.get(&uid), &uid).into_iter().map(|what| format!("pod {known}: {what}")));
+            wrong.extend(
+                pod(wanted, home.get(&uid), starts.get(&uid).copied().unwrap_or_default())
+                    .into_iter()
+                    .map(|what| format!("pod {known}: {what}")),
+            );
         }
         if !any {
             wrong.push(format!("pod {name}: never created"));
         }
-        // One of many is enough to read.
-        wrong.truncate(before + 2);
+        // A few of many are enough to read.
+        wrong.truncate(before + 3);
+        wrong.extend((wrong.len() > before).then(|| story(stage, name.trim_end_matches('*'))).flatten());
     }
     let events = stage.federation.home().server().objects("", "events");
     for wanted in &expect.events {
@@ -81,7 +87,7 @@ pub fn unmet(stage: &Stage, expect: &Expect) -> Vec<String> {
     for (paths, wanted) in [(&expect.present, true), (&expect.absent, false)] {
         wrong.extend(paths.iter().filter(|path| is_there(stage, path) != wanted).map(|path| format!("{path}: there: {}", !wanted)));
     }
-    let starts = stage.federation.starts().len();
+    let starts: usize = starts.values().sum();
     if expect.most_starts.is_some_and(|most| starts > most) {
         wrong.push(format!("{starts} starts of pods"));
     }
@@ -93,13 +99,12 @@ fn is_there(stage: &Stage, what: &str) -> bool {
     let words: Vec<&str> = what.split(' ').collect();
     let [cluster, plural, name] = words[..] else { panic!("{what:?}: cluster, plural and name are wanted") };
     let (plural, group) = plural.split_once('.').unwrap_or((plural, ""));
-    let name = name.replace("$RUNS", &stage.run_namespace());
+    let name = stage.filled(name);
     let (namespace, name) = name.split_once('/').unwrap_or(("", &name));
     stage.cluster(cluster).server().object(group, plural, namespace, name).is_some()
 }
 
-fn pod(stage: &Stage, wanted: &PodExpect, pod: Option<&Value>, uid: &str) -> Vec<String> {
-    let starts = stage.federation.starts().iter().filter(|(_, start)| start.home_uid == uid && start.restarts == 0).count();
+fn pod(wanted: &PodExpect, pod: Option<&Value>, starts: usize) -> Vec<String> {
     let mut wrong = Vec::new();
     if wanted.starts.is_some_and(|wanted| wanted != starts) {
         wrong.push(format!("{starts} starts"));
@@ -148,6 +153,24 @@ fn pod(stage: &Stage, wanted: &PodExpect, pod: Option<&Value>, uid: &str) -> Vec
         }
     }
     wrong
+}
+
+/// What is known of the first pod whose name begins so and that has not ended, for whoever reads of a failure.
+fn story(stage: &Stage, name: &str) -> Option<String> {
+    let home = stage.home_pods();
+    let live = |pod: &&Value| {
+        let named = pod["metadata"]["name"].as_str().is_some_and(|known| known.starts_with(name));
+        named && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
+    };
+    let pod = home.values().find(live)?;
+    let name = text(&pod["metadata"]["name"]);
+    let runs: Vec<String> = stage
+        .federation
+        .clusters()
+        .keys()
+        .flat_map(|cluster| stage.runs_of(cluster, &name).into_iter().map(move |run| format!("{cluster}: {} {}", run["metadata"], run["status"])))
+        .collect();
+    Some(format!("{name}: {} {} {}; runs: {runs:?}", pod["metadata"], pod["spec"]["nodeName"], pod["status"]))
 }
 
 /// What must never be, whatever is expected.

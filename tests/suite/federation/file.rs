@@ -119,7 +119,7 @@ pub struct Step {
     pub compact: Option<String>,
     /// A compute cluster is registered under a name, with the kubeconfig of a cluster.
     pub register: Option<Register>,
-    /// What must hold now.
+    /// What must hold before any of it.
     pub expect: Option<Expect>,
 }
 
@@ -234,7 +234,7 @@ pub struct Rights {
     pub restore: bool,
 }
 
-/// A request past all faults. `${pod}` in path and body stands for the UID of a home pod.
+/// A request past all faults. `$(pod)` in path and body stands for the UID of a home pod, without dashes.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Call {

@@ -169,17 +169,29 @@ impl Stage {
 
     /// A request past all faults.
     pub async fn ask(&self, on: &str, method: &str, path: &str, body: &Value) -> Result<String, kube::Error> {
-        let fill = |text: &str| {
-            self.uids.iter().fold(text.to_owned(), |text, (name, uids)| {
-                let uid = uids.last().cloned().unwrap_or_default();
-                text.replace(&format!("${{{name}}}"), &uid).replace(&format!("$({name})"), &uid.replace('-', ""))
-            })
-        };
         let content_type = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-        let body = if body.is_null() { String::new() } else { fill(&body.to_string()) };
-        let path = fill(path).replace("$RUNS", &self.run_namespace());
+        let body = if body.is_null() { String::new() } else { self.filled(&body.to_string()) };
+        let path = self.filled(path);
         let request = Request::builder().method(method).uri(path).header("content-type", content_type);
         self.cluster(on).faultless_client().request_text(request.body(body.into_bytes()).expect("a request")).await
+    }
+
+    /// Text with what only the world knows: `$RUNS` is the namespace of runs, `$(pod)` the UID of a home pod without dashes.
+    pub fn filled(&self, text: &str) -> String {
+        let text = text.replace("$RUNS", &self.run_namespace());
+        self.uids.iter().fold(text, |text, (name, uids)| {
+            let uid = uids.last().cloned().unwrap_or_default();
+            text.replace(&format!("$({name})"), &uid.replace('-', ""))
+        })
+    }
+
+    /// How often each home pod was started, restarts in place not counted.
+    pub fn starts(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, start) in self.federation.starts().into_iter().filter(|(_, start)| start.restarts == 0) {
+            *counts.entry(start.home_uid).or_default() += 1;
+        }
+        counts
     }
 
     /// The namespace of runs.

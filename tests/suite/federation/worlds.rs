@@ -282,7 +282,6 @@ fn live_one(seed: u64) -> u64 {
     })
 }
 
-#[ignore = "takes many minutes unoptimised and was not seen to end yet: cargo test --release --test suite federation -- --ignored"]
 #[test]
 fn nothing_runs_twice_and_nothing_is_lost_whatever_goes_wrong() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
