@@ -81,8 +81,8 @@ impl World {
         let kubeconfig = home_rights(&home).await?;
         let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig };
         world.start_isobar()?;
-        for at in 0..world.clusters.len() {
-            world.add_cluster(at, &spec(CLUSTERS[at].0)).await?;
+        for (at, (name, ..)) in CLUSTERS.iter().enumerate() {
+            world.add_cluster(at, &spec(name)).await?;
         }
         for (name, ..) in CLUSTERS {
             world.wait_for_cluster(name, "Ready").await?;
