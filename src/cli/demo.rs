@@ -1,4 +1,4 @@
-//! `isobar demo`. In: a seed. Out: an hour of a weather service on four clusters in memory, told in a report and a picture; or its home cluster served to kubectl.
+//! `isobar demo`. In: a seed. Out: an hour of a weather service on four clusters in memory, told in a report and a picture; or home served to kubectl.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! What became of pods on compute clusters. In: the audits of all clusters, and the history as it stood when a line was cut and healed. Out: the numbers that the
+//! What became of pods on compute clusters. In: the audits of all clusters, and the history as it stood when a line was cut and healed. Out: the numbers the
 //! report gives, and those that must be zero.
 
 use std::collections::{BTreeMap, BTreeSet};

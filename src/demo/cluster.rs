@@ -1,4 +1,4 @@
-//! The machines of the demo. In: nothing. Out: Node objects of a service cluster and of three compute clusters: an ARM hall, an x86 cloud, a GPU cloud; and what
+//! The machines of the demo. In: nothing. Out: nodes of a service cluster and of three compute clusters: an ARM hall, an x86 cloud, a GPU cloud; and what
 //! is said of these clusters at home.
 
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The demo's clusters for kubectl, in real time. In: a port and a folder. Out: home's API server on loopback, a kubeconfig, and Isobar at work until it is told
+//! The demo's clusters for kubectl, in real time. In: a port and a folder. Out: home's API server on loopback, a kubeconfig, and Isobar at work until told
 //! to stop.
 
 use std::net::SocketAddr;

@@ -168,7 +168,9 @@ fn story(stage: &Stage, name: &str) -> Option<String> {
         .federation
         .clusters()
         .keys()
-        .flat_map(|cluster| stage.runs_of(cluster, &name).into_iter().map(move |run| format!("{cluster}: {} {}", run["metadata"], run["status"])))
+        .flat_map(|cluster| {
+            stage.runs_of(cluster, &name).into_iter().map(move |run| format!("{cluster}: {} {}", run["metadata"], run["status"]))
+        })
         .collect();
     Some(format!("{name}: {} {} {}; runs: {runs:?}", pod["metadata"], pod["spec"]["nodeName"], pod["status"]))
 }
