@@ -158,8 +158,8 @@ pub enum Effect {
     /// Patch the home pod's status: `{"metadata": {"resourceVersion": ...}, "status": ...}`, strategic merge, the UID to be added. The version keeps a late
     /// patch from writing an older status over a newer one. `Done`, `Gone`, `Conflict`, `Refused`, `Retry`.
     Mirror(Value),
-    /// Set `tolerationSeconds` of the not-ready and unreachable tolerations; `None` is for ever. `Done`, `Gone`, `Refused`, `Retry`.
-    SetPatience(Option<u64>),
+    /// Let the not-ready and unreachable tolerations hold for ever: only the lost policy evicts. `Done`, `Gone`, `Refused`, `Retry`.
+    SetPatience,
     /// Carry over images, resources and ephemeral containers that changed at home. `Done`, `Gone`, `Refused`, `Retry`.
     Propagate(RunName),
     /// Delete the run; `Done` when it is accepted. `Done`, `Absent`, `Conflict`, `Retry`.
@@ -205,7 +205,7 @@ impl Effect {
             Self::CountAttempt { .. } => "CountAttempt",
             Self::PlaceAgain { .. } => "PlaceAgain",
             Self::Mirror(_) => "Mirror",
-            Self::SetPatience(_) => "SetPatience",
+            Self::SetPatience => "SetPatience",
             Self::Propagate(_) => "Propagate",
             Self::DeleteRun { .. } => "DeleteRun",
             Self::ArchiveLogs(_) => "ArchiveLogs",

@@ -12,7 +12,10 @@ use crate::{
         facts::{Decision, HomePod, Phase},
         spec::Commit,
     },
-    model::{ids::PodUid, time::Timestamp},
+    model::{
+        ids::PodUid,
+        time::{DurationMs, Timestamp},
+    },
     scheduler::input::BindFailure,
 };
 
@@ -20,6 +23,8 @@ use crate::{
 pub(super) const TELL_AT: u32 = 3;
 /// Tries of a write that begins a placement, before the engine may think anew.
 const TRIES_MAX: u32 = 4;
+/// How long another node of the cluster is asked for before the pod is given up.
+pub(super) const NO_FIT_PATIENCE: DurationMs = DurationMs(300_000);
 
 impl Machine {
     pub(super) fn done(&mut self, now: Timestamp, id: OrderId, outcome: Outcome, out: &mut Vec<Command>) {
@@ -68,16 +73,37 @@ impl Machine {
             }
             Outcome::Absent => absent(record, &effect),
             Outcome::Node(node) => {
-                let refused = record.home.as_ref().and_then(|home| home.decision.as_ref()).map(|decision| &decision.node);
-                if let Some(node) = refused.filter(|node| !record.notes.not_on.contains(node)) {
-                    record.notes.not_on.push(node.clone());
+                if let Effect::PlaceAgain { not_on } = &effect {
+                    record.notes.not_on.clone_from(not_on);
                 }
-                record.notes.failures.clear_of(&effect);
-                record.notes.next_node = NextNode::from(node);
+                self.another_node(now, &uid, &effect, node, out);
             }
             Outcome::Done => success(now, &uid, record, effect, out),
         }
         self.advance(now, &uid, out);
+    }
+
+    /// That no node takes it now may pass: the cluster has just come back, or others are about to end.
+    fn another_node(&mut self, now: Timestamp, uid: &PodUid, effect: &Effect, node: Option<Box<str>>, out: &mut Vec<Command>) {
+        let Some(record) = self.pods.get_mut(uid) else { return };
+        if node.is_some() {
+            record.notes.no_fit_since = None;
+        } else {
+            let is_first = record.notes.no_fit_since.is_none();
+            let since = *record.notes.no_fit_since.get_or_insert(now);
+            if now < since + NO_FIT_PATIENCE {
+                record.notes.failures.add(effect, now, &mut self.rng);
+                record.notes.next_node = NextNode::Unasked;
+                if is_first {
+                    let minutes = NO_FIT_PATIENCE.0 / 60_000;
+                    let note = format!("no other node of its cluster takes it now; that is asked again for {minutes} min");
+                    out.push(tell(record, uid, "NoFitOnCluster", note));
+                }
+                return;
+            }
+        }
+        record.notes.failures.clear_of(effect);
+        record.notes.next_node = NextNode::from(node);
     }
 
     fn failed(&mut self, now: Timestamp, uid: &PodUid, effect: &Effect, text: Option<&str>, out: &mut Vec<Command>) {
@@ -113,7 +139,7 @@ impl Machine {
         }
         match effect {
             Effect::CreateRun(_) if !text.contains("is left alone") => record.notes.refused = Some(text),
-            Effect::SetPatience(_) => record.notes.no_patience = true,
+            Effect::SetPatience => record.notes.no_patience = true,
             Effect::Propagate(_) => record.notes.not_propagated = record.home.as_ref().map(|home| home.generation),
             _ => {}
         }
@@ -196,7 +222,7 @@ fn success(now: Timestamp, uid: &PodUid, record: &mut Record, effect: Effect, ou
         }
         Effect::ArchiveLogs(_) => record.notes.is_archived = true,
         // Once is enough: a pod without such tolerations would be asked for ever.
-        Effect::SetPatience(_) => record.notes.no_patience = true,
+        Effect::SetPatience => record.notes.no_patience = true,
         Effect::DeleteRun { .. } => deleted_unbound(record, &effect),
         Effect::Reap { run, .. } => record.note_absent(&run.clone()),
         _ => {}

@@ -191,17 +191,18 @@ fn live(r: &Record, home: &HomePod, run: Option<&Run>, decision: &Decision, arou
         // What never started is placed again when it is gone.
         return if run.facts.started { Step::Order(Effect::DeleteHome) } else { Step::Rest };
     }
-    upkeep(r, home, run, around).unwrap_or_else(|| drain::step(r, home, around, now))
+    upkeep(r, home, run).unwrap_or_else(|| drain::step(r, home, around, now))
 }
 
 /// What a live run gets besides.
-fn upkeep(r: &Record, home: &HomePod, run: &Run, around: &Around) -> Option<Step> {
-    let patience = if home.is_replaced { lost::span(&around.policy.lost.evict_after).map(|span| span.0 / 1_000) } else { None };
-    if home.patience_seconds != patience && !r.notes.no_patience {
-        return Some(Step::Order(Effect::SetPatience(patience)));
-    }
+fn upkeep(r: &Record, home: &HomePod, run: &Run) -> Option<Step> {
     let is_behind = home.generation > run.facts.home_generation && r.notes.not_propagated != Some(home.generation);
-    is_behind.then(|| Step::Order(Effect::Propagate(run.facts.name.clone())))
+    outlast(r, home).or_else(|| is_behind.then(|| Step::Order(Effect::Propagate(run.facts.name.clone()))))
+}
+
+/// Admission gave the home pod tolerations of 300 s: nobody but this machine is to evict it when the virtual Node is not ready.
+pub(super) fn outlast(r: &Record, home: &HomePod) -> Option<Step> {
+    (home.patience_seconds.is_some() && !r.notes.no_patience).then_some(Step::Order(Effect::SetPatience))
 }
 
 /// What has to be known before a run may be created: the one before it is gone.

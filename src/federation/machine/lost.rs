@@ -3,7 +3,7 @@
 
 use super::{
     Around,
-    derive::{Step, write},
+    derive::{Step, outlast, write},
     record::Record,
 };
 use crate::{
@@ -33,6 +33,9 @@ pub(super) fn step(r: &Record, home: &HomePod, around: &Around, since: Timestamp
     }
     if home.phase.is_terminal() {
         return Step::Rest;
+    }
+    if let Some(step) = outlast(r, home) {
+        return step;
     }
     if home.mirrored && !r.notes.shows_unreachable {
         return write(home, status::unreachable(&around.policy.cluster, now));

@@ -76,6 +76,8 @@ pub(super) struct Notes {
     pub not_on: Vec<Box<str>>,
     /// The engine's answer to the last refusal.
     pub next_node: NextNode,
+    /// Since when its answer is that there is none.
+    pub no_fit_since: Option<Timestamp>,
     /// The last write to do with a placement that was not answered clearly.
     pub unclear: Option<Timestamp>,
     /// When the home pod was seen to have ended.

@@ -243,7 +243,27 @@ fn a_refused_run_gets_another_node_once_it_is_gone() {
     let rejected = RunPod { phase: Phase::Failed, started: false, rejected: Some("OutOfcpu".into()), ..run() };
     let mut case = Case::with(policy(), home(), Some(rejected));
     case.answer(Outcome::Node(None));
+    assert_eq!(case.orders(), ["NoFitOnCluster"], "people are told once, and nothing is given up yet");
+    for _ in 0..9 {
+        case.later(45);
+        assert_eq!(*case.effect(), Effect::PlaceAgain { not_on: vec!["n1".into()] });
+        case.answer(Outcome::Node(None));
+        if !case.orders().is_empty() {
+            break;
+        }
+    }
     assert!(matches!(case.effect(), Effect::Mirror(patch) if patch["status"]["reason"] == "NoFitOnCluster"));
+}
+
+#[test]
+fn a_cluster_that_has_room_again_in_time_gets_the_next_attempt() {
+    let mut case = Case::with(policy(), HomePod { restarts_always: true, ..shown() }, None);
+    case.answer(Outcome::Absent);
+    case.answer(Outcome::Node(None));
+    case.later(45);
+    assert_eq!(*case.effect(), Effect::PlaceAgain { not_on: Vec::new() }, "its own node did not refuse it");
+    case.answer(Outcome::Node(Some("n1".into())));
+    assert_eq!(case.orders(), ["CountAttempt"]);
 }
 
 #[test]
@@ -292,8 +312,7 @@ fn a_lost_cluster_freezes_unless_the_policy_says_otherwise() {
     assert!(case.orders().is_empty(), "never evicted: {:?}", case.out);
 
     for (is_replaced, suspicion, want) in [(true, false, vec!["DeleteHome"]), (false, false, vec![]), (true, true, vec![])] {
-        let mut case =
-            Case::with(lost("60s", ""), HomePod { is_replaced, patience_seconds: is_replaced.then_some(60), ..shown() }, Some(run()));
+        let mut case = Case::with(lost("60s", ""), HomePod { is_replaced, ..shown() }, Some(run()));
         case.give(Input::Contact(Contact::Lost(case.now)));
         case.give(Input::Suspicion(suspicion));
         case.answer(Outcome::Done);
@@ -382,7 +401,12 @@ fn placements_are_answered_once() {
 #[test]
 fn patience_is_set_once_and_keeps_nothing_else_waiting() {
     let mut case = Case::with(policy(), HomePod { patience_seconds: Some(0), generation: 2, ..shown() }, Some(run()));
-    assert_eq!(*case.effect(), Effect::SetPatience(None));
+    assert_eq!(*case.effect(), Effect::SetPatience);
     case.answer(Outcome::Done);
     assert_eq!(case.orders(), ["Propagate"]);
+    // One that was bound a moment before contact was lost has no run yet.
+    let mut case = Case::with(policy(), HomePod { patience_seconds: Some(300), ..home() }, None);
+    case.give(Input::Contact(Contact::Lost(case.now)));
+    case.answer(Outcome::Retry("no answer".to_owned()));
+    assert_eq!(case.orders(), ["SetPatience"]);
 }

@@ -233,7 +233,7 @@ impl World {
             }
             Effect::Mirror(patch) if patch["metadata"]["resourceVersion"] != pod["metadata"]["resourceVersion"] => Outcome::Conflict,
             Effect::Mirror(patch) => update(self, &|pod| merge_status(pod, patch)),
-            Effect::SetPatience(seconds) => update(self, &|pod| pod["spec"]["tolerations"] = tolerations(*seconds)),
+            Effect::SetPatience => update(self, &|pod| pod["spec"]["tolerations"] = tolerations(None)),
             Effect::Confirm => {
                 assert!(is_deleted, "a home pod that nobody deletes is confirmed: {pod}");
                 self.judge_confirmation(&pod);

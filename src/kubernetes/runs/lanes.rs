@@ -43,7 +43,7 @@ fn lane(effect: &Effect) -> Lane {
         | Effect::CheckHome
         | Effect::CountAttempt { .. }
         | Effect::Mirror(_)
-        | Effect::SetPatience(_)
+        | Effect::SetPatience
         | Effect::Confirm
         | Effect::DeleteHome
         | Effect::EvictHome => Lane::Home,

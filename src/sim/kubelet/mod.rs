@@ -497,7 +497,8 @@ impl Kubelet {
 
 /// A core event about a pod.
 fn event_of(pod: &BoundPod, kind: &str, reason: &str, message: &str, now: &str) -> Event {
-    let event = json!({"metadata": {"generateName": format!("{}.", pod.name())}, "type": kind, "reason": reason, "message": message, "count": 1,
+    // The beginning of a name may end with a dash, not with a dot.
+    let event = json!({"metadata": {"generateName": format!("{}-", pod.name())}, "type": kind, "reason": reason, "message": message, "count": 1,
         "firstTimestamp": now, "lastTimestamp": now, "source": {"component": "kubelet", "host": pod.spec.node_name}, "reportingComponent": "kubelet",
         "reportingInstance": pod.spec.node_name,
         "involvedObject": {"apiVersion": "v1", "kind": "Pod", "namespace": pod.namespace(), "name": pod.name(), "uid": pod.uid()}});

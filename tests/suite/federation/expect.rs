@@ -155,14 +155,11 @@ fn pod(wanted: &PodExpect, pod: Option<&Value>, starts: usize) -> Vec<String> {
     wrong
 }
 
-/// What is known of the first pod whose name begins so and that has not ended, for whoever reads of a failure.
+/// What is known of the first pod whose name begins so, rather of one that has not ended, for whoever reads of a failure.
 fn story(stage: &Stage, name: &str) -> Option<String> {
     let home = stage.home_pods();
-    let live = |pod: &&Value| {
-        let named = pod["metadata"]["name"].as_str().is_some_and(|known| known.starts_with(name));
-        named && !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))
-    };
-    let pod = home.values().find(live)?;
+    let named = || home.values().filter(|pod| text(&pod["metadata"]["name"]).starts_with(name));
+    let pod = named().find(|pod| !matches!(pod["status"]["phase"].as_str(), Some("Succeeded" | "Failed"))).or_else(|| named().next())?;
     let name = text(&pod["metadata"]["name"]);
     let runs: Vec<String> = stage
         .federation

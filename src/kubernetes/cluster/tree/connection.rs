@@ -52,6 +52,8 @@ impl Tree {
             Err(why) => self.refuse_credentials("SecretMissing", why),
             Ok(text) if self.installed.as_ref() == Some(&text) => {
                 self.pending = None;
+                self.astray = None;
+                self.tell_identity();
                 if !self.unauthorized {
                     self.findings.authenticated = Finding::Good(String::new());
                 }
@@ -86,8 +88,11 @@ impl Tree {
         match found {
             Ok(uid) => {
                 self.findings.authenticated = Finding::Good(String::new());
-                self.findings.identity = self.recognise(&uid);
-                if self.findings.identity.is_good() {
+                let recognised = self.recognise(&uid);
+                self.astray = (!recognised.is_good()).then(|| recognised.clone());
+                if recognised.is_good() {
+                    self.identity = recognised;
+                    self.tell_identity();
                     self.link.exchange(Some(api.client()));
                     (self.installed, self.unauthorized) = (Some(text), false);
                     self.rights_due = Due::now();
@@ -95,7 +100,10 @@ impl Tree {
                     self.heard(None);
                     return;
                 }
-                self.findings.reachable = Finding::Good(String::new());
+                self.tell_identity();
+                if !self.link.is_set() {
+                    self.findings.reachable = Finding::Good(String::new());
+                }
             }
             Err(ProbeError::Unauthorized(why)) => {
                 self.findings.authenticated = Finding::Bad("Unauthorized", why);
@@ -137,6 +145,11 @@ impl Tree {
         Finding::Good(String::new())
     }
 
+    /// Credentials that lead elsewhere keep new pods away until they are put right; what is in use goes on for what runs already.
+    fn tell_identity(&mut self) {
+        self.findings.identity = self.astray.as_ref().unwrap_or(&self.identity).clone();
+    }
+
     async fn probe(&mut self) {
         let api = self.link.api().unlimited();
         let sent = Instant::now();
@@ -144,13 +157,16 @@ impl Tree {
         // Who has been away, or was not asked for a while, is asked for its name before anything else is believed.
         if answer.is_ok() && (!self.contact.is_reachable() || self.identity_due.take(IDENTITY_EVERY)) {
             match probe::identity(&api).await {
-                Ok(uid) => self.findings.identity = self.recognise(&uid),
+                Ok(uid) => {
+                    self.identity = self.recognise(&uid);
+                    self.tell_identity();
+                }
                 Err(error) => answer = Err(error),
             }
         }
         self.metrics.probed(answer.is_ok(), sent.elapsed());
         match answer {
-            Ok(_) if !self.findings.identity.is_good() => self.missed("another cluster answers"),
+            Ok(_) if !self.identity.is_good() => self.missed("another cluster answers"),
             Ok(date) => {
                 self.unauthorized = false;
                 if self.pending.is_none() && matches!(self.findings.authenticated, Finding::Bad("Unauthorized", _)) {

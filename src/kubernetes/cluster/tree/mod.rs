@@ -114,6 +114,9 @@ pub(super) struct Tree {
     contact: Contact,
     /// It answers, and does not know us: our own fault, so nothing is given up.
     unauthorized: bool,
+    /// Who is at the other end of the connection in use; what newer credentials that are not used led to.
+    identity: Finding,
+    astray: Option<Finding>,
     uid: Option<Box<str>>,
     version: String,
     missing: Missing,
@@ -173,6 +176,8 @@ impl Tree {
             installed: None,
             pending: None,
             unauthorized: false,
+            identity: Finding::default(),
+            astray: None,
             missing: Missing::default(),
             quota: ResourceList::default(),
             owes: None,
@@ -309,7 +314,7 @@ impl Tree {
 
     /// Whether it can be worked with at this moment.
     fn is_open(&self) -> bool {
-        self.link.is_set() && self.contact.is_reachable() && self.findings.identity.is_good()
+        self.link.is_set() && self.contact.is_reachable() && self.identity.is_good()
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
 
 /// How often a compare-and-swap is tried when others write the pod at the same time.
 const SWAPS_MAX: u32 = 3;
-/// Taints after which the node lifecycle controller evicts: patience is for these.
+/// Taints after which the node lifecycle controller evicts.
 const LOST_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 impl Executor {
@@ -119,19 +119,26 @@ impl Executor {
         self.unless_other(order, patched).await.or_else(|trouble| Ok(trouble.verdict()))
     }
 
-    pub(super) async fn set_patience(&self, order: &Order, seconds: Option<u64>) -> Result<Outcome, Trouble> {
+    /// The home pod bears these taints for ever: the API lets tolerations be added, and their time be changed, whoever wrote them.
+    pub(super) async fn set_patience(&self, order: &Order) -> Result<Outcome, Trouble> {
         let Some(pod) = self.live_home(order).await? else { return Ok(Outcome::Gone) };
         let mut tolerations = pod.pointer("/spec/tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
         let before = tolerations.clone();
-        for toleration in tolerations.iter_mut().filter_map(Value::as_object_mut) {
-            let is = |field: &str, wanted: &[&str]| toleration.get(field).and_then(Value::as_str).is_some_and(|has| wanted.contains(&has));
-            if !is("key", &LOST_TAINTS) || !is("effect", &["NoExecute"]) {
-                continue;
+        for taint in LOST_TAINTS {
+            let mut is_tolerated = false;
+            for toleration in tolerations.iter_mut().filter_map(Value::as_object_mut) {
+                let is = |field: &str, wanted: &str| {
+                    matches!(toleration.get(field).and_then(Value::as_str), None | Some(""))
+                        || toleration.get(field).is_some_and(|has| has == wanted)
+                };
+                if is("key", taint) && is("effect", "NoExecute") {
+                    toleration.shift_remove("tolerationSeconds");
+                    is_tolerated = true;
+                }
             }
-            match seconds {
-                Some(seconds) => toleration.insert("tolerationSeconds".to_owned(), seconds.into()),
-                None => toleration.shift_remove("tolerationSeconds"),
-            };
+            if !is_tolerated {
+                tolerations.push(json!({"key": taint, "operator": "Exists", "effect": "NoExecute"}));
+            }
         }
         if tolerations == before {
             return Ok(Outcome::Done);

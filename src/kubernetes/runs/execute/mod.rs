@@ -61,7 +61,7 @@ impl Executor {
             Effect::CountAttempt { resource_version, decision } => self.count_attempt(order, resource_version, decision).await,
             Effect::PlaceAgain { not_on } => Ok(self.placings.ask(&order.uid, self.entry.id, not_on).await),
             Effect::Mirror(patch) => self.mirror(order, patch).await,
-            Effect::SetPatience(seconds) => self.set_patience(order, *seconds).await,
+            Effect::SetPatience => self.set_patience(order).await,
             Effect::Propagate(run) => self.propagate(order, run).await,
             Effect::DeleteRun { run, uid, resource_version, grace_seconds, release } => {
                 let version = resource_version.as_deref();

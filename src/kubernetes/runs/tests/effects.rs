@@ -50,7 +50,7 @@ async fn another_incarnation_is_never_touched() {
     let (home, run) = (world.home_pod(&pod).await, world.run_of(&pod).await);
     pod.uid = PodUid::from("an-earlier-one");
     let mirror = Effect::Mirror(json!({"status": {"phase": "Failed"}}));
-    let effects = [Effect::Intend(pod.decision.clone()), Effect::Withdraw, mirror, Effect::SetPatience(None), Effect::Confirm];
+    let effects = [Effect::Intend(pod.decision.clone()), Effect::Withdraw, mirror, Effect::SetPatience, Effect::Confirm];
     for effect in effects.into_iter().chain([Effect::DeleteHome, Effect::EvictHome, Effect::Propagate(pod.decision.run.clone())]) {
         assert_eq!(executor.carry_out(&pod.order(effect.clone())).await, Outcome::Gone, "{effect:?}");
     }
@@ -92,9 +92,7 @@ async fn status_and_patience_are_written() {
         world["spec"]["tolerations"].as_array().unwrap().iter().map(|toleration| toleration["tolerationSeconds"].clone()).collect()
     };
     assert_eq!(patience(world.home_pod(&pod).await), [json!(300), json!(300)]);
-    assert_eq!(executor.carry_out(&pod.order(Effect::SetPatience(Some(900)))).await, Outcome::Done);
-    assert_eq!(patience(world.home_pod(&pod).await), [json!(900), json!(900)]);
-    assert_eq!(executor.carry_out(&pod.order(Effect::SetPatience(None))).await, Outcome::Done);
+    assert_eq!(executor.carry_out(&pod.order(Effect::SetPatience)).await, Outcome::Done);
     assert_eq!(patience(world.home_pod(&pod).await), [Value::Null, Value::Null]);
 }
 
