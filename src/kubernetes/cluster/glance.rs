@@ -123,20 +123,17 @@ impl Look<'_> {
         let (pods, bad_pods) = pods.map_err(listed("pods"))?;
         bad.extend(bad_pods);
         remarks.extend(bad.iter().map(ToString::to_string));
-        let quota = match &namespace {
-            Some(namespace) => match remote.list(&format!("/api/v1/namespaces/{namespace}/resourcequotas"), "").await {
-                Ok(quotas) => facts::quota_left(&quotas),
-                Err(error) => {
-                    remarks.push(format!("quotas of its run namespace are not known: {error}"));
-                    ResourceList::default()
-                }
-            },
-            None => {
-                remarks.push("quotas of its run namespace are not known: the UID of kube-system at home cannot be read".to_owned());
-                ResourceList::default()
-            }
-        };
+        let quota = self.quota(&remote, namespace.as_deref()).await.unwrap_or_else(|why| {
+            remarks.push(format!("quotas of its run namespace are not known: {why}"));
+            ResourceList::default()
+        });
         Ok(Seen { nodes, pods, quota, remarks })
+    }
+
+    async fn quota(&self, remote: &Rest, namespace: Option<&str>) -> Result<ResourceList, String> {
+        let namespace = namespace.ok_or("the UID of kube-system at home cannot be read")?;
+        let listed = remote.list(&format!("/api/v1/namespaces/{namespace}/resourcequotas"), "").await;
+        listed.map(|quotas| facts::quota_left(&quotas)).map_err(|error| error.to_string())
     }
 
     /// `None` if it is named after home, and who home is cannot be found out.
