@@ -1,6 +1,8 @@
 //! `isobar explain`. In: a pod's name and the objects around it, from a file or from a cluster. Out: why it is pending, or why it goes where it goes,
 //! for people or as JSON.
 
+#[cfg(test)]
+mod abroad_tests;
 mod batch;
 mod case;
 mod cluster;
@@ -13,18 +15,20 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow};
 use clap::{ArgGroup, Args, ValueEnum};
 
+use self::objects::Objects;
 use super::files;
-use crate::config::{self, defaults};
+use crate::config::{self, Configuration, defaults, resolved::FederationSettings};
+use crate::model::{ids::PodKey, image::Platforms};
 use crate::scheduler::profile::ProfileSpec;
 use crate::scheduler::registry::Registry;
 
 /// Explain why a pod is pending, or why it goes where it goes
 ///
-/// Without --objects the pod is looked up in the cluster of the kubeconfig. It is explained as if it were still to be placed: where it runs already
-/// does not count as used.
+/// Without --objects the pod is looked up in the cluster of the kubeconfig, and its compute clusters are asked, too. It is explained as if it were still to
+/// be placed: where it runs already does not count as used.
 #[derive(Debug, Args)]
 #[command(group(ArgGroup::new("which").required(true).args(["pod_name", "pod", "batch"])))]
 pub struct ExplainArgs {
@@ -63,24 +67,20 @@ enum Output {
 impl ExplainArgs {
     /// Runs the subcommand.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let Some(profiles) = self.profiles()? else { return Ok(ExitCode::FAILURE) };
+        let Some((profiles, federation)) = self.configuration()? else { return Ok(ExitCode::FAILURE) };
         if let Some(file) = &self.batch {
             return self.batch(file, profiles);
         }
         let name = self.pod_name.as_deref().or(self.pod.as_deref()).unwrap_or_default();
         let pod = case::pod_key(name)?;
-        let objects = match &self.objects {
+        let answer = match &self.objects {
             Some(path) => {
                 let file = files::read(path)?;
-                let objects = objects::read(&file.name, &file.content)?;
-                if let Some(note) = objects.note() {
-                    eprintln!("{note}");
-                }
-                objects
+                world(&profiles, objects::read(&file.name, &file.content)?, &pod)?
             }
-            None => cluster::objects(self.kubeconfig.as_deref(), &pod)?,
-        };
-        let answer = case::World::new(&profiles, objects, &pod)?.answer(self.seed, "");
+            None => self.live_world(&profiles, &federation, &pod)?,
+        }
+        .answer(self.seed, "");
         let mut out = std::io::stdout().lock();
         match self.output {
             Output::Table => write!(out, "{}", table::render(&answer))?,
@@ -89,13 +89,28 @@ impl ExplainArgs {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Home and all its compute clusters.
+    fn live_world(&self, profiles: &[ProfileSpec], federation: &FederationSettings, pod: &PodKey) -> anyhow::Result<case::World> {
+        let home = cluster::Home::connect(self.kubeconfig.as_deref())?;
+        let mut world = world(profiles, home.objects(pod)?, pod)?;
+        if let Some(question) = world.images() {
+            for (image, platforms) in home.platforms(federation, question) {
+                if let Platforms::Unknown(why) = &platforms {
+                    eprintln!("note: the platforms of image {image} are not known: {why}");
+                }
+                world.learn(image, platforms);
+            }
+        }
+        Ok(world)
+    }
+
     /// `None` when the configuration is wrong, which has been said then.
-    fn profiles(&self) -> anyhow::Result<Option<Vec<ProfileSpec>>> {
+    fn configuration(&self) -> anyhow::Result<Option<(Vec<ProfileSpec>, FederationSettings)>> {
         if self.config.is_empty() {
-            return default_profiles().map(Some);
+            return Ok(Some((default_profiles()?, default_configuration()?.isobar.federation)));
         }
         match files::load(&files::read_all(&self.config)?) {
-            Ok(configuration) => Ok(Some(configuration.profiles)),
+            Ok(configuration) => Ok(Some((configuration.profiles, configuration.isobar.federation))),
             Err(problems) => {
                 eprintln!("{problems}");
                 Ok(None)
@@ -121,10 +136,20 @@ impl ExplainArgs {
     }
 }
 
+fn world(profiles: &[ProfileSpec], objects: Objects, pod: &PodKey) -> anyhow::Result<case::World> {
+    for note in objects.notes() {
+        eprintln!("{note}");
+    }
+    Ok(case::World::new(profiles, objects, pod)?)
+}
+
+fn default_configuration() -> anyhow::Result<Configuration> {
+    config::load(&[], &Registry::in_tree()).map_err(|problems| anyhow!("the default configuration is wrong; this is a bug: {problems}"))
+}
+
 /// Upstream's profile under both names that pods are likely to ask for.
 fn default_profiles() -> anyhow::Result<Vec<ProfileSpec>> {
-    let Ok(configuration) = config::load(&[], &Registry::in_tree()) else { bail!("the default configuration is wrong; this is a bug") };
-    let named =
-        |name: &str| configuration.profiles.iter().map(|profile| ProfileSpec { scheduler_name: name.to_owned(), ..profile.clone() }).next();
+    let profiles = default_configuration()?.profiles;
+    let named = |name: &str| profiles.first().map(|profile| ProfileSpec { scheduler_name: name.to_owned(), ..profile.clone() });
     Ok([defaults::SCHEDULER_NAME, defaults::OWN_SCHEDULER_NAME].into_iter().filter_map(named).collect())
 }

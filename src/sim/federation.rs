@@ -173,7 +173,7 @@ impl SimFederation {
     }
 
     /// Clients of the clusters that kubeconfigs lead to.
-    fn connect(&self, metrics: ApiMetrics) -> Connect {
+    pub fn connect(&self, metrics: ApiMetrics) -> Connect {
         let clusters = self.clusters.clone();
         Arc::new(move |text: &str, _: &_| {
             access::check(text)?;

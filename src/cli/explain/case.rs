@@ -5,15 +5,17 @@ use std::collections::BTreeMap;
 use super::objects::{Objects, PodObject};
 use crate::model::{
     fnv::fnv1a,
-    ids::PodKey,
+    ids::{ClusterId, PodKey, PodUid},
+    image::Platforms,
     node::{ARCH_LABEL, GPU_MODEL_LABELS, NodeFacts, OS_LABEL, ZONE_LABEL},
+    placement::{HOME_CLUSTER, RUN_HOME_UID, is_virtual_node},
     pod::PodFacts,
     time::Timestamp,
 };
 use crate::scheduler::{
     engine::{Engine, EngineSettings},
     explain::Explanation,
-    input::Input,
+    input::{Command, Input, PodRef},
     observe::Silent,
     profile::ProfileSpec,
     profiles::{OutOfTree, ProfileError},
@@ -67,7 +69,7 @@ pub struct NodeKind {
 }
 
 impl NodeKind {
-    fn of(facts: &NodeFacts) -> Self {
+    fn of(facts: &NodeFacts, cluster: &str) -> Self {
         let label = |key: &str| facts.label(key).unwrap_or_default().to_owned();
         let or_else = |key: &str, other: &str| facts.label(key).unwrap_or(other).to_owned();
         Self {
@@ -75,7 +77,7 @@ impl NodeKind {
             operating_system: or_else(OS_LABEL, &facts.operating_system),
             gpu_model: GPU_MODEL_LABELS.iter().find_map(|key| facts.label(key)).unwrap_or_default().to_owned(),
             zone: label(ZONE_LABEL),
-            cluster: if facts.cluster.0 == 0 { "home".to_owned() } else { facts.cluster.0.to_string() },
+            cluster: cluster.to_owned(),
         }
     }
 
@@ -116,12 +118,16 @@ pub struct World {
 
 impl World {
     /// Puts nodes and placed pods into an engine, the pod that is asked about left out. One that a scheduler has placed is taken off its node; one that
-    /// merely names a node goes on naming it.
+    /// merely names a node goes on naming it. Its run on a compute cluster is left out with it.
     pub fn new(profiles: &[ProfileSpec], objects: Objects, pod: &PodKey) -> Result<Self, CaseError> {
         let (asked, others) = single_out(objects.pods, pod)?;
         let mut engine = Engine::new(profiles.to_vec(), OutOfTree::default(), EngineSettings::default(), Box::new(Silent))?;
-        let kinds = objects.nodes.iter().map(|node| (node.key().to_string(), NodeKind::of(node))).collect();
+        let home = objects.nodes.iter().map(|node| (node.name.to_string(), NodeKind::of(node, HOME_CLUSTER)));
+        let kinds = home.chain(kinds_abroad(&objects.abroad)).collect();
         let mut effects = Vec::new();
+        for input in objects.abroad.into_iter().filter(|input| !is_run_of(input, &asked.facts.uid)) {
+            engine.handle(Timestamp(0), input, &mut effects);
+        }
         for node in objects.nodes {
             engine.handle(Timestamp(0), Input::Node(Box::new(node)), &mut effects);
         }
@@ -129,8 +135,27 @@ impl World {
             engine.handle(Timestamp(0), Input::Pod(Box::new(pod.facts)), &mut effects);
         }
         let PodObject { facts: mut asked, scheduled } = asked;
-        let runs_on = asked.node_name.take_if(|_| scheduled).map(String::from);
+        let runs_on = asked.node_name.take_if(|_| scheduled).map(|node| match &asked.recorded {
+            Some(recorded) if is_virtual_node(&node, &recorded.cluster) => format!("{}/{}", recorded.cluster, recorded.node),
+            _ => node.into(),
+        });
         Ok(Self { engine, asked, kinds, runs_on })
+    }
+
+    /// Images of which the answer depends on their platforms, to be found out by [`Self::learn`]: what the engine asks when such a pod comes.
+    pub fn images(&mut self) -> Option<(PodRef, Vec<Box<str>>)> {
+        let pending = PodFacts { node_name: None, recorded: None, ..self.asked.clone() };
+        let uid = pending.uid.clone();
+        let mut effects = Vec::new();
+        for input in [Input::Leading(true), Input::Pod(Box::new(pending)), Input::PodGone(ClusterId::HOME, uid), Input::Leading(false)] {
+            self.engine.handle(Timestamp(0), input, &mut effects);
+        }
+        effects.into_iter().find_map(|effect| if let Command::ResolveImages(pod, images) = effect { Some((pod, images)) } else { None })
+    }
+
+    /// The answer to a question of [`Self::images`].
+    pub fn learn(&mut self, image: Box<str>, platforms: Platforms) {
+        self.engine.handle(Timestamp(0), Input::ImagePlatforms(image, platforms), &mut Vec::new());
     }
 
     /// The engine's answer. Equal `seed`, `id` and pod give equal outcomes of a tie; different ones are uniform over the best nodes.
@@ -142,6 +167,27 @@ impl World {
     pub fn answer(mut self, seed: u64, id: &str) -> Answer {
         Answer { explanation: self.explain(seed, id), kinds: self.kinds, runs_on: self.runs_on }
     }
+}
+
+/// Nodes of compute clusters by the names that the engine gives them.
+fn kinds_abroad(inputs: &[Input]) -> BTreeMap<String, NodeKind> {
+    let (mut names, mut kinds) = (BTreeMap::new(), BTreeMap::new());
+    for input in inputs {
+        match input {
+            Input::Cluster(facts) => drop(names.insert(facts.id, &facts.name)),
+            Input::Node(node) => {
+                let cluster = names.get(&node.cluster).map_or("", |name| &***name);
+                kinds.insert(format!("{cluster}/{}", node.name), NodeKind::of(node, cluster));
+            }
+            _ => {}
+        }
+    }
+    kinds
+}
+
+fn is_run_of(input: &Input, home: &PodUid) -> bool {
+    let Input::Pod(pod) = input else { return false };
+    pod.labels.iter().any(|(key, value)| **key == *RUN_HOME_UID && **value == *home.0)
 }
 
 fn single_out(mut pods: Vec<PodObject>, wanted: &PodKey) -> Result<(PodObject, Vec<PodObject>), CaseError> {

@@ -1,42 +1,77 @@
-//! Objects from a live cluster: a kubeconfig and the pod's name in; all nodes, all pods on them, and the pod itself out. Nothing is written.
+//! Objects from a live cluster and from its compute clusters: connections and the pod's name in; all nodes, all pods on them, and the pod itself out. Nothing
+//! is written. What of a compute cluster cannot be seen is said, and the rest counts.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use http::StatusCode;
 use serde_json::Value;
+use tokio::{runtime::Runtime, sync::mpsc};
 
 use super::objects::{Objects, PodObject, is_scheduled};
-use crate::kubernetes::api::{Answer, Api, Call};
+use crate::config::resolved::FederationSettings;
+use crate::kubernetes::api::Api;
 use crate::kubernetes::client::{ConnectionOptions, connect};
-use crate::kubernetes::wire::{Watched, read_page, read_value};
+use crate::kubernetes::cluster::{Connect, access, glance, rest::Rest};
+use crate::kubernetes::images::{self, Resolver, ResolverOptions};
+use crate::kubernetes::wire::{ClaimFacts, NamespaceFacts, Watched, read_value};
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::model::{
     ids::{ClusterId, PodKey},
+    image::Platforms,
     node::NodeFacts,
+    placement,
     pod::PodFacts,
 };
+use crate::scheduler::input::{Input, PodRef};
 
-/// How long one answer may take: someone is waiting at a terminal.
-const TIMEOUT: Duration = Duration::from_secs(30);
-/// Objects a page, as client-go asks for.
-const PAGE_OBJECTS: usize = 500;
+/// A connection to home, for one question.
+pub struct Home {
+    runtime: Runtime,
+    api: Api,
+    metrics: Metrics,
+}
 
-/// Reads everything that the answer needs.
-pub fn objects(kubeconfig: Option<&Path>, pod: &PodKey) -> anyhow::Result<Objects> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+impl Home {
+    /// Connects to the cluster of a kubeconfig.
+    pub fn connect(kubeconfig: Option<&Path>) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let found = kubeconfig.map(Path::to_owned).or_else(usual_kubeconfig);
-        let metrics = ApiMetrics::new(&Metrics::new());
-        let api = connect(found.as_deref(), &ConnectionOptions::default(), metrics).await?;
-        let asked = pod_itself(&api, pod).await?;
-        let nodes = all::<NodeFacts>(&api).await?;
-        let mut pods: Vec<PodObject> = all::<PodFacts>(&api).await?.into_iter().map(|facts| PodObject { facts, scheduled: true }).collect();
-        pods.retain(|other| other.facts.key != asked.facts.key);
-        pods.push(asked);
-        Ok(Objects { nodes, pods, ..Objects::default() })
-    })
+        let metrics = Metrics::new();
+        let api = runtime.block_on(connect(found.as_deref(), &ConnectionOptions::default(), ApiMetrics::new(&metrics)))?;
+        Ok(Self { runtime, api, metrics })
+    }
+
+    /// Reads everything that the answer needs.
+    pub fn objects(&self, pod: &PodKey) -> anyhow::Result<Objects> {
+        let metrics = self.api.metrics().clone();
+        let connect: Connect = Arc::new(move |text, _| access::connect(text, metrics.clone()));
+        self.runtime.block_on(objects(&self.api, &connect, pod))
+    }
+
+    /// Finds out about images of a pod as the scheduler would.
+    pub fn platforms(&self, settings: &FederationSettings, (pod, images): (PodRef, Vec<Box<str>>)) -> Vec<(Box<str>, Platforms)> {
+        if !settings.resolve_images {
+            return images.into_iter().map(|image| (image, Platforms::Unknown("images are not looked up".into()))).collect();
+        }
+        self.runtime.block_on(async {
+            let options = ResolverOptions { insecure_registries: settings.insecure_registries.clone() };
+            let resolver = Resolver::new(&options, Some(self.api.clone()), &self.metrics);
+            let (questions, asked) = mpsc::channel(1);
+            let (told, mut answers) = mpsc::channel(images.len().max(1));
+            // Both ends are there, and there is room.
+            let _ = questions.send((pod, images)).await;
+            drop(questions);
+            images::run(resolver, asked, told).await;
+            let mut found = Vec::new();
+            while let Some(answer) = answers.recv().await {
+                if let Input::ImagePlatforms(image, platforms) = answer {
+                    found.push((image, platforms));
+                }
+            }
+            found
+        })
+    }
 }
 
 /// Where kubectl would look. Without any, the service account of the pod we may run in is tried.
@@ -46,40 +81,59 @@ fn usual_kubeconfig() -> Option<PathBuf> {
     std::env::split_paths(&named).filter(|path| !path.as_os_str().is_empty()).chain(home).find(|path| path.exists())
 }
 
-async fn pod_itself(api: &Api, pod: &PodKey) -> anyhow::Result<PodObject> {
+/// The pod, and everything that decides where it goes.
+pub(super) async fn objects(home: &Api, connect: &Connect, pod: &PodKey) -> anyhow::Result<Objects> {
+    let home = Rest::new(home.clone());
+    let asked = pod_itself(&home, pod).await?;
+    let (nodes, bad_nodes) = home.facts::<NodeFacts>(NodeFacts::PATH, ClusterId::HOME).await.context("listing nodes")?;
+    let (pods, bad_pods) = home.facts::<PodFacts>(PodFacts::PATH, ClusterId::HOME).await.context("listing pods")?;
+    // What cannot be read is left out, as the scheduler itself would.
+    let mut objects = Objects { remarks: bad_nodes.iter().chain(&bad_pods).map(ToString::to_string).collect(), ..Objects::default() };
+    add_clusters(&home, connect, &nodes, &asked.facts, &mut objects).await;
+    objects.nodes = nodes;
+    objects.pods = pods.into_iter().map(|facts| PodObject { facts, scheduled: true }).collect();
+    objects.pods.retain(|other| other.facts.key != asked.facts.key);
+    objects.pods.push(asked);
+    Ok(objects)
+}
+
+async fn pod_itself(home: &Rest, pod: &PodKey) -> anyhow::Result<PodObject> {
     let path = format!("/api/v1/namespaces/{}/pods/{}", pod.namespace, pod.name);
-    let answer = api.call(Call::get(path, TIMEOUT)).await.with_context(|| format!("reading pod {pod}"))?;
-    if answer.status == StatusCode::NOT_FOUND {
+    let Some(value) = home.get(&path).await.with_context(|| format!("reading pod {pod}"))? else {
         bail!("there is no pod {pod} in this cluster");
-    }
-    let value: Value = serde_json::from_slice(&good(answer)?.body).with_context(|| format!("reading pod {pod}"))?;
+    };
     Ok(PodObject { facts: read_value::<PodFacts>(&value, ClusterId::HOME)?, scheduled: is_scheduled(&value) })
 }
 
-/// Every object of a kind, page by page. One that cannot be read is named and left out, as the scheduler itself would.
-async fn all<K: Watched>(api: &Api) -> anyhow::Result<Vec<K>> {
-    let mut objects = Vec::new();
-    let mut next = String::new();
-    loop {
-        let selector = if K::FIELD_SELECTOR.is_empty() { String::new() } else { format!("&fieldSelector={}", K::FIELD_SELECTOR) };
-        // The token of a page is made of letters that are safe in a query.
-        let onward = if next.is_empty() { String::new() } else { format!("&continue={next}") };
-        let path = format!("{}?limit={PAGE_OBJECTS}{selector}{onward}", K::PATH);
-        let answer = api.page(path, TIMEOUT).await.with_context(|| format!("listing {}", K::RESOURCE))?;
-        let page = read_page::<K>(&good(answer)?.body, ClusterId::HOME).with_context(|| format!("listing {}", K::RESOURCE))?;
-        for item in page.items {
-            match item {
-                Ok((facts, _)) => objects.push(facts),
-                Err(bad) => eprintln!("note: {bad}"),
-            }
-        }
-        if page.next.is_empty() {
-            return Ok(objects);
-        }
-        next = page.next.into();
+/// Compute clusters, and labels of home that choose among them.
+async fn add_clusters(home: &Rest, connect: &Connect, nodes: &[NodeFacts], asked: &PodFacts, objects: &mut Objects) {
+    let cordoned =
+        |name: &str| nodes.iter().any(|node| node.is_virtual && node.unschedulable && placement::is_virtual_node(&node.name, name));
+    let glances = match glance::all(home, connect, cordoned).await {
+        Ok(glances) => glances,
+        Err(error) => return objects.remarks.push(format!("compute clusters are left out, as they cannot be listed: {error}")),
+    };
+    if glances.is_empty() {
+        return;
+    }
+    for glance in glances {
+        objects.abroad.extend(glance.inputs);
+        objects.remarks.extend(glance.remarks);
+    }
+    let namespace = &asked.key.namespace;
+    match home.get(&format!("{}/{namespace}", NamespaceFacts::PATH)).await {
+        Ok(found) => objects.abroad.extend(found.and_then(|found| read::<NamespaceFacts>(&found))),
+        Err(error) => objects.remarks.push(format!("the placement of namespace {namespace} is not known: {error}")),
+    }
+    if asked.spec.travel.as_ref().is_none_or(|travel| travel.claims.is_empty()) {
+        return;
+    }
+    match home.list(&format!("/api/v1/namespaces/{namespace}/{}", ClaimFacts::RESOURCE), "").await {
+        Ok(claims) => objects.abroad.extend(claims.iter().filter_map(read::<ClaimFacts>)),
+        Err(error) => objects.remarks.push(format!("labels of claims in namespace {namespace} are not known: {error}")),
     }
 }
 
-fn good(answer: Answer) -> anyhow::Result<Answer> {
-    if answer.status.is_success() { Ok(answer) } else { bail!("{}", answer.failure()) }
+fn read<K: Watched<Input = Input>>(value: &Value) -> Option<Input> {
+    read_value::<K>(value, ClusterId::HOME).ok().map(Watched::seen)
 }

@@ -11,6 +11,7 @@ use crate::model::{
     node::NodeFacts,
     pod::PodFacts,
 };
+use crate::scheduler::input::Input;
 
 /// Faults shown of one file; a wrong file has them by the thousand, and twenty tell as much.
 const FAULTS_SHOWN_MAX: usize = 20;
@@ -26,6 +27,10 @@ pub struct Objects {
     pub pods: Vec<PodObject>,
     /// How many objects of which other kinds there were.
     pub ignored: BTreeMap<String, usize>,
+    /// Compute clusters with their nodes and pods, and what of home chooses among them: for the engine as it is.
+    pub abroad: Vec<Input>,
+    /// What else is not seen, and why.
+    pub remarks: Vec<String>,
 }
 
 /// A pod with what only `explain` wants to know of it.
@@ -186,10 +191,11 @@ pub fn is_scheduled(pod: &Value) -> bool {
 }
 
 impl Objects {
-    /// One line about what was left out, if anything.
-    pub fn note(&self) -> Option<String> {
+    /// What was left out, a line each.
+    pub fn notes(&self) -> Vec<String> {
         let kinds: Vec<String> = self.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        (!kinds.is_empty()).then(|| format!("note: only pods and nodes count; left out: {}", kinds.join(", ")))
+        let ignored = (!kinds.is_empty()).then(|| format!("only pods and nodes count; left out: {}", kinds.join(", ")));
+        ignored.iter().chain(&self.remarks).map(|note| format!("note: {note}")).collect()
     }
 }
 
@@ -260,7 +266,7 @@ metadata: {name: n}
     fn other_kinds_are_counted_and_uids_made_up() {
         let text = "kind: Deployment\n---\nkind: Service\n---\nkind: Service\n---\nkind: Node\napiVersion: example.org/v1\n---\nkind: Pod\nmetadata: {name: p, namespace: x}\nstatus: {conditions: [{type: PodScheduled, status: 'True'}]}";
         let objects = read("f", text.as_bytes()).unwrap();
-        assert_eq!(objects.note().unwrap(), "note: only pods and nodes count; left out: 1 Deployment, 1 Node, 2 Service");
+        assert_eq!(objects.notes().join(""), "note: only pods and nodes count; left out: 1 Deployment, 1 Node, 2 Service");
         assert_eq!(&*objects.pods[0].facts.uid.0, "x/p");
         assert!(objects.pods[0].scheduled);
     }

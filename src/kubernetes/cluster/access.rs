@@ -2,13 +2,17 @@
 //! it says: it comes out of a Secret and would do so with our rights.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::StatusCode;
 use kube::{
     Config,
     config::{AuthInfo, Cluster, Kubeconfig},
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use serde_json::Value;
 
+use super::rest::{Rest, RestError};
 use crate::{
+    federation::spec::SecretKeyRef,
     kubernetes::{api::Api, client},
     metrics::ApiMetrics,
 };
@@ -49,6 +53,35 @@ pub enum AccessError {
     /// Everything is there, and yet no client can be made of it.
     #[error("{0}")]
     Setup(String),
+}
+
+/// Why there is no text of a kubeconfig.
+#[derive(Debug, thiserror::Error)]
+pub enum SecretError {
+    /// There is none, or we may not see it: what to do about is up to people.
+    #[error("{0}")]
+    Missing(String),
+    /// Home did not answer as it should.
+    #[error("its Secret cannot be read: {0}")]
+    Home(RestError),
+}
+
+/// The kubeconfig that a Secret of home holds.
+pub async fn secret_text(home: &Rest, reference: &SecretKeyRef) -> Result<String, SecretError> {
+    let SecretKeyRef { namespace, name, key } = reference;
+    match home.get(&format!("/api/v1/namespaces/{namespace}/secrets/{name}")).await {
+        Ok(Some(secret)) => decoded(&secret["data"][key])
+            .ok_or_else(|| SecretError::Missing(format!("Secret {namespace}/{name} has no text under the key {key}"))),
+        Ok(None) => Err(SecretError::Missing(format!("there is no Secret {namespace}/{name}"))),
+        Err(error) if error.is(StatusCode::FORBIDDEN) => {
+            Err(SecretError::Missing(format!("Secret {namespace}/{name} may not be read: {error}")))
+        }
+        Err(error) => Err(SecretError::Home(error)),
+    }
+}
+
+fn decoded(value: &Value) -> Option<String> {
+    String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok().filter(|text| !text.is_empty())
 }
 
 const INLINE: &str = "write its content inline (kubectl config view --minify --flatten)";

@@ -143,11 +143,15 @@ impl Tally {
     }
 }
 
-/// As the engine's filter has it.
 fn is_usable(node: &NodeFacts, spec: &ComputeClusterSpec) -> bool {
+    is_selected(node, spec) && !node.unschedulable
+}
+
+/// As the engine's filter has it.
+pub fn is_selected(node: &NodeFacts, spec: &ComputeClusterSpec) -> bool {
     let matches = spec.node_selector.iter().all(|(key, value)| node.label(key) == Some(value.as_str()));
     let excluded = node.taints.iter().any(|taint| spec.excluded_taints.iter().any(|key| **key == *taint.key));
-    matches && !excluded && !node.unschedulable
+    matches && !excluded
 }
 
 /// Whole mebibytes, as people read memory.

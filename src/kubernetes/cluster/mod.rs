@@ -19,6 +19,7 @@ pub mod debts;
 pub mod directory;
 mod facts;
 mod feed;
+pub mod glance;
 mod link;
 pub mod object;
 mod probe;

@@ -5,13 +5,19 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::kubernetes::{
-    api::{Answer, Api, Call, CallError, JSON, MERGE, STRATEGIC_MERGE},
-    watch::escaped,
+use crate::{
+    kubernetes::{
+        api::{Answer, Api, Call, CallError, JSON, MERGE, STRATEGIC_MERGE},
+        watch::escaped,
+        wire::{BadObject, Watched, read_page},
+    },
+    model::ids::ClusterId,
 };
 
 /// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a page of nodes or pods may take, which are many and large.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Objects a page.
 const PAGE_OBJECTS: usize = 500;
 
@@ -81,6 +87,27 @@ impl Rest {
             if next.is_empty() {
                 return Ok((items, list["metadata"]["resourceVersion"].as_str().unwrap_or_default().to_owned()));
             }
+        }
+    }
+
+    /// Reads what matters of a whole collection, such as [`Watched::PATH`]; and which objects of it cannot be read.
+    pub async fn facts<K: Watched>(&self, path: &str, cluster: ClusterId) -> Result<(Vec<K>, Vec<BadObject>), RestError> {
+        let (mut found, mut bad, mut next) = (Vec::new(), Vec::new(), String::new());
+        let selector = if K::FIELD_SELECTOR.is_empty() { String::new() } else { format!("&fieldSelector={}", K::FIELD_SELECTOR) };
+        loop {
+            let page = if next.is_empty() { String::new() } else { format!("&continue={}", escaped(&next)) };
+            let answer = self.0.page(format!("{path}?limit={PAGE_OBJECTS}{selector}{page}"), PAGE_TIMEOUT).await?;
+            let page = read_page::<K>(&accepted(answer)?.body, cluster)?;
+            for item in page.items {
+                match item {
+                    Ok((facts, _)) => found.push(facts),
+                    Err(unreadable) => bad.push(unreadable),
+                }
+            }
+            if page.next.is_empty() {
+                return Ok((found, bad));
+            }
+            next = page.next.into();
         }
     }
 

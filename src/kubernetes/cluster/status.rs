@@ -40,6 +40,19 @@ impl Finding {
     }
 }
 
+/// Why pods are not placed on a cluster, `obstacle` being the reason why it is not ready, if it is not.
+pub fn closed(state: ClusterState, cordoned: bool, deleting: bool, obstacle: Option<&str>) -> Option<String> {
+    if deleting {
+        return Some("cluster is being removed".to_owned());
+    }
+    match state {
+        ClusterState::Draining => Some("cluster is draining".to_owned()),
+        ClusterState::Cordoned => Some("cluster is cordoned".to_owned()),
+        ClusterState::Active if cordoned => Some("cluster is cordoned".to_owned()),
+        ClusterState::Active => obstacle.map(|reason| format!("cluster is not ready ({reason})")),
+    }
+}
+
 /// What all stages found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -88,16 +101,8 @@ impl Findings {
 
     /// Why pods are not placed there, in words for pods' messages; `None` when they are.
     pub fn closed(&self, state: ClusterState, cordoned: bool, deleting: bool) -> Option<String> {
-        if deleting {
-            return Some("cluster is being removed".to_owned());
-        }
-        match state {
-            ClusterState::Draining => Some("cluster is draining".to_owned()),
-            ClusterState::Cordoned => Some("cluster is cordoned".to_owned()),
-            ClusterState::Active if cordoned => Some("cluster is cordoned".to_owned()),
-            // The reason only: texts of other servers change from try to try, and each change would make work.
-            ClusterState::Active => self.obstacle().map(|(reason, _)| format!("cluster is not ready ({reason})")),
-        }
+        // The reason only: texts of other servers change from try to try, and each change would make work.
+        closed(state, cordoned, deleting, self.obstacle().map(|(reason, _)| reason))
     }
 
     /// The conditions. Times of those whose status is the same are kept.

@@ -3,6 +3,7 @@
 //!
 //! `ISOBAR_FEDERATION_PODS=500,1000` sets the sizes of the Deployment and the Job; by default they are small, for a machine of two cores.
 
+mod images;
 mod workloads;
 mod world;
 
@@ -16,22 +17,29 @@ use serde_json::{Value, json};
 
 use self::{
     workloads::{chosen, deployment, job, notebook, stateful_set, training, volume_rules},
-    world::{CLUSTERS, Compute, TEAM, World, kubectl, until},
+    world::{Compute, TEAM, Wanted, World, kubectl, until},
 };
 use crate::harness::assets::{Program, available, isobar_available};
 
+/// The three clusters: name, architecture, GPUs on each node.
+const CLUSTERS: [(&str, &str, u32); 3] = [("arm", "arm64", 0), ("x86", "amd64", 0), ("gpu", "amd64", 4)];
 /// Nodes on each compute cluster: 100 pods each.
 const NODES: usize = 12;
+/// What these tests need.
+const NEEDS: [Program; 5] = [Program::Etcd, Program::KubeApiserver, Program::KubeControllerManager, Program::Kwok, Program::Kubectl];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pods_of_home_run_on_three_clusters() -> Result<()> {
     let test = "pods_of_home_run_on_three_clusters";
-    let needs = [Program::Etcd, Program::KubeApiserver, Program::KubeControllerManager, Program::Kwok, Program::Kubectl];
-    if !available(test, &needs) || !isobar_available(test) {
+    if !available(test, &NEEDS) || !isobar_available(test) {
         return Ok(());
     }
     let (replicas, completions) = sizes()?;
-    let world = World::start(NODES, |name| if name == "arm" { json!({"volumes": volume_rules()}) } else { json!({}) }).await?;
+    let wanted = CLUSTERS.map(|(name, architecture, gpus)| {
+        let spec = if name == "arm" { json!({"volumes": volume_rules()}) } else { json!({}) };
+        Wanted { name, nodes: vec![(NODES, architecture, gpus)], spec }
+    });
+    let world = World::start(&wanted, json!({"resolve": false})).await?;
     if let Err(problem) = live_through(&world, replicas, completions).await {
         return Err(problem.context(world.told().await));
     }

@@ -1,4 +1,4 @@
-//! A home control plane and three compute control planes, each with nodes that kwok plays, and the real `isobar` between them. In: how many nodes. Out:
+//! A home control plane and compute control planes, each with nodes that kwok plays, and the real `isobar` between them. In: which clusters and nodes. Out:
 //! clusters that were added as an admin adds them: with the rights that the manifests give, by `isobar cluster add`.
 
 use std::{
@@ -32,8 +32,16 @@ use crate::{
 };
 
 pub const TEAM: &str = "team";
-/// The three clusters: name, architecture, GPUs on each node.
-pub const CLUSTERS: [(&str, &str, u32); 3] = [("arm", "arm64", 0), ("x86", "amd64", 0), ("gpu", "amd64", 4)];
+
+/// A compute cluster as a test wants it.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    pub name: &'static str,
+    /// Its nodes: how many, of which architecture, with how many GPUs each. They are named after the cluster and counted through.
+    pub nodes: Vec<(usize, &'static str, u32)>,
+    /// What an admin writes into the `ComputeCluster`.
+    pub spec: Value,
+}
 /// What every container over there writes, line by line, as the container runtime's file has it.
 const LOG: &str = "2026-01-01T00:00:00.000000000Z stdout F one\n2026-01-01T00:00:01.000000000Z stderr F two\n";
 /// Of each list, when a test fails.
@@ -57,21 +65,24 @@ pub struct World {
     /// Dropped first: it talks to all.
     pub isobar: Option<Process>,
     kubeconfig: PathBuf,
+    /// The section `federation.images` of the configuration.
+    images: Value,
 }
 
 impl World {
-    /// Everything up, `nodes` on each cluster, and all clusters ready.
-    pub async fn start(nodes: usize, spec: impl Fn(&str) -> Value) -> Result<Self> {
+    /// Everything up, and all clusters ready.
+    pub async fn start(wanted: &[Wanted], images: Value) -> Result<Self> {
         let apiserver = ApiserverOptions { kubelets: true, ..ApiserverOptions::default() };
-        let remote = || Options { apiserver: apiserver.clone(), ..Options::default() };
         let controllers = Some("*,-persistentvolume-binder-controller".to_owned());
-        let home = Options { apiserver: apiserver.clone(), controllers, ..Options::default() };
-        let [home, first, second, third] = ControlPlane::start_many([home, remote(), remote(), remote()]).await?;
+        let mut options = vec![Options { apiserver: apiserver.clone(), controllers, ..Options::default() }];
+        options.resize_with(wanted.len() + 1, || Options { apiserver: apiserver.clone(), ..Options::default() });
+        let mut planes = ControlPlane::start_all(options).await?.into_iter();
+        let home = planes.next().context("a home cluster")?;
         let folder = tempfile::tempdir()?;
         let runs = names::run_namespace(&uid_of(&home).await?);
         let mut clusters = Vec::new();
-        for ((name, architecture, gpus), plane) in CLUSTERS.into_iter().zip([first, second, third]) {
-            clusters.push(compute(name, architecture, gpus, plane, nodes, folder.path()).await?);
+        for (wanted, plane) in wanted.iter().zip(planes) {
+            clusters.push(compute(wanted, plane, folder.path()).await?);
         }
         home.create_namespace(TEAM).await?;
         // What every installer of Kubernetes gives its API server.
@@ -79,12 +90,12 @@ impl World {
         let admin = ["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &user];
         kubectl(&home, &admin).await?;
         let kubeconfig = home_rights(&home).await?;
-        let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig };
+        let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig, images };
         world.start_isobar()?;
-        for (at, (name, ..)) in CLUSTERS.iter().enumerate() {
-            world.add_cluster(at, &spec(name)).await?;
+        for (cluster, wanted) in world.clusters.iter().zip(wanted) {
+            world.add_cluster(cluster, &wanted.spec).await?;
         }
-        for (name, ..) in CLUSTERS {
+        for Wanted { name, .. } in wanted {
             world.wait_for_cluster(name, "Ready").await?;
         }
         Ok(world)
@@ -116,14 +127,13 @@ impl World {
                 "enabled": true,
                 "kubeletEndpoint": {"bindAddress": "127.0.0.1", "port": port, "advertiseAddress": "127.0.0.1"},
                 "archive": {"folder": self.folder.path().join("archive")},
-                "images": {"resolve": false},
+                "images": self.images,
             },
         });
         format!("{scheduler:#}\n---\n{own:#}\n")
     }
 
-    async fn add_cluster(&self, at: usize, spec: &Value) -> Result<()> {
-        let Compute { name, plane, .. } = &self.clusters[at];
+    async fn add_cluster(&self, Compute { name, plane, .. }: &Compute, spec: &Value) -> Result<()> {
         let role = self.isobar(&["cluster", "role", "--run-namespace", &self.runs]).await?;
         let file = self.folder.path().join(format!("{name}-role.yaml"));
         fs::write(&file, role.stdout)?;
@@ -227,12 +237,14 @@ async fn home_rights(home: &ControlPlane) -> Result<PathBuf> {
     home.service_account_kubeconfig(NAMESPACE, "isobar").await
 }
 
-async fn compute(name: &'static str, architecture: &str, gpus: u32, plane: ControlPlane, nodes: usize, folder: &Path) -> Result<Compute> {
+async fn compute(wanted: &Wanted, plane: ControlPlane, folder: &Path) -> Result<Compute> {
     let port = free_port()?;
+    let name = wanted.name;
     let answers = write_answers(folder, name)?;
     let serving = plane.authority().server("kwok", &["127.0.0.1"])?;
     let kwok = kwok::start_answering(plane.admin_kubeconfig(), plane.folder(), &serving, port, &answers)?;
-    for number in 0..nodes {
+    let nodes = wanted.nodes.iter().flat_map(|(count, architecture, gpus)| (0..*count).map(move |_| (*architecture, *gpus)));
+    for (number, (architecture, gpus)) in nodes.enumerate() {
         create_node(&plane, &format!("{name}-{number:02}"), architecture, gpus, port).await?;
     }
     Ok(Compute { name, plane, _kwok: kwok })

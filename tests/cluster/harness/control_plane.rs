@@ -74,9 +74,14 @@ impl ControlPlane {
 
     /// Several side by side, each with its own authority: a home cluster and compute clusters.
     pub async fn start_many<const N: usize>(options: [Options; N]) -> Result<[Self; N]> {
-        let slot = Arc::new(Arc::clone(&SLOT).lock_owned().await);
-        let planes = futures::future::try_join_all(options.map(|options| Self::start_in(options, Arc::clone(&slot)))).await?;
+        let planes = Self::start_all(options.to_vec()).await?;
         planes.try_into().map_err(|_| anyhow::anyhow!("as many control planes as options"))
+    }
+
+    /// The same for a number that is not known beforehand.
+    pub async fn start_all(options: Vec<Options>) -> Result<Vec<Self>> {
+        let slot = Arc::new(Arc::clone(&SLOT).lock_owned().await);
+        futures::future::try_join_all(options.into_iter().map(|options| Self::start_in(options, Arc::clone(&slot)))).await
     }
 
     async fn start_in(options: Options, slot: Arc<OwnedMutexGuard<()>>) -> Result<Self> {

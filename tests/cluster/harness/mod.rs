@@ -16,6 +16,7 @@ pub mod creation;
 pub mod etcd;
 pub mod events;
 pub mod experiment;
+pub mod images;
 pub mod kubeconfig;
 pub mod kwok;
 pub mod measure;

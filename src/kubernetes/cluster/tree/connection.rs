@@ -4,9 +4,6 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::StatusCode;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use super::{Due, PROBE_EVERY, Tree};
@@ -14,6 +11,7 @@ use crate::{
     kubernetes::{
         api::Api,
         cluster::{
+            access::{self, SecretError},
             contact::Change,
             facts::span,
             probe::{self, ProbeError},
@@ -33,17 +31,12 @@ const NOT_READY_AFTER: DurationMs = DurationMs::from_secs(15);
 impl Tree {
     pub(super) async fn look_at_secret(&mut self) {
         let Some(spec) = self.spec.clone().filter(|_| self.secret_due.take(SECRET_EVERY)) else { return };
-        let reference = &spec.access.kubeconfig_secret_ref;
-        let (namespace, name, key) = (&reference.namespace, &reference.name, &reference.key);
-        let text = match self.context.home.get(&format!("/api/v1/namespaces/{namespace}/secrets/{name}")).await {
-            Ok(Some(secret)) => {
-                decoded(&secret["data"][key]).ok_or_else(|| format!("Secret {namespace}/{name} has no text under the key {key}"))
-            }
-            Ok(None) => Err(format!("there is no Secret {namespace}/{name}")),
-            Err(error) if error.is(StatusCode::FORBIDDEN) => Err(format!("Secret {namespace}/{name} may not be read: {error}")),
-            Err(error) => {
+        let text = match access::secret_text(&self.context.home, &spec.access.kubeconfig_secret_ref).await {
+            Ok(text) => Ok(text),
+            Err(SecretError::Missing(why)) => Err(why),
+            Err(error @ SecretError::Home(_)) => {
                 // Home stumbles: what was known goes on.
-                tracing::warn!(cluster = &*self.name, "its Secret cannot be read, trying again: {error}");
+                tracing::warn!(cluster = &*self.name, "trying again: {error}");
                 return;
             }
         };
@@ -224,8 +217,4 @@ impl Tree {
             }
         }
     }
-}
-
-fn decoded(value: &Value) -> Option<String> {
-    String::from_utf8(STANDARD.decode(value.as_str()?).ok()?).ok().filter(|text| !text.is_empty())
 }
