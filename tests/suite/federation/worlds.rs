@@ -3,6 +3,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -24,7 +28,7 @@ use super::{
     stage::{Stage, text},
 };
 
-/// Worlds of a normal test run, some ten seconds unoptimised; `ISOBAR_SEEDS` sets another number.
+/// Worlds of a normal test run, some twenty seconds unoptimised.
 const SEEDS: u64 = 8;
 /// Things that happen in one world before it calms down.
 const HAPPENINGS: usize = 30;
@@ -282,13 +286,40 @@ fn live_one(seed: u64) -> u64 {
     })
 }
 
+/// `ISOBAR_SEED=n` lives one, `ISOBAR_FEDERATION_SEEDS` so many, or those `from..to`.
+fn seeds() -> std::ops::Range<u64> {
+    let said = |name: &str| std::env::var(name).ok();
+    let number = |text: &str| text.parse::<u64>().unwrap_or_else(|_| panic!("{text:?} is no number of a seed"));
+    if let Some(seed) = said("ISOBAR_SEED") {
+        return number(&seed)..number(&seed) + 1;
+    }
+    let seeds = said("ISOBAR_FEDERATION_SEEDS").unwrap_or_else(|| SEEDS.to_string());
+    match seeds.split_once("..") {
+        Some((from, to)) => number(from)..number(to),
+        None => 0..number(&seeds),
+    }
+}
+
 #[test]
 fn nothing_runs_twice_and_nothing_is_lost_whatever_goes_wrong() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let seeds = match number("ISOBAR_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("ISOBAR_SEEDS").unwrap_or(SEEDS),
+    let seeds = seeds();
+    let (next, struck, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(0), Mutex::new(Vec::new()));
+    let worker = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                break;
+            }
+            match std::panic::catch_unwind(|| live_one(seed)) {
+                Ok(strikes) => _ = struck.fetch_add(strikes, Ordering::Relaxed),
+                Err(_) => failed.lock().expect("the list").push(seed),
+            }
+        }
     };
-    let struck: u64 = seeds.clone().map(live_one).sum();
-    assert!(seeds.count() < 4 || struck > 50, "the faults hardly struck: {struck}");
+    std::thread::scope(|scope| {
+        (0..std::thread::available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(worker)));
+    });
+    let (failed, struck) = (failed.into_inner().expect("the list"), struck.into_inner());
+    assert!(failed.is_empty(), "{} of {seeds:?} failed, what each says is above: {failed:?}", failed.len());
+    assert!(seeds.end - seeds.start < 4 || struck > 50, "the faults hardly struck: {struck}");
 }
