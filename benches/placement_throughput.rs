@@ -77,7 +77,9 @@ fn federation(c: &mut Criterion) {
     let make = || world::federation(CLUSTERS, nodes, running);
     let before = resident_bytes();
     let mut engine = make();
+    let machines = world::machines(CLUSTERS, nodes, running);
     println!("federation: {} MiB for {:?}", (resident_bytes().saturating_sub(before)) >> 20, engine.gauges());
+    drop(machines);
     let mut group = c.benchmark_group(format!("federation/{CLUSTERS}x{nodes}_nodes"));
     group.throughput(Throughput::Elements(PODS_PER_STEP as u64)).sample_size(10).measurement_time(Duration::from_secs(4));
     for (name, classes) in [("one_class", 1), ("ten_classes", 10)] {

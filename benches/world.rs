@@ -2,6 +2,15 @@
 #![allow(clippy::expect_used)] // the worlds are made here, and a bench that cannot make its world has nothing to measure
 
 use isobar::{
+    federation::{
+        self,
+        effect::{Contact, Policy},
+        facts::{Decision, HomePod, RunName, RunPod},
+        machine::Machine,
+        names,
+        spec::{Commit, Lost},
+        status,
+    },
     model::{
         cluster::ClusterFacts,
         ids::{ClusterId, PodKey, PodUid},
@@ -24,6 +33,7 @@ use isobar::{
     },
 };
 use rustc_hash::FxHashSet;
+use serde_json::json;
 
 /// The profile that a configuration without any file gives.
 pub fn default_profile() -> ProfileSpec {
@@ -141,6 +151,78 @@ pub fn federation(clusters: u16, nodes: usize, running: usize) -> Engine {
     tell(Input::ImagePlatforms(image, Platforms::Known(both)));
     tell(Input::PodGone(ClusterId::HOME, pod(0, 0).uid));
     engine
+}
+
+/// The machines of as many clusters, with the half of `running` pods that is ours: what the process remembers of home pods and their runs besides the engine.
+#[allow(dead_code)] // one bench has clusters
+pub fn machines(clusters: u16, nodes: usize, running: usize) -> Vec<Machine> {
+    let mut out = Vec::new();
+    let mut machines: Vec<Machine> = (1..=clusters).map(|id| Machine::new(policy(id), u64::from(id))).collect();
+    for machine in &mut machines {
+        for input in [federation::effect::Input::Leading(true), federation::effect::Input::Contact(Contact::Reachable)] {
+            machine.handle(Timestamp(0), input, &mut out);
+        }
+    }
+    for number in (1..running).step_by(2) {
+        let at = number % usize::from(clusters);
+        let (home, run) =
+            home_and_run(&policy(u16::try_from(at).unwrap_or(0) + 1), number, &node(number / usize::from(clusters) % nodes).name);
+        for input in [federation::effect::Input::Run(Box::new(run)), federation::effect::Input::Home(Box::new(home))] {
+            machines[at].handle(Timestamp(0), input, &mut out);
+        }
+        out.clear();
+    }
+    machines
+}
+
+fn policy(cluster: u16) -> Policy {
+    Policy {
+        cluster: format!("cluster-{cluster}").into(),
+        cluster_uid: format!("5f1d2c3b-0000-4000-8000-{cluster:012}").into(),
+        run_namespace: "isobar-5f1d2c3b".into(),
+        commit: Commit::BindFirst,
+        lost: Lost::default(),
+        drain: None,
+        abandoned: false,
+        archive_logs: true,
+    }
+}
+
+/// A home pod that shows what its run says.
+fn home_and_run(policy: &Policy, number: usize, node: &str) -> (HomePod, RunPod) {
+    let (key, uid) = (PodKey::new("default", &format!("pod-{number}")), PodUid::from(&*format!("5f1d2c3b-0000-4000-9000-{number:012}")));
+    let name = RunName { namespace: policy.run_namespace.clone(), name: names::run_name(&key, &uid, 1).into() };
+    let decision = Decision {
+        cluster: policy.cluster.clone(),
+        cluster_uid: policy.cluster_uid.clone(),
+        node: node.into(),
+        attempt: 1,
+        run: name.clone(),
+    };
+    let run = RunPod::read(json!({
+        "metadata": {"namespace": &*name.namespace, "name": &*name.name, "uid": format!("5f1d2c3b-0000-4000-a000-{number:012}"), "resourceVersion": "1",
+            "labels": {names::RUN_HOME_UID: &*uid.0, names::ATTEMPT: "1"}, "finalizers": [names::RUN_FINALIZER],
+            "annotations": {names::RUN_HOME_NAMESPACE: "default", names::RUN_HOME_NAME: &*key.name, names::RUN_HOME_GENERATION: "1"}},
+        "spec": {"nodeName": node},
+        "status": {"phase": "Running", "startTime": "2026-03-01T06:00:00Z", "conditions": [{"type": "Ready", "status": "True"}],
+            "containerStatuses": [{"name": "main", "ready": true, "started": true, "restartCount": 0, "image": "registry.example/forecast:1",
+                "imageID": "registry.example/forecast@sha256:1", "containerID": format!("containerd://{number}"),
+                "state": {"running": {"startedAt": "2026-03-01T06:00:01Z"}}}]}
+    }))
+    .expect("a run");
+    let shown = status::mirror(&run.status, &[], &decision, Timestamp(0));
+    let home = HomePod::read(
+        &json!({
+            "metadata": {"namespace": "default", "name": &*key.name, "uid": &*uid.0, "resourceVersion": "2", "generation": 1, "annotations": {
+                names::CLUSTER: &*decision.cluster, names::CLUSTER_UID: &*decision.cluster_uid, names::NODE: node, names::ATTEMPT: "1",
+                names::RUN: format!("{}/{}", name.namespace, name.name)}},
+            "spec": {"nodeName": virtual_node(&policy.cluster), "restartPolicy": "Never"},
+            "status": shown["status"]
+        }),
+        &virtual_node(&policy.cluster),
+    )
+    .expect("a home pod");
+    (home, run)
 }
 
 /// A leading engine that knows `nodes` nodes and nothing else.

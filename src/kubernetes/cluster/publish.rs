@@ -81,6 +81,7 @@ impl Publisher {
         let mut kept = Wish::Untouched;
         loop {
             let ticked = tokio::select! {
+                biased;
                 changed = self.desired.changed() => if changed.is_err() { return } else { false },
                 changed = self.leadership.changed() => if changed.is_err() { return } else { false },
                 _ = ticks.tick() => true,

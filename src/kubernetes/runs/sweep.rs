@@ -1,4 +1,4 @@
-//! Finds bundles that belong to nothing. In: a list of our bundles over there, slowly. Out: those without a run and without a home pod are deleted.
+//! Finds bundles that belong to nothing. In: a list of our bundles over there, slowly. Out: those without a run, past or to come, are deleted.
 //!
 //! A bundle is made before its run, so one that is new may just be waiting for it: only what two sweeps in a row have seen is looked at. Absence is never
 //! taken from a list: run and home pod are asked for, one by one.
@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::time::sleep;
 
 use super::{
-    execute::collection,
+    execute::{collection, is_of},
     port::{Deletion, Port, Select, Trouble, annotation, label, text},
 };
 use crate::{
@@ -56,7 +56,7 @@ async fn sweep(
             seen.insert(uid.into());
             continue;
         }
-        if !has_run(entry, remote, secret).await? && !has_home(home, secret).await? {
+        if !is_needed(entry, home, remote, secret).await? {
             let path = format!("{}/{}", collection(&entry.run_namespace, "secrets"), text(secret, "/metadata/name"));
             match remote.delete(path, Deletion { uid: Some(uid), ..Deletion::default() }).await {
                 Err(trouble) if !trouble.is(StatusCode::NOT_FOUND) && !trouble.is(StatusCode::CONFLICT) => return Err(trouble),
@@ -69,18 +69,19 @@ async fn sweep(
     Ok(seen)
 }
 
-/// Whether any run of the bundle's home pod is there.
-async fn has_run(entry: &ClusterEntry, remote: &Port, secret: &Value) -> Result<bool, Trouble> {
+/// Whether a run lives on the bundle, or is still to be created with it: its home pod has not ended and names that very run.
+async fn is_needed(entry: &ClusterEntry, home: &Port, remote: &Port, secret: &Value) -> Result<bool, Trouble> {
     let uid = label(secret, names::RUN_HOME_UID);
-    Ok(uid.is_empty() || !remote.list(&collection(&entry.run_namespace, "pods"), Select::Label(names::RUN_HOME_UID, uid)).await?.is_empty())
-}
-
-/// Whether the bundle's home pod is there, the very one.
-async fn has_home(home: &Port, secret: &Value) -> Result<bool, Trouble> {
     let key = PodKey::new(annotation(secret, names::RUN_HOME_NAMESPACE), annotation(secret, names::RUN_HOME_NAME));
-    if key.namespace.is_empty() || key.name.is_empty() {
+    if [uid, &*key.namespace, &*key.name].contains(&"") {
         return Ok(true);
     }
-    let pod = home.get(pod_path(&key)).await?;
-    Ok(pod.is_some_and(|pod| text(&pod, "/metadata/uid") == label(secret, names::RUN_HOME_UID)))
+    let runs = remote.list(&collection(&entry.run_namespace, "pods"), Select::Label(names::RUN_HOME_UID, uid)).await?;
+    if runs.iter().any(|run| is_of(text(run, "/metadata/name"), secret)) {
+        return Ok(true);
+    }
+    let Some(pod) = home.get(pod_path(&key)).await?.filter(|pod| text(pod, "/metadata/uid") == uid) else { return Ok(false) };
+    let has_ended = matches!(text(&pod, "/status/phase"), "Succeeded" | "Failed");
+    let named = annotation(&pod, names::RUN).split_once('/');
+    Ok(!has_ended && named.is_some_and(|(namespace, run)| namespace == &*entry.run_namespace && is_of(run, secret)))
 }

@@ -204,6 +204,7 @@ impl Reader {
             }
             if !self.done {
                 tokio::select! {
+                    biased;
                     _ = changed.changed() => {}
                     () = sleep(next.unwrap_or(Duration::from_secs(3600))) => {}
                 }

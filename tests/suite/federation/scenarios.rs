@@ -51,7 +51,6 @@ pub fn files() -> Vec<(String, File)> {
 #[test]
 fn every_scenario_comes_out_as_it_says() {
     let only = std::env::var("ISOBAR_SCENARIO").unwrap_or_default();
-    tell();
     let files: Vec<_> = files().into_iter().filter(|(name, _)| name.starts_with(&only)).collect();
     let cases: Vec<_> = files.iter().flat_map(|(name, file)| file.cases.iter().map(move |case| (name, case))).collect();
     let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
@@ -70,13 +69,6 @@ fn every_scenario_comes_out_as_it_says() {
     let (wrong, played) = (wrong.into_inner().expect("the list"), cases.len());
     assert!(played > 0, "no scenario begins with {only:?}");
     assert!(wrong.is_empty(), "{} problems in {played} plays:\n{}", wrong.len(), wrong.join("\n"));
-}
-
-/// `ISOBAR_LOG=1` tells everything that the schedulers log.
-fn tell() {
-    if std::env::var_os("ISOBAR_LOG").is_some() {
-        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false).try_init();
-    }
 }
 
 async fn play(case: &Case) -> Vec<String> {

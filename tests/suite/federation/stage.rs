@@ -34,6 +34,13 @@ const TICK: Duration = Duration::from_millis(100);
 /// A process that ended is started again after this.
 const RESTART: Duration = Duration::from_secs(5);
 
+/// `ISOBAR_LOG=1` tells everything that the schedulers log.
+fn tell() {
+    if std::env::var_os("ISOBAR_LOG").is_some() {
+        let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false).try_init();
+    }
+}
+
 /// All of it.
 pub struct Stage {
     pub federation: SimFederation,
@@ -48,6 +55,7 @@ pub struct Stage {
 
 impl Stage {
     pub async fn new(seed: u64, clusters: &BTreeMap<String, ClusterDef>, home_cpu: Option<&str>, history_max: usize) -> Self {
+        tell();
         let names: Vec<String> = clusters.keys().cloned().collect();
         let mut federation = SimFederation::new(seed, START, &names, history_max).await.expect("a federation");
         if let Some(cpu) = home_cpu {

@@ -1,5 +1,6 @@
 //! Federations in which everything goes wrong at once: requests to every API server fail, hang or take effect late, lines are cut, leaders are killed, pods are
-//! deleted here and there. A seed decides everything, so that a failing one can be replayed: `ISOBAR_SEED=n cargo test --test suite federation::worlds`.
+//! deleted here and there. A seed decides what happens when; only in which order several waiters of one channel wake up is tokio's choice, so that a failing
+//! seed may have to be replayed some times: `ISOBAR_SEED=n ISOBAR_LOG=1 cargo test --test suite federation::worlds`.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -271,6 +272,7 @@ fn make_trouble(faults: &Faults, rng: &mut Pcg64Mcg) {
     }
 }
 
+/// How often faults struck.
 fn live_one(seed: u64) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
     runtime.block_on(async {

@@ -256,6 +256,7 @@ impl Tree {
             }
         };
         tokio::select! {
+            biased;
             changed = self.objects.changed() => changed.is_ok(),
             changed = self.leadership.changed() => changed.is_ok(),
             changed = self.suspicion.changed() => changed.is_ok(),

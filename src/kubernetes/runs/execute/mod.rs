@@ -9,6 +9,8 @@ mod reap;
 mod references;
 mod remote;
 
+pub(super) use reap::is_of;
+
 use std::sync::Arc;
 
 use super::{

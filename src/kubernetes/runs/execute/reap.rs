@@ -35,7 +35,7 @@ impl Executor {
 
     async fn bundles(&self, home: &PodUid, run: &RunName) -> Result<Vec<Value>, Trouble> {
         let secrets = self.remote.list(&collection(&run.namespace, "secrets"), Select::Label(names::RUN_HOME_UID, &home.0)).await?;
-        Ok(secrets.into_iter().filter(|secret| self.is_ours(secret) && is_of(run, secret)).collect())
+        Ok(secrets.into_iter().filter(|secret| self.is_ours(secret) && is_of(&run.name, secret)).collect())
     }
 
     /// Whether there are bundles of a run.
@@ -80,7 +80,10 @@ impl Executor {
         for resource in ["pods", "secrets"] {
             let objects = self.remote.list(&collection(&run.namespace, resource), Select::Label(names::RUN_HOME_UID, &order.uid.0)).await?;
             left.extend(
-                objects.iter().filter(|object| is_of(run, object)).map(|object| format!("{resource} {}", text(object, "/metadata/name"))),
+                objects
+                    .iter()
+                    .filter(|object| is_of(&run.name, object))
+                    .map(|object| format!("{resource} {}", text(object, "/metadata/name"))),
             );
         }
         Ok(left)
@@ -88,7 +91,7 @@ impl Executor {
 }
 
 /// Whether an object is a run or one of its bundles, which are named after it.
-fn is_of(run: &RunName, object: &Value) -> bool {
-    let rest = text(object, "/metadata/name").strip_prefix(&*run.name);
+pub(in crate::kubernetes::runs) fn is_of(run: &str, object: &Value) -> bool {
+    let rest = text(object, "/metadata/name").strip_prefix(run);
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
 }

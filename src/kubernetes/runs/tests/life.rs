@@ -108,3 +108,38 @@ async fn what_happens_over_there_is_told_at_home() {
     let learnt = tokio::time::timeout(Duration::from_secs(60), learnt).await.unwrap();
     assert_eq!(learnt, ("app".into(), crate::model::image::Platforms::Lacks("linux/arm64".into())));
 }
+
+#[tokio::test(start_paused = true)]
+async fn bundles_that_no_run_lives_on_are_swept() {
+    let mut world = World::new().await;
+    let (waits, lives, ended) = (world.running("waits").await, world.running("lives").await, world.running("ended").await);
+    let other = world.pod("other", "Never", json!({})).await;
+    for pod in [&waits, &lives, &ended, &other] {
+        let metadata = json!({
+            "name": format!("{}-1", pod.decision.run.name), "namespace": &*pod.decision.run.namespace,
+            "labels": {names::RUN_HOME_CLUSTER: &*world.entry.home_uid, names::RUN_HOME_UID: &*pod.uid.0},
+            "annotations": {names::RUN_HOME_NAMESPACE: "default", names::RUN_HOME_NAME: &*pod.key.name},
+        });
+        let path = format!("/api/v1/namespaces/{}/secrets", pod.decision.run.namespace);
+        assert!(world.at(&world.cloud, Method::POST, &path, &json!({ "metadata": metadata })).await.is_object());
+    }
+    // Two runs go without anybody being told: one is to be created again, the other's pod has ended. The pod of the last bundle runs nowhere.
+    for pod in [&waits, &ended] {
+        world.at(&world.cloud, Method::PATCH, &run_path(pod), &json!({"metadata": {"finalizers": null}})).await;
+        world.at(&world.cloud, Method::DELETE, &format!("{}?gracePeriodSeconds=0", run_path(pod)), &Value::Null).await;
+    }
+    let status = format!("/api/v1/namespaces/default/pods/{}/status", ended.key.name);
+    world.at(&world.home, Method::PATCH, &status, &json!({"status": {"phase": "Succeeded"}})).await;
+    let _sweep = tokio::spawn(super::super::sweep::run(
+        world.entry.clone(),
+        Port::new(&api(&world.home, &world.metrics), world.permission(), 64),
+        Port::new(&world.entry.api, world.permission(), 64),
+        RunsMetrics::new(&world.metrics, "cloud"),
+        1,
+    ));
+    sleep(Duration::from_secs(1_500)).await;
+    let left: Vec<Value> = world.cloud.server().objects("", "secrets").iter().map(|secret| secret["metadata"]["name"].clone()).collect();
+    let mut kept = [format!("{}-1", lives.decision.run.name), format!("{}-1", waits.decision.run.name)];
+    kept.sort();
+    assert_eq!(left, kept);
+}
