@@ -312,17 +312,7 @@ async fn exec(world: &World) -> Result<()> {
     }
     let got = world.run("exec -i train -c main -- sh -c", &["cat >/dev/null; echo out; echo err >&2; exit 7"], b"input").await?;
     ensure!(!got.status.success() && got.stdout == b"out\n" && got.stderr.starts_with(b"err\n"), "{got:?}");
-    let kubectl =
-        format!("{} -n team exec -it train -- sh -c 'tty; read line; echo typed: $line; sleep 1'", Program::Kubectl.path()?.display());
-    // The sleep at its end, as kwok drops what a terminal shows last.
-    let mut terminal = Command::new("sh");
-    let typing =
-        "command -v script >/dev/null || exit 9; (sleep 2; echo hello; sleep 2) | script --quiet --return --command \"$0\" /dev/null";
-    terminal.env("KUBECONFIG", world.home.admin_kubeconfig()).args(["-c", typing, &kubectl]);
-    let got = output(terminal, b"").await.context("a terminal")?;
-    let said = String::from_utf8_lossy(&got.stdout);
-    let is_there = got.status.code() != Some(9) || skip("kubectl exec -it", "there is no script(1), which plays a terminal");
-    ensure!(!is_there || said.contains("/dev/pts/") && said.contains("typed: hello"), "{said}");
+    terminal(world).await.context("exec -it")?;
     let mut child = world.kubectl("attach train")?.stdout(Stdio::piped()).spawn()?;
     let mut lines = lines_of(&mut child)?;
     let path = world.folder.path().join("main.log");
@@ -339,6 +329,41 @@ async fn exec(world: &World) -> Result<()> {
         failed = attached => return failed,
     }
     Ok(child.kill().await?)
+}
+
+/// Someone at a terminal, which script(1) plays: types when the other side has said something, and sees what becomes of it.
+async fn terminal(world: &World) -> Result<()> {
+    let is_there = Command::new("script").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    if is_there.is_err() {
+        skip("kubectl exec -it", "there is no script(1), which plays a terminal");
+        return Ok(());
+    }
+    // It ends by a line that it reads, not by itself, as kwok drops what a command says last on a terminal.
+    let there = "tty; read line; echo typed: $line; read end";
+    let kubectl = format!("{} -n team exec -it train -- sh -c '{there}'", Program::Kubectl.path()?.display());
+    let mut script = Command::new("script");
+    script.env("KUBECONFIG", world.home.admin_kubeconfig()).args(["--quiet", "--return", "--command", &kubectl, "/dev/null"]);
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let (mut keys, mut screen) = (child.stdin.take().context("no input")?, child.stdout.take().context("no output")?);
+    let mut said = String::new();
+    for (awaited, typed) in [("/dev/pts/", "hello\n"), ("typed: hello", "\n")] {
+        let read = async {
+            while !said.contains(awaited) {
+                let mut bytes = [0; 1024];
+                let count = screen.read(&mut bytes).await?;
+                ensure!(count > 0, "the session ended");
+                said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+            Ok(())
+        };
+        let read = tokio::time::timeout(STEP_TIMEOUT, read).await.unwrap_or_else(|_| Err(anyhow::anyhow!("nothing more comes")));
+        read.with_context(|| format!("{awaited:?} did not come: {said:?}"))?;
+        keys.write_all(typed.as_bytes()).await?;
+        keys.flush().await?;
+    }
+    let status = tokio::time::timeout(STEP_TIMEOUT, child.wait()).await.context("the session does not end")??;
+    ensure!(status.success(), "{status}: {said:?}");
+    Ok(())
 }
 
 /// `ISOBAR_CLUSTER_COPY_MIB` makes it more than 20.
