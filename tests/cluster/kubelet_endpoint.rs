@@ -47,7 +47,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     harness::{
         apiserver::ApiserverOptions,
-        assets::{Program, available},
+        assets::{Program, available, skip},
         certificates::KUBELET_CLIENT,
         control_plane::{ControlPlane, Options},
         kwok,
@@ -236,7 +236,11 @@ async fn start_endpoint(home: &ControlPlane, remote: &ControlPlane, metrics: &Me
     Ok(address)
 }
 
-async fn output(mut command: Command, input: &[u8]) -> Result<Output> {
+async fn output(command: Command, input: &[u8]) -> Result<Output> {
+    tokio::time::timeout(STEP_TIMEOUT, patient_output(command, input)).await?
+}
+
+async fn patient_output(mut command: Command, input: &[u8]) -> Result<Output> {
     let stdin = if input.is_empty() { Stdio::null() } else { Stdio::piped() };
     let mut child = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stdin = child.stdin.take();
@@ -245,7 +249,7 @@ async fn output(mut command: Command, input: &[u8]) -> Result<Output> {
             let _ = stdin.write_all(input).await;
         }
     };
-    let (output, ()) = tokio::time::timeout(STEP_TIMEOUT, async { tokio::join!(child.wait_with_output(), write) }).await?;
+    let (output, ()) = tokio::join!(child.wait_with_output(), write);
     Ok(output?)
 }
 
@@ -298,26 +302,17 @@ async fn next_line(lines: &mut Lines) -> Result<String> {
 }
 
 async fn exec(world: &World) -> Result<()> {
-    // kwok keeps a command's input open for ever, so each command here knows how much it reads.
+    // What `cat` says ends when its input does: the end of the input has travelled too.
     let sent = noise(1 << 20);
     for websockets in ["true", "false"] {
-        let mut command = world.kubectl("exec -i train -- head -c 1048576")?;
+        let mut command = world.kubectl("exec -i train -- cat")?;
         command.env("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", websockets);
-        let got = output(command, &sent).await.with_context(|| format!("head, WebSocket {websockets}"))?;
+        let got = output(command, &sent).await.with_context(|| format!("cat, WebSocket {websockets}"))?;
         ensure!(got.stdout == sent, "{websockets}: {} bytes, {}", got.stdout.len(), String::from_utf8_lossy(&got.stderr));
     }
-    let got =
-        world.run("exec -i train -c main -- sh -c", &["head -c 5 >/dev/null; sleep 1; echo out; echo err >&2; exit 7"], b"input").await?;
+    let got = world.run("exec -i train -c main -- sh -c", &["cat >/dev/null; echo out; echo err >&2; exit 7"], b"input").await?;
     ensure!(!got.status.success() && got.stdout == b"out\n" && got.stderr.starts_with(b"err\n"), "{got:?}");
-    let kubectl =
-        format!("{} -n team exec -it train -- sh -c 'tty; read line; echo typed: $line; sleep 1'", Program::Kubectl.path()?.display());
-    // The sleep at its end, as kwok drops what a terminal shows last.
-    let mut terminal = Command::new("sh");
-    let typing =
-        "command -v script >/dev/null || exit 0; (sleep 2; echo hello; sleep 2) | script --quiet --return --command \"$0\" /dev/null";
-    terminal.env("KUBECONFIG", world.home.admin_kubeconfig()).args(["-c", typing, &kubectl]);
-    let said = String::from_utf8_lossy(&output(terminal, b"").await.context("a terminal")?.stdout).into_owned();
-    ensure!(said.is_empty() || said.contains("/dev/pts/") && said.contains("typed: hello"), "{said}");
+    terminal(world).await.context("exec -it")?;
     let mut child = world.kubectl("attach train")?.stdout(Stdio::piped()).spawn()?;
     let mut lines = lines_of(&mut child)?;
     let path = world.folder.path().join("main.log");
@@ -336,21 +331,60 @@ async fn exec(world: &World) -> Result<()> {
     Ok(child.kill().await?)
 }
 
+/// Someone at a terminal, which script(1) plays: types when the other side has said something, and sees what becomes of it.
+async fn terminal(world: &World) -> Result<()> {
+    let is_there = Command::new("script").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().await;
+    if is_there.is_err() {
+        skip("kubectl exec -it", "there is no script(1), which plays a terminal");
+        return Ok(());
+    }
+    // It ends by a line that it reads, not by itself, as kwok drops what a command says last on a terminal.
+    let there = "tty; read line; echo typed: $line; read end";
+    let kubectl = format!("{} -n team exec -it train -- sh -c '{there}'", Program::Kubectl.path()?.display());
+    let mut script = Command::new("script");
+    script.env("KUBECONFIG", world.home.admin_kubeconfig()).args(["--quiet", "--return", "--command", &kubectl, "/dev/null"]);
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
+    let (mut keys, mut screen) = (child.stdin.take().context("no input")?, child.stdout.take().context("no output")?);
+    let mut said = String::new();
+    for (awaited, typed) in [("/dev/pts/", "hello\n"), ("typed: hello", "\n")] {
+        let read = async {
+            while !said.contains(awaited) {
+                let mut bytes = [0; 1024];
+                let count = screen.read(&mut bytes).await?;
+                ensure!(count > 0, "the session ended");
+                said.push_str(&String::from_utf8_lossy(&bytes[..count]));
+            }
+            Ok(())
+        };
+        let read = tokio::time::timeout(STEP_TIMEOUT, read).await.unwrap_or_else(|_| Err(anyhow::anyhow!("nothing more comes")));
+        read.with_context(|| format!("{awaited:?} did not come: {said:?}"))?;
+        keys.write_all(typed.as_bytes()).await?;
+        keys.flush().await?;
+    }
+    let status = tokio::time::timeout(STEP_TIMEOUT, child.wait()).await.context("the session does not end")??;
+    ensure!(status.success(), "{status}: {said:?}");
+    Ok(())
+}
+
 /// `ISOBAR_CLUSTER_COPY_MIB` makes it more than 20.
 async fn copy(world: &World) -> Result<()> {
-    let mebibytes = std::env::var("ISOBAR_CLUSTER_COPY_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(20_usize);
+    let mebibytes = std::env::var("ISOBAR_CLUSTER_COPY_MIB").ok().and_then(|text| text.parse().ok()).unwrap_or(20_u32);
     let path = |name: &str| world.folder.path().join(name).display().to_string();
-    let sent = noise(mebibytes << 20);
-    let begun = Instant::now();
-    // `kubectl cp` sends a tar archive to exec; GNU tar then waits for the end of its input, which kwok never gives. The same bytes without tar:
-    let there = format!("head -c {} > {}", sent.len(), path("there"));
-    let output = world.run("exec -i train -- sh -c", &[&there], &sent).await?;
-    ensure!(output.status.success(), "{output:?}");
-    ensure!(std::fs::read(path("there"))? == sent, "the copy over there differs");
-    let up = begun.elapsed();
-    let output = world.run(&format!("cp train:{} {}", path("there"), path("back")), &[], b"").await?;
-    ensure!(output.status.success() && std::fs::read(path("back"))? == sent, "the copy back differs: {output:?}");
-    println!("copy of {mebibytes} MiB: {up:?} up, {:?} down", begun.elapsed().saturating_sub(up));
+    let sent = noise(usize::try_from(mebibytes)? << 20);
+    std::fs::write(path("sent"), &sent)?;
+    // A machine that is busy with other things still does two megabytes in a second.
+    let limit = STEP_TIMEOUT + Duration::from_millis(500) * mebibytes;
+    let mut took = Vec::new();
+    for (from, to, name) in
+        [(path("sent"), format!("train:{}", path("there")), "there"), (format!("train:{}", path("there")), path("back"), "back")]
+    {
+        let begun = Instant::now();
+        let output = tokio::time::timeout(limit, patient_output(world.kubectl(&format!("cp {from} {to}"))?, b""));
+        let output = output.await.with_context(|| format!("kubectl cp {from} {to}"))??;
+        took.push(begun.elapsed());
+        ensure!(output.status.success() && std::fs::read(path(name))? == sent, "the copy {name} differs: {output:?}");
+    }
+    println!("kubectl cp of {mebibytes} MiB: {took:?} there and back");
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::{
     NEEDS, annotation, phase,
-    world::{TEAM, Wanted, World, until},
+    world::{TEAM, Wanted, World},
 };
 use crate::harness::{
     assets::{Program, available, isobar_available},
@@ -88,11 +88,12 @@ fn pod(name: &str, image: &str) -> Value {
 
 async fn runs_on(world: &World, name: &str, nodes: &[&str]) -> Result<()> {
     let pods = Api::<Pod>::namespaced(world.home.client(), TEAM);
-    until(&format!("{name} runs"), || async {
-        let pod = pods.get(name).await?;
-        Ok((phase(&pod) != "Running").then(|| format!("{:?}", pod.status)))
-    })
-    .await?;
+    world
+        .until(&format!("{name} runs"), || async {
+            let pod = pods.get(name).await?;
+            Ok((phase(&pod) != "Running").then(|| format!("{:?}", pod.status)))
+        })
+        .await?;
     let pod = pods.get(name).await?;
     let node = annotation(&pod, names::NODE);
     ensure!(nodes.contains(&node), "{name} is on {node}");
@@ -112,18 +113,20 @@ async fn says_why_it_waits(world: &World, name: &str, image: &str) -> Result<()>
     ];
     let told = |text: &str| wanted.iter().all(|wanted| text.contains(wanted));
     let condition = r#"jsonpath={.status.phase} {.spec.nodeName} {.status.conditions[?(@.type=="PodScheduled")]}"#;
-    until(&format!("{name} says why it waits"), || async {
-        let said = world.shows(&["get", "pod", name, "-n", TEAM, "-o", condition]).await?;
-        let is_pending =
-            said.starts_with("Pending  ") && said.contains(r#""reason":"Unschedulable""#) && said.contains(r#""status":"False""#);
-        // JSON escapes the quotes around the image.
-        Ok((!is_pending || !told(&said.replace('\\', ""))).then_some(said))
-    })
-    .await?;
-    until(&format!("an event says why {name} waits"), || async {
-        let of = format!("involvedObject.name={name},reason=FailedScheduling");
-        let said = world.shows(&["get", "events", "-n", TEAM, "--field-selector", &of, "-o", "jsonpath={.items[*].message}"]).await?;
-        Ok((!told(&said)).then_some(said))
-    })
-    .await
+    world
+        .until(&format!("{name} says why it waits"), || async {
+            let said = world.shows(&["get", "pod", name, "-n", TEAM, "-o", condition]).await?;
+            let is_pending =
+                said.starts_with("Pending  ") && said.contains(r#""reason":"Unschedulable""#) && said.contains(r#""status":"False""#);
+            // JSON escapes the quotes around the image.
+            Ok((!is_pending || !told(&said.replace('\\', ""))).then_some(said))
+        })
+        .await?;
+    world
+        .until(&format!("an event says why {name} waits"), || async {
+            let of = format!("involvedObject.name={name},reason=FailedScheduling");
+            let said = world.shows(&["get", "events", "-n", TEAM, "--field-selector", &of, "-o", "jsonpath={.items[*].message}"]).await?;
+            Ok((!told(&said)).then_some(said))
+        })
+        .await
 }

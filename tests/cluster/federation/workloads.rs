@@ -52,10 +52,10 @@ pub fn stateful_set(replicas: usize) -> Value {
     workload("apps/v1", "StatefulSet", "store", &spec)
 }
 
-/// Needs a GPU.
-pub fn training(number: usize) -> Value {
-    let pod = spec(&json!({"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": "1"}));
-    workload("v1", "Pod", &format!("training-{number}"), &pod)
+/// Needs GPUs.
+pub fn training(name: &str, gpus: u32) -> Value {
+    let pod = spec(&json!({"cpu": "1", "memory": "1Gi", "nvidia.com/gpu": gpus.to_string()}));
+    workload("v1", "Pod", &format!("training-{name}"), &pod)
 }
 
 /// Names its cluster.

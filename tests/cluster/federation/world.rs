@@ -46,8 +46,13 @@ pub struct Wanted {
 const LOG: &str = "2026-01-01T00:00:00.000000000Z stdout F one\n2026-01-01T00:00:01.000000000Z stderr F two\n";
 /// Of each list, when a test fails.
 const TOLD_LINES: usize = 40;
-/// How long anything may take that waits for several control planes on two busy cores.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+/// How long anything may take that waits for several control planes on two busy cores, and what each pod adds to that: the programs of four control planes and
+/// Isobar make some twenty requests for it.
+const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE_PER_POD: Duration = Duration::from_millis(200);
+/// How often is looked at what is waited for; a look that takes long is repeated less often.
+const LOOK_PERIOD: Duration = Duration::from_millis(500);
+const LOOK_SHARE: u32 = 5;
 
 /// A compute cluster.
 pub struct Compute {
@@ -67,6 +72,7 @@ pub struct World {
     kubeconfig: PathBuf,
     /// The section `federation.images` of the configuration.
     images: Value,
+    patience: Duration,
 }
 
 impl World {
@@ -90,7 +96,7 @@ impl World {
         let admin = ["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &user];
         kubectl(&home, &admin).await?;
         let kubeconfig = home_rights(&home).await?;
-        let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig, images };
+        let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig, images, patience: PATIENCE };
         world.start_isobar()?;
         for (cluster, wanted) in world.clusters.iter().zip(wanted) {
             world.add_cluster(cluster, &wanted.spec).await?;
@@ -99,6 +105,28 @@ impl World {
             world.wait_for_cluster(name, "Ready").await?;
         }
         Ok(world)
+    }
+
+    /// As patient as so many pods need it.
+    pub fn with_pods(mut self, pods: usize) -> Self {
+        self.patience = PATIENCE + PATIENCE_PER_POD * u32::try_from(pods).unwrap_or(u32::MAX);
+        self
+    }
+
+    /// What the flag `--timeout` of kubectl says.
+    pub fn timeout_flag(&self) -> String {
+        format!("--timeout={}s", self.patience.as_secs())
+    }
+
+    /// Waits until something holds; what is in the way is said when it does not.
+    pub async fn until<F: Future<Output = Result<Option<String>>>>(&self, what: &str, mut problem: impl FnMut() -> F) -> Result<()> {
+        let begin = Instant::now();
+        loop {
+            let look = Instant::now();
+            let Some(problem) = problem().await? else { return Ok(()) };
+            ensure!(begin.elapsed() < self.patience, "{what}: not within {:?}: {problem}", self.patience);
+            tokio::time::sleep(LOOK_PERIOD.max(look.elapsed() * LOOK_SHARE)).await;
+        }
     }
 
     /// Starts `isobar run` with what the service account of the manifests may do, and the federation on.
@@ -148,9 +176,8 @@ impl World {
 
     /// Waits for a condition of a `ComputeCluster`.
     pub async fn wait_for_cluster(&self, name: &str, condition: &str) -> Result<()> {
-        let seconds = format!("--timeout={}s", PATIENCE.as_secs());
         let wanted = format!("--for=condition={condition}");
-        let waited = self.kubectl(&["wait", &wanted, &format!("computecluster/{name}"), &seconds]).await;
+        let waited = self.kubectl(&["wait", &wanted, &format!("computecluster/{name}"), &self.timeout_flag()]).await;
         let told = || self.isobar.as_ref().map(Process::log_tail).unwrap_or_default();
         waited.map(|_| ()).with_context(|| format!("{name} is not {condition}\n{}", told()))
     }
@@ -193,16 +220,6 @@ impl World {
             left.extend(String::from_utf8(listed.stdout)?.lines().map(|line| format!("{name}: {line}")));
         }
         Ok(left)
-    }
-}
-
-/// Waits until something holds; what is in the way is said when it does not.
-pub async fn until<F: Future<Output = Result<Option<String>>>>(what: &str, mut problem: impl FnMut() -> F) -> Result<()> {
-    let begin = Instant::now();
-    loop {
-        let Some(problem) = problem().await? else { return Ok(()) };
-        ensure!(begin.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}: {problem}");
-        tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 

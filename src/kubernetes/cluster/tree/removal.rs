@@ -8,6 +8,7 @@
 
 use std::time::Duration;
 
+use http::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -48,6 +49,11 @@ impl Tree {
         }
         let step = if self.object.deleting { self.remove().await } else { self.stay().await };
         if let Err(error) = step {
+            if error.is(StatusCode::CONFLICT) {
+                // Written by an admin or by ourselves since: its newer state is on its way and is gone on with.
+                tracing::debug!(cluster = &*self.name, deleting = self.object.deleting, "written meanwhile: {error}");
+                return;
+            }
             tracing::warn!(cluster = &*self.name, deleting = self.object.deleting, "no progress: {error}");
         }
     }
