@@ -1,4 +1,5 @@
-//! README and docs: every `console` block is run and must print what it shows; every link to a file of the checkout must lead somewhere.
+//! README and docs: every `console` block is run and must print what it shows; every link to a file of the checkout must lead somewhere; every metric and
+//! alert that is named must be there.
 
 use std::path::{Path, PathBuf};
 
@@ -40,4 +41,29 @@ fn links_lead_somewhere() {
     }
     assert!(broken.is_empty(), "{broken:#?}");
     assert_eq!(links("a [b](c.md#d) ![e](f/g.svg) [h](https://i) [j](#k)"), ["c.md", "f/g.svg"]);
+}
+
+/// Words of a text that begin so.
+fn words<'a>(text: &'a str, beginning: &'a str) -> impl Iterator<Item = &'a str> {
+    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.split(move |c| !is_word(c)).filter(move |word| word.starts_with(beginning))
+}
+
+#[test]
+fn metrics_and_alerts_that_are_named_are_there() {
+    let read = |path: PathBuf| std::fs::read_to_string(path).expect("a text");
+    let metrics = read(root().join("docs/metrics.md"));
+    let alerts = read(root().join("manifests/overlays/monitoring/alerts.yaml"));
+    // A name that ends so stands for all that begin so.
+    let is_known = |name: &&str| name.ends_with('_') || metrics.contains(&format!("`{name}`"));
+    let mut unknown = Vec::new();
+    for page in pages() {
+        let text = read(page.clone());
+        let names = words(&text, "isobar_").filter(|name| !is_known(name));
+        let rows = text.lines().filter_map(|line| line.strip_prefix("| `Isobar")?.split_once('`'));
+        let called = rows.filter(|(name, _)| !alerts.contains(&format!("- alert: Isobar{name}\n"))).map(|(name, _)| name);
+        unknown.extend(names.chain(called).map(|name| format!("{}: {name}", page.display())));
+    }
+    assert!(unknown.is_empty(), "{unknown:#?}");
+    assert_eq!(words("`isobar_a_b{c}` x_isobar_d", "isobar_").collect::<Vec<_>>(), ["isobar_a_b"]);
 }

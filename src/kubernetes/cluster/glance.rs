@@ -1,5 +1,5 @@
-//! One look at all compute clusters, by somebody who looks after none of them. In: home, and what connects by a kubeconfig. Out: for each cluster what an
-//! engine is to be told of it, and what of it cannot be seen, with the reason. Nothing is written anywhere.
+//! A look at all compute clusters by somebody who looks after none of them. In: home, and what connects by a kubeconfig. Out: for each cluster what an engine
+//! is to be told of it, and what of it cannot be seen, with the reason. Nothing is written anywhere.
 
 use futures::future::join_all;
 use http::StatusCode;
