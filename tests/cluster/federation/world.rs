@@ -62,13 +62,13 @@ pub struct Compute {
 }
 
 pub struct World {
+    /// Dropped first: it talks to all.
+    pub isobar: Option<Process>,
     pub home: ControlPlane,
     pub clusters: Vec<Compute>,
     pub folder: tempfile::TempDir,
     /// The run namespace on every compute cluster.
     pub runs: String,
-    /// Dropped first: it talks to all.
-    pub isobar: Option<Process>,
     kubeconfig: PathBuf,
     /// The section `federation.images` of the configuration.
     images: Value,
