@@ -111,7 +111,7 @@ async fn what_happens_over_there_is_told_at_home() {
 
 #[tokio::test(start_paused = true)]
 async fn bundles_that_no_run_lives_on_are_swept() {
-    let mut world = World::new().await;
+    let world = World::new().await;
     let (waits, lives, ended) = (world.running("waits").await, world.running("lives").await, world.running("ended").await);
     let other = world.pod("other", "Never", json!({})).await;
     for pod in [&waits, &lives, &ended, &other] {
