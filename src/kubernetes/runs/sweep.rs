@@ -56,14 +56,14 @@ async fn sweep(
             seen.insert(uid.into());
             continue;
         }
-        if !is_needed(entry, home, remote, secret).await? {
-            let path = format!("{}/{}", collection(&entry.run_namespace, "secrets"), text(secret, "/metadata/name"));
-            match remote.delete(path, Deletion { uid: Some(uid), ..Deletion::default() }).await {
-                Err(trouble) if !trouble.is(StatusCode::NOT_FOUND) && !trouble.is(StatusCode::CONFLICT) => return Err(trouble),
-                _ => metrics.orphan_deleted(),
-            }
-        } else {
+        if is_needed(entry, home, remote, secret).await? {
             seen.insert(uid.into());
+            continue;
+        }
+        let path = format!("{}/{}", collection(&entry.run_namespace, "secrets"), text(secret, "/metadata/name"));
+        match remote.delete(path, Deletion { uid: Some(uid), ..Deletion::default() }).await {
+            Err(trouble) if !trouble.is(StatusCode::NOT_FOUND) && !trouble.is(StatusCode::CONFLICT) => return Err(trouble),
+            _ => metrics.orphan_deleted(),
         }
     }
     Ok(seen)
