@@ -350,6 +350,18 @@ impl Clusters {
         reasons
     }
 
+    /// Makes a cluster take pods, whatever keeps them away; that is to be given back to [`close`](Self::close) before anything else is asked.
+    pub fn open(&mut self, id: ClusterId) -> Option<Box<str>> {
+        self.by_id.get_mut(&id).and_then(|cluster| cluster.facts.closed.take())
+    }
+
+    /// Puts back what [`open`](Self::open) took.
+    pub fn close(&mut self, id: ClusterId, closed: Option<Box<str>>) {
+        if let Some(cluster) = self.by_id.get_mut(&id) {
+            cluster.facts.closed = closed;
+        }
+    }
+
     /// What keeps the pod from travelling.
     fn immobility(&self, cluster: &Cluster, class: &PodClass, namespace: &str, reasons: &mut SmallVec<[Reason; 1]>) {
         let facts = &cluster.facts;

@@ -225,7 +225,10 @@ impl Engine {
         // Its own usage must not stand in its way.
         let (at, name) = (self.cache.nodes.get(placed.node).cluster, self.cache.nodes.get(placed.node).name);
         self.cache.take(&uid);
+        // What keeps new pods away (contact that must settle, a cordon) does not concern one that is bound there and can go nowhere else.
+        let closed = self.cache.nodes.clusters.open(cluster);
         let chosen = self.best_in(cluster, placed.class, &not_on);
+        self.cache.nodes.clusters.close(cluster, closed);
         let name = chosen.map_or(name, |ix| self.cache.nodes.get(ix).name);
         self.cache.put_back(&uid, (at, name), &placed);
         let answer = chosen.map(|ix| Box::from(self.cache.nodes.name(ix)));

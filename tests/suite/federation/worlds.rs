@@ -40,6 +40,7 @@ const LATE_MAX_MS: u64 = 15_000;
 const POD_NAMES: u64 = 12;
 
 /// What is known of a pod that somebody created.
+#[allow(clippy::struct_excessive_bools)] // independent facts, read one by one
 struct Known {
     name: String,
     exit: i64,
@@ -47,6 +48,8 @@ struct Known {
     deleted: bool,
     ends: bool,
     may_start_again: bool,
+    /// The first node that gets it refuses it.
+    rejects: bool,
 }
 
 struct World {
@@ -126,7 +129,8 @@ impl World {
         let ends = restart != "Always" && self.rng.random_bool(0.8);
         let exit = if restart == "Never" { exit } else { 0 };
         let mut sim = BTreeMap::new();
-        if self.rng.random_bool(0.15) {
+        let rejects = self.rng.random_bool(0.15);
+        if rejects {
             sim.insert("SIM_REJECT".to_owned(), "OutOfcpu".to_owned());
             sim.insert("SIM_REJECT_TIMES".to_owned(), "1".to_owned());
         }
@@ -147,7 +151,7 @@ impl World {
         }
         self.stage.create(&pods).await;
         let uid = self.stage.uids.get(&name).and_then(|uids| uids.last()).cloned().expect("created");
-        self.known.insert(uid, Known { name, exit, deleted: false, ends, may_start_again: restart == "Always" });
+        self.known.insert(uid, Known { name, exit, deleted: false, ends, may_start_again: restart == "Always", rejects });
     }
 
     async fn delete_home(&mut self, force: bool) {
@@ -202,9 +206,12 @@ impl World {
             let Some(pod) = home.get(uid) else { continue };
             let (phase, reason) = (text(&pod["status"]["phase"]), text(&pod["status"]["reason"]));
             let exit = pod["status"]["containerStatuses"][0]["state"]["terminated"]["exitCode"].as_i64();
+            let is_abroad = text(&pod["spec"]["nodeName"]).starts_with("isobar-");
             // Two nodes refuse it at most once each, so that a cluster of two always has one left, unless the admin takes a run away.
             let right = match &*phase {
                 "Running" => !known.ends || known.deleted,
+                // A node of home that refuses a pod is final, as in any cluster: a run over there gets another node.
+                "Failed" if reason == "OutOfcpu" && !is_abroad => known.rejects || known.deleted,
                 "Succeeded" | "Failed" if !reason.is_empty() => known.deleted,
                 "Succeeded" | "Failed" => known.ends && exit == Some(known.exit) || known.deleted,
                 _ => false,
