@@ -86,21 +86,24 @@ impl Machine {
     /// That no node takes it now may pass: the cluster has just come back, or others are about to end.
     fn another_node(&mut self, now: Timestamp, uid: &PodUid, effect: &Effect, node: Option<Box<str>>, out: &mut Vec<Command>) {
         let Some(record) = self.pods.get_mut(uid) else { return };
-        if node.is_some() {
-            record.notes.no_fit_since = None;
-        } else {
-            let is_first = record.notes.no_fit_since.is_none();
-            let since = *record.notes.no_fit_since.get_or_insert(now);
-            if now < since + NO_FIT_PATIENCE {
-                record.notes.failures.add(effect, now, &mut self.rng);
-                record.notes.next_node = NextNode::Unasked;
-                if is_first {
-                    let minutes = NO_FIT_PATIENCE.0 / 60_000;
-                    let note = format!("no other node of its cluster takes it now; that is asked again for {minutes} min");
-                    out.push(tell(record, uid, "NoFitOnCluster", note));
-                }
-                return;
-            }
+        let since = record.notes.no_fit_since;
+        if let Some(since) = since {
+            // Others may refuse it as well: each question waits longer than the last one.
+            record.notes.failures.add(effect, now, &mut self.rng);
+            let is_over = now >= since + NO_FIT_PATIENCE;
+            record.notes.next_node = match node {
+                _ if is_over => NextNode::None,
+                Some(node) => NextNode::Node(node),
+                None => NextNode::Unasked,
+            };
+            return;
+        }
+        if node.is_none() {
+            record.notes.no_fit_since = Some(now);
+            record.notes.failures.add(effect, now, &mut self.rng);
+            let minutes = NO_FIT_PATIENCE.0 / 60_000;
+            let note = format!("no other node of its cluster takes it now; that is asked again for {minutes} min, of all nodes");
+            return out.push(tell(record, uid, "NoFitOnCluster", note));
         }
         record.notes.failures.clear_of(effect);
         record.notes.next_node = NextNode::from(node);

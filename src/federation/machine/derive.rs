@@ -245,7 +245,9 @@ fn place_again(r: &Record, home: &HomePod, decision: &Decision, refusal: Option<
         return Step::Until(quiet);
     }
     let mut not_on = r.notes.not_on.clone();
-    if refusal.is_some() && !not_on.contains(&decision.node) {
+    if r.notes.no_fit_since.is_some() {
+        not_on.clear();
+    } else if refusal.is_some() && !not_on.contains(&decision.node) {
         not_on.push(decision.node.clone());
     }
     let next = if not_on.len() < REFUSALS_MAX { &r.notes.next_node } else { &NextNode::None };

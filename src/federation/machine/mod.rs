@@ -195,7 +195,7 @@ impl Machine {
                 }
                 Step::Rest => {
                     // All is as it should be, however often something failed on the way.
-                    if record.order.is_none() {
+                    if record.order.is_none() && record.notes.no_fit_since.is_none() {
                         record.notes.failures.clear();
                     }
                     break;

@@ -76,7 +76,7 @@ pub(super) struct Notes {
     pub not_on: Vec<Box<str>>,
     /// The engine's answer to the last refusal.
     pub next_node: NextNode,
-    /// Since when its answer is that there is none.
+    /// Since when its answer was first that there is none. Until the run starts, no node counts as having refused it since then.
     pub no_fit_since: Option<Timestamp>,
     /// The last write to do with a placement that was not answered clearly.
     pub unclear: Option<Timestamp>,
@@ -202,6 +202,9 @@ impl Record {
         let cut_off = is_cut_off.then(|| known.and_then(|known| known.cut_off).unwrap_or(now));
         self.notes.absent.retain(|(absent, _)| *absent != facts.name);
         self.notes.refused = None;
+        if facts.started {
+            self.notes.no_fit_since = None;
+        }
         self.runs.insert(facts.name.clone(), Run { digest: status::digest(&facts.status), facts, seen, cut_off });
     }
 

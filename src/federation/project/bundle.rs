@@ -93,11 +93,12 @@ impl<'a> Bundles<'a> {
         Some(new_name)
     }
 
-    pub fn finish(self, namespace: &str, labels: &Map<String, Value>) -> Vec<Value> {
+    /// `annotations` say whose it is: without a run, only they do.
+    pub fn finish(self, namespace: &str, labels: &Map<String, Value>, annotations: &Map<String, Value>) -> Vec<Value> {
         let secret = |name: String, kind: &str, data: Map<String, Value>| {
             json!({
                 "apiVersion": "v1", "kind": "Secret", "type": kind, "immutable": true, "data": data,
-                "metadata": { "namespace": namespace, "name": name, "labels": labels },
+                "metadata": { "namespace": namespace, "name": name, "labels": labels, "annotations": annotations },
             })
         };
         let run = self.run;

@@ -141,10 +141,11 @@ pub fn project(home: &Value, objects: &Objects, target: &Target<'_>) -> Result<P
     let mut travel = Travel { home, namespace, target: *target, bundles, annotations: Map::new() };
     let spec = pod::spec(&mut travel)?;
     let labels = labels(target, uid);
-    let bundles = travel.bundles.finish(&run.namespace, &labels);
+    let whose = [(names::RUN_HOME_NAMESPACE, namespace), (names::RUN_HOME_NAME, name)];
+    let whose: Map<String, Value> = whose.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+    let bundles = travel.bundles.finish(&run.namespace, &labels, &whose);
     let mut annotations = travel.annotations;
-    annotations.insert(names::RUN_HOME_NAMESPACE.to_owned(), namespace.into());
-    annotations.insert(names::RUN_HOME_NAME.to_owned(), name.into());
+    annotations.extend(whose);
     annotations.insert(names::RUN_HOME_GENERATION.to_owned(), generation(home).to_string().into());
     let mut metadata = json!({ "namespace": &*run.namespace, "name": &*run.name, "annotations": annotations });
     let mut all_labels = exported(home, target.spec);
