@@ -55,6 +55,8 @@ pub enum Input {
     ImagePlatforms(Box<str>, Platforms),
     /// A pod that is bound to a compute cluster needs another node there, as these refused it. Answered by [`Command::PlacedAgain`].
     PlaceAgain {
+        /// The home pod's name.
+        key: PodKey,
         /// The home pod.
         uid: PodUid,
         /// The cluster that it is bound to.

@@ -13,7 +13,7 @@ use tokio::{
 
 use crate::{
     federation::effect::Outcome,
-    model::ids::{ClusterId, PodUid},
+    model::ids::{ClusterId, PodKey, PodUid},
     scheduler::input::Input,
 };
 
@@ -37,10 +37,10 @@ impl Placings {
     }
 
     /// Asks, and waits for the answer.
-    pub async fn ask(&self, uid: &PodUid, cluster: ClusterId, not_on: &[Box<str>]) -> Outcome {
+    pub async fn ask(&self, key: &PodKey, uid: &PodUid, cluster: ClusterId, not_on: &[Box<str>]) -> Outcome {
         let (answer, answered) = oneshot::channel();
         self.lock().insert(uid.clone(), answer);
-        let question = Input::PlaceAgain { uid: uid.clone(), cluster, not_on: not_on.to_vec() };
+        let question = Input::PlaceAgain { key: key.clone(), uid: uid.clone(), cluster, not_on: not_on.to_vec() };
         if self.engine.send(question).await.is_err() {
             return Outcome::NotSent;
         }

@@ -5,7 +5,7 @@ use super::{Engine, Flight, Stage};
 use crate::{
     model::{
         cluster::ClusterFacts,
-        ids::{ClassIx, ClusterId, NodeIx, PodUid},
+        ids::{ClassIx, ClusterId, NodeIx, PodKey, PodUid},
         image::Platforms,
         intern::Sym,
         labels::LabelFacts,
@@ -213,6 +213,7 @@ impl Engine {
     pub(super) fn on_place_again(
         &mut self,
         now: Timestamp,
+        key: PodKey,
         uid: PodUid,
         cluster: ClusterId,
         not_on: Vec<Box<str>>,
@@ -222,6 +223,9 @@ impl Engine {
         let Some(placed) = here.filter(|placed| placed.cluster == ClusterId::HOME) else {
             return out.push(Command::PlacedAgain(uid, cluster, None));
         };
+        // An engine that has just begun knows no image of pods that were placed before.
+        let reference = |engine: &Self| engine.reference(key, uid.clone(), placed.class);
+        self.ask_platforms(now, placed.class, reference, out);
         // Its own usage must not stand in its way.
         let (at, name) = (self.cache.nodes.get(placed.node).cluster, self.cache.nodes.get(placed.node).name);
         self.cache.take(&uid);
@@ -241,6 +245,11 @@ impl Engine {
             debug_assert_eq!(node, now_at.node, "a slot moved");
         }
         out.push(Command::PlacedAgain(uid, cluster, answer));
+    }
+
+    fn reference(&self, key: PodKey, uid: PodUid, class: ClassIx) -> PodRef {
+        let scheduler_name = self.cache.classes.get(class).map_or("", |class| self.cache.nodes.symbols.text(class.scheduler_name));
+        PodRef { key, uid, scheduler_name: scheduler_name.into() }
     }
 
     fn best_in(&mut self, cluster: ClusterId, class: ClassIx, not_on: &[Box<str>]) -> Option<NodeIx> {

@@ -168,7 +168,7 @@ impl Engine {
             Input::Claim(namespace, name, labels) => self.on_claim(now, &namespace, name, Some(labels)),
             Input::ClaimGone(namespace, name) => self.on_claim(now, &namespace, name, None),
             Input::ImagePlatforms(image, platforms) => self.on_platforms(now, &image, platforms),
-            Input::PlaceAgain { uid, cluster, not_on } => self.on_place_again(now, uid, cluster, not_on, out),
+            Input::PlaceAgain { key, uid, cluster, not_on } => self.on_place_again(now, key, uid, cluster, not_on, out),
             Input::Tick => self.on_tick(now, out),
             Input::Schedule { attempts_max } => self.schedule(now, attempts_max, out),
         }

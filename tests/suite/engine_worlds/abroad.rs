@@ -231,14 +231,14 @@ impl World {
     /// A run is refused before it started: its pod is given another node of the cluster.
     fn place_again(&mut self) {
         let bound = self.pods.values().filter(|pod| pod.node_name.is_some());
-        let abroad: Vec<(PodUid, RecordedPlacement)> =
-            bound.filter_map(|pod| Some((pod.uid.clone(), pod.recorded.as_deref()?.clone()))).collect();
+        let abroad: Vec<(PodKey, PodUid, RecordedPlacement)> =
+            bound.filter_map(|pod| Some((pod.key.clone(), pod.uid.clone(), pod.recorded.as_deref()?.clone()))).collect();
         if abroad.is_empty() {
             return;
         }
-        let (uid, recorded) = abroad[self.rng.random_range(0..abroad.len())].clone();
+        let (key, uid, recorded) = abroad[self.rng.random_range(0..abroad.len())].clone();
         let Some(id) = self.clusters.iter().find(|(_, cluster)| cluster.facts.name == recorded.cluster).map(|(id, _)| *id) else { return };
-        self.tell(Input::PlaceAgain { uid: uid.clone(), cluster: id, not_on: vec![recorded.node.clone()] });
+        self.tell(Input::PlaceAgain { key, uid: uid.clone(), cluster: id, not_on: vec![recorded.node.clone()] });
         let (answered, cluster, node) = self.placed_again.pop().expect("it is answered at once");
         assert_eq!((answered, cluster), (uid.clone(), id));
         let (Some(node), Some(pod)) = (node, self.pods.get_mut(&uid)) else { return };

@@ -217,10 +217,9 @@ impl World {
                 _ => false,
             };
             if !right {
-                missing.push(format!(
-                    "{} ({uid}): {phase} {reason} {exit:?}, expected {} on {}",
-                    known.name, known.exit, pod["spec"]["nodeName"]
-                ));
+                let (name, expected, node) = (&known.name, known.exit, &pod["spec"]["nodeName"]);
+                let said = [&pod["metadata"]["annotations"][names::ATTEMPT], &pod["status"]["message"]];
+                missing.push(format!("{name} ({uid}): {phase} {reason} {exit:?} {said:?}, expected {expected} on {node}"));
             }
         }
         missing

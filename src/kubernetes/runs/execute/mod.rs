@@ -61,7 +61,7 @@ impl Executor {
             Effect::CheckRun(run) => self.check_run(order, run).await,
             Effect::CheckHome => self.check_home(order).await,
             Effect::CountAttempt { resource_version, decision } => self.count_attempt(order, resource_version, decision).await,
-            Effect::PlaceAgain { not_on } => Ok(self.placings.ask(&order.uid, self.entry.id, not_on).await),
+            Effect::PlaceAgain { not_on } => Ok(self.placings.ask(&order.home, &order.uid, self.entry.id, not_on).await),
             Effect::Mirror(patch) => self.mirror(order, patch).await,
             Effect::SetPatience => self.set_patience(order).await,
             Effect::Propagate(run) => self.propagate(order, run).await,
