@@ -15,8 +15,8 @@ use isobar::{
         Target, User, serve,
     },
     metrics::{
-        ApiMetrics, CallType, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, ImageMetrics, KubeletMetrics, LeaderMetrics, Lookup,
-        Metrics, NodeGauges, NodeGroup, WatchRestart, table::TABLE,
+        ApiMetrics, CallType, ClusterMetrics, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, ImageMetrics, KubeletMetrics,
+        LeaderMetrics, Lookup, Metrics, NodeGauges, NodeGroup, RunCreation, RunsMetrics, WatchRestart, table::TABLE,
     },
     model::time::{DurationMs, Timestamp},
     scheduler::observe::{AttemptResult, Gauges, Observer},
@@ -339,6 +339,31 @@ fn record_everything(metrics: &Metrics) {
     let images = ImageMetrics::new(metrics);
     images.lookup(Lookup::Known);
     images.took(Lookup::Known, Duration::from_millis(80));
+    record_federation(metrics);
+}
+
+fn record_federation(metrics: &Metrics) {
+    let cluster = ClusterMetrics::new(metrics, "cloud");
+    cluster.state(true, true);
+    cluster.sizes(3, [2, 1, 0], 1);
+    cluster.probed(true, Duration::from_millis(20));
+    cluster.answered(Timestamp(1_800_000_000_000));
+    cluster.watches_restarted();
+    cluster.worker_restarted();
+    cluster.tree_restarted();
+    let runs = RunsMetrics::new(metrics, "cloud");
+    runs.creation(RunCreation::Created);
+    runs.mirrored();
+    runs.reaped();
+    runs.in_flight(1);
+    runs.order("CreateRun", "Run", Duration::from_millis(60));
+    runs.decision_to_run(0.2);
+    runs.logs_kept(1024);
+    runs.orphan_deleted();
+    runs.debt();
+    runs.event_told();
+    runs.event_dropped(EventDrop::Rate);
+    runs.counts(7, 6);
 }
 
 #[tokio::test]
