@@ -1,4 +1,4 @@
-//! From a pod at home to its run in a compute cluster 50 ms away, in real time, with API servers in memory. In: nothing. Out: runs a second and cluster, and the
+//! From a pod at home to its run in a compute cluster 50 ms away, in real time, API servers in memory. In: nothing. Out: runs a second and cluster, and the
 //! time from creation to start, with three clusters that answer and with one that hangs, in turn.
 //!
 //! ```text
