@@ -18,4 +18,5 @@ mod sim_api;
 mod sim_faults;
 mod sim_kubelet;
 mod sim_watch;
+mod simulated;
 mod tools;

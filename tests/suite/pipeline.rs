@@ -324,8 +324,7 @@ fn make_trouble(faults: &Faults, rng: &mut Pcg64Mcg) {
 }
 
 fn live_one(seed: u64) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    runtime.block_on(async {
+    crate::simulated::in_paused_time(async {
         let mut world = World::new(seed).await;
         for _ in 0..HAPPENINGS {
             world.happen().await;

@@ -3,10 +3,6 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{
-        Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::Duration,
 };
 
@@ -23,6 +19,7 @@ use super::{
     file::{Case, ClusterDef, FaultStep, File, Register, RunStep, Step, span},
     stage::{Stage, text},
 };
+use crate::simulated::{in_paused_time, on_all_cores};
 
 /// After everything has come about it must stay so.
 const AFTERWARDS: Duration = Duration::from_secs(60);
@@ -53,20 +50,14 @@ fn every_scenario_comes_out_as_it_says() {
     let only = std::env::var("ISOBAR_SCENARIO").unwrap_or_default();
     let files: Vec<_> = files().into_iter().filter(|(name, _)| name.starts_with(&only)).collect();
     let cases: Vec<_> = files.iter().flat_map(|(name, file)| file.cases.iter().map(move |case| (name, case))).collect();
-    let (next, wrong) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let worker = || {
-        while let Some((name, case)) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let begun = std::time::Instant::now();
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
-            let problems = runtime.block_on(play(case));
-            println!("{name}, {}: {:.1?}", case.name, begun.elapsed());
-            wrong.lock().expect("the list").extend(problems.into_iter().map(|problem| format!("{name}, {}: {problem}", case.name)));
-        }
-    };
-    std::thread::scope(|scope| {
-        (0..std::thread::available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(worker)));
-    });
-    let (wrong, played) = (wrong.into_inner().expect("the list"), cases.len());
+    let wrong = on_all_cores(cases.iter(), |(name, case)| {
+        let begun = std::time::Instant::now();
+        let problems = in_paused_time(play(case));
+        println!("{name}, {}: {:.1?}", case.name, begun.elapsed());
+        problems.into_iter().map(|problem| format!("{name}, {}: {problem}", case.name)).collect::<Vec<_>>()
+    })
+    .concat();
+    let played = cases.len();
     assert!(played > 0, "no scenario begins with {only:?}");
     assert!(wrong.is_empty(), "{} problems in {played} plays:\n{}", wrong.len(), wrong.join("\n"));
 }

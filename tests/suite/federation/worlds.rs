@@ -4,10 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
     time::Duration,
 };
 
@@ -28,6 +24,7 @@ use super::{
     file::{ClusterDef, Pods},
     stage::{Stage, text},
 };
+use crate::simulated::{in_paused_time, on_all_cores};
 
 /// Worlds of a normal test run, some twenty seconds unoptimised.
 const SEEDS: u64 = 8;
@@ -280,8 +277,7 @@ fn make_trouble(faults: &Faults, rng: &mut Pcg64Mcg) {
 
 /// How often faults struck.
 fn live_one(seed: u64) -> u64 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
-    runtime.block_on(async {
+    in_paused_time(async {
         let mut world = World::new(seed).await;
         for _ in 0..HAPPENINGS {
             world.happen().await;
@@ -311,23 +307,9 @@ fn seeds() -> std::ops::Range<u64> {
 #[test]
 fn nothing_runs_twice_and_nothing_is_lost_whatever_goes_wrong() {
     let seeds = seeds();
-    let (next, struck, failed) = (AtomicU64::new(seeds.start), AtomicU64::new(0), Mutex::new(Vec::new()));
-    let worker = || {
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds.end {
-                break;
-            }
-            match std::panic::catch_unwind(|| live_one(seed)) {
-                Ok(strikes) => _ = struck.fetch_add(strikes, Ordering::Relaxed),
-                Err(_) => failed.lock().expect("the list").push(seed),
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        (0..std::thread::available_parallelism().map_or(1, usize::from)).for_each(|_| drop(scope.spawn(worker)));
-    });
-    let (failed, struck) = (failed.into_inner().expect("the list"), struck.into_inner());
+    let lived = on_all_cores(seeds.clone(), |seed| std::panic::catch_unwind(|| live_one(seed)).map_err(|_| seed));
+    let struck: u64 = lived.iter().flatten().sum();
+    let failed: Vec<u64> = lived.into_iter().filter_map(Result::err).collect();
     assert!(failed.is_empty(), "{} of {seeds:?} failed, what each says is above: {failed:?}", failed.len());
     assert!(seeds.end - seeds.start < 4 || struck > 50, "the faults hardly struck: {struck}");
 }
