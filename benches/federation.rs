@@ -16,19 +16,11 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use futures::{StreamExt, TryStreamExt};
 use isobar::{
-    kubernetes::election::ElectionSettings,
-    live::LiveOptions,
+    config::defaults::OWN_SCHEDULER_NAME,
     model::time::Timestamp,
-    scheduler::{
-        engine::{Engine, EngineSettings},
-        observe::Silent,
-        profile::ProfileSpec,
-        profiles::OutOfTree,
-        registry::Registry,
-    },
     sim::{
         audit::Start,
-        federation::{NAMESPACE, Replica, SimFederation, create},
+        federation::{SimFederation, create},
         kubelet::KubeletOptions,
         link::LinkState,
     },
@@ -40,7 +32,6 @@ const CLUSTERS: [&str; 3] = ["one", "two", "three"];
 /// The first two are measured; the third answers or hangs.
 const MEASURED: usize = 2;
 const ROUND_TRIP: Duration = Duration::from_millis(50);
-const SCHEDULER: &str = "isobar-scheduler";
 const HISTORY_MAX: usize = 65_536;
 /// Creations at home at once.
 const PUTS: usize = 8;
@@ -123,7 +114,7 @@ async fn measure(size: &Size, hangs: bool) -> Result<Round> {
         federation.clusters()[name].link().set(LinkState::Slow { round_trip: ROUND_TRIP });
     }
     federation.start_world(&KubeletOptions { start_delay: Duration::ZERO, ..KubeletOptions::default() });
-    let replica = replica(&federation)?;
+    let replica = federation.start_scheduler("bench", 1, true)?;
     until("the clusters are ready", || CLUSTERS.iter().all(|name| is_ready(&federation, name))).await?;
     if hangs {
         // It hangs with work under way.
@@ -171,14 +162,6 @@ async fn paced(federation: &SimFederation, size: &Size) -> Result<(u64, u64)> {
     Ok((waits[waits.len() / 2], waits[waits.len() * 99 / 100]))
 }
 
-fn replica(federation: &SimFederation) -> Result<Replica> {
-    let configuration = isobar::config::load(&[], &Registry::in_tree())?;
-    let profile = ProfileSpec { scheduler_name: SCHEDULER.into(), ..configuration.profiles[0].clone() };
-    let engine = Engine::new(vec![profile], OutOfTree::default(), EngineSettings::default(), Box::new(Silent))?;
-    let election = Some(ElectionSettings::new("bench".to_owned(), NAMESPACE, "isobar"));
-    Ok(federation.start_replica(engine, &LiveOptions { election, hostname: "bench".to_owned(), ..LiveOptions::default() })?)
-}
-
 /// Starts in the measured clusters.
 fn started(federation: &SimFederation) -> usize {
     CLUSTERS[..MEASURED].iter().map(|name| federation.clusters()[*name].audit().starts().len()).sum()
@@ -203,7 +186,7 @@ async fn put(federation: &SimFederation, name: String, cluster: &str) -> Result<
     let pod = json!({
         "apiVersion": "v1", "kind": "Pod",
         "metadata": {"name": name, "namespace": "default", "annotations": {"isobar.dev/placement": cluster}},
-        "spec": {"schedulerName": SCHEDULER, "containers": [
+        "spec": {"schedulerName": OWN_SCHEDULER_NAME, "containers": [
             {"name": "main", "image": "registry.example/work:1", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}]}
     });
     Ok(create(federation.home(), "/api/v1/namespaces/default/pods", &pod).await?)

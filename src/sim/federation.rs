@@ -21,19 +21,25 @@ use super::faults::Faults;
 use super::kubelet::KubeletOptions;
 use super::pin::bind_pinned;
 use super::{SimCluster, SimOptions};
+use crate::config::{self, defaults::OWN_SCHEDULER_NAME};
 use crate::driver::Machine;
 use crate::federation::names;
 use crate::kubernetes::api::Api;
 use crate::kubernetes::clock::Clock;
 use crate::kubernetes::cluster::access::{self, AccessError};
 use crate::kubernetes::cluster::{Connect, crd, directory::ClusterDirectory};
+use crate::kubernetes::election::ElectionSettings;
 use crate::kubernetes::runs::{LogBody, LogOf, LogStore};
 use crate::live::{FederationOptions, ImageQuestion, Live, LiveOptions};
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::model::image::Platforms;
 use crate::model::time::Timestamp;
+use crate::scheduler::engine::{Engine, EngineSettings};
 use crate::scheduler::input::Input;
-use crate::scheduler::observe::Gauges;
+use crate::scheduler::observe::{Gauges, Silent};
+use crate::scheduler::profile::ProfileSpec;
+use crate::scheduler::profiles::OutOfTree;
+use crate::scheduler::registry::Registry;
 
 /// Our own namespace at home.
 pub const NAMESPACE: &str = "isobar-system";
@@ -147,6 +153,19 @@ impl SimFederation {
         let secrets = format!("/api/v1/namespaces/{NAMESPACE}/secrets");
         create(&self.home, &secrets, &kubeconfig_secret(name, &kubeconfig(name))).await?;
         create(&self.home, "/apis/isobar.dev/v1alpha1/computeclusters", &compute_cluster(name, spec)).await
+    }
+
+    /// The scheduler of `isobar run` on this federation, with the default profile for pods that name [`OWN_SCHEDULER_NAME`], one of those that a Lease chooses
+    /// the leader from.
+    pub fn start_scheduler(&self, identity: &str, seed: u64, own_thread: bool) -> std::io::Result<Replica> {
+        let configuration = config::load(&[], &Registry::in_tree()).map_err(std::io::Error::other)?;
+        let named = |profile| ProfileSpec { scheduler_name: OWN_SCHEDULER_NAME.to_owned(), ..profile };
+        let profiles = configuration.profiles.into_iter().take(1).map(named).collect();
+        let settings = EngineSettings { seed, ..EngineSettings::default() };
+        let engine = Engine::new(profiles, OutOfTree::default(), settings, Box::new(Silent)).map_err(std::io::Error::other)?;
+        let election = Some(ElectionSettings::new(identity.to_owned(), NAMESPACE, "isobar"));
+        let options = LiveOptions { election, seed, own_thread, hostname: identity.to_owned(), ..LiveOptions::default() };
+        self.start_replica(engine, &options)
     }
 
     /// A scheduler on this federation, with what it shares with no other.

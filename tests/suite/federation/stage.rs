@@ -5,16 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use http::Request;
 use isobar::{
     federation::names,
-    kubernetes::election::ElectionSettings,
-    live::{LiveOptions, Stopped},
+    live::Stopped,
     model::time::Timestamp,
-    scheduler::{
-        engine::{Engine, EngineSettings},
-        observe::Silent,
-        profile::ProfileSpec,
-        profiles::OutOfTree,
-        registry::Registry,
-    },
     sim::{
         SimCluster,
         faults::{Fault, Target},
@@ -78,14 +70,9 @@ impl Stage {
     pub fn start_replica(&mut self) {
         self.started += 1;
         let seed = self.federation.seed() ^ u64::from(self.started);
-        let configuration = isobar::config::load(&[], &Registry::in_tree()).expect("the defaults are valid");
-        let profile = ProfileSpec { scheduler_name: "isobar-scheduler".into(), ..configuration.profiles[0].clone() };
-        let settings = EngineSettings { seed, ..EngineSettings::default() };
-        let engine = Engine::new(vec![profile], OutOfTree::default(), settings, Box::new(Silent)).expect("a valid profile");
         let identity = format!("replica-{}", self.started);
-        let election = Some(ElectionSettings::new(identity.clone(), NAMESPACE, "isobar"));
-        let options = LiveOptions { election, seed, own_thread: false, hostname: identity.clone(), ..LiveOptions::default() };
-        self.replicas.push((identity, self.federation.start_replica(engine, &options).expect("no thread is started")));
+        let replica = self.federation.start_scheduler(&identity, seed, false).expect("no thread is started");
+        self.replicas.push((identity, replica));
     }
 
     /// The replica that the Lease names.
