@@ -24,7 +24,7 @@ pub(super) const TELL_AT: u32 = 3;
 /// Tries of a write that begins a placement, before the engine may think anew.
 const TRIES_MAX: u32 = 4;
 /// How long another node of the cluster is asked for before the pod is given up.
-pub(super) const NO_FIT_PATIENCE: DurationMs = DurationMs(300_000);
+const NO_FIT_PATIENCE: DurationMs = DurationMs(300_000);
 
 impl Machine {
     pub(super) fn done(&mut self, now: Timestamp, id: OrderId, outcome: Outcome, out: &mut Vec<Command>) {
@@ -87,26 +87,23 @@ impl Machine {
     fn another_node(&mut self, now: Timestamp, uid: &PodUid, effect: &Effect, node: Option<Box<str>>, out: &mut Vec<Command>) {
         let Some(record) = self.pods.get_mut(uid) else { return };
         let since = record.notes.no_fit_since;
-        if let Some(since) = since {
+        if since.is_none() && node.is_some() {
+            record.notes.failures.clear_of(effect);
+        } else {
             // Others may refuse it as well: each question waits longer than the last one.
             record.notes.failures.add(effect, now, &mut self.rng);
-            let is_over = now >= since + NO_FIT_PATIENCE;
-            record.notes.next_node = match node {
-                _ if is_over => NextNode::None,
-                Some(node) => NextNode::Node(node),
-                None => NextNode::Unasked,
-            };
-            return;
         }
-        if node.is_none() {
+        record.notes.next_node = match node {
+            _ if since.is_some_and(|since| now >= since + NO_FIT_PATIENCE) => NextNode::None,
+            Some(node) => NextNode::Node(node),
+            None => NextNode::Unasked,
+        };
+        if since.is_none() && matches!(record.notes.next_node, NextNode::Unasked) {
             record.notes.no_fit_since = Some(now);
-            record.notes.failures.add(effect, now, &mut self.rng);
             let minutes = NO_FIT_PATIENCE.0 / 60_000;
             let note = format!("no other node of its cluster takes it now; that is asked again for {minutes} min, of all nodes");
-            return out.push(tell(record, uid, "NoFitOnCluster", note));
+            out.push(tell(record, uid, "NoFitOnCluster", note));
         }
-        record.notes.failures.clear_of(effect);
-        record.notes.next_node = NextNode::from(node);
     }
 
     fn failed(&mut self, now: Timestamp, uid: &PodUid, effect: &Effect, text: Option<&str>, out: &mut Vec<Command>) {

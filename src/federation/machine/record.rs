@@ -102,12 +102,6 @@ pub(super) enum NextNode {
     Node(Box<str>),
 }
 
-impl From<Option<Box<str>>> for NextNode {
-    fn from(node: Option<Box<str>>) -> Self {
-        node.map_or(Self::None, Self::Node)
-    }
-}
-
 /// A placement under way.
 #[derive(Debug)]
 pub(super) struct Placing {
