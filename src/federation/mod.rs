@@ -22,4 +22,4 @@ pub mod status;
 #[cfg(test)]
 mod world;
 
-pub use read::BadPod;
+pub use read::{BadPod, LOST_TAINTS, tolerates};

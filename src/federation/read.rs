@@ -25,8 +25,14 @@ pub struct BadPod {
 
 /// Owners that replace a pod that is deleted.
 const REPLACERS: [&str; 3] = ["ReplicaSet", "StatefulSet", "ReplicationController"];
-/// The taints of a node that does not answer.
-const LOST_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+/// The taints of a node that does not answer, after which the node lifecycle controller evicts.
+pub const LOST_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
+
+/// Whether a toleration of a pod is for this taint with the effect `NoExecute`, for however long.
+pub fn tolerates(toleration: &Value, taint: &str) -> bool {
+    let is = |field: &str, wanted: &str| ["", wanted].contains(&toleration[field].as_str().unwrap_or_default());
+    is("key", taint) && is("effect", "NoExecute")
+}
 
 struct Reader<'a> {
     kind: &'static str,
@@ -86,10 +92,7 @@ impl<'a> Reader<'a> {
     fn patience(&self) -> Option<u64> {
         let tolerations = self.pod["spec"]["tolerations"].as_array().map(Vec::as_slice).unwrap_or_default();
         let of = |taint: &str| -> Option<u64> {
-            let matching = tolerations.iter().filter(|toleration| {
-                let key = toleration["key"].as_str().unwrap_or_default();
-                (key == taint || key.is_empty()) && matches!(toleration["effect"].as_str().unwrap_or_default(), "" | "NoExecute")
-            });
+            let matching = tolerations.iter().filter(|toleration| tolerates(toleration, taint));
             let spans = matching.map(|toleration| toleration["tolerationSeconds"].as_i64().map(|s| u64::try_from(s).unwrap_or_default()));
             // Several match: the shortest counts, as in the taint manager. None matches: evicted at once.
             spans

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Obstacle, Travel, container, fields, pin, volumes};
-use crate::federation::{names, spec::PullSecretMode};
+use crate::federation::{LOST_TAINTS, names, spec::PullSecretMode};
 
 const FIELDS: fields::Fields = fields::Fields {
     kept: &[
@@ -65,8 +65,6 @@ const REFUSED: [(&str, &str); 5] = [
 ];
 /// Longest `hostname`.
 const HOSTNAME_CHARS_MAX: usize = 63;
-/// Taints of a node that does not answer: without a time we have set the toleration ourselves, for the virtual Node.
-const LOST_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 pub(super) fn spec(travel: &mut Travel<'_>) -> Result<Value, Obstacle> {
     let (home, path) = fields::object(&travel.home["spec"], "spec".to_owned())?;
@@ -113,6 +111,7 @@ fn tolerations(home: &Map<String, Value>, path: &str) -> Result<Vec<Value>, Obst
     let travels = |toleration: &Map<String, Value>| {
         let key = toleration.get("key").and_then(Value::as_str).unwrap_or_default();
         let for_ever = toleration.get("tolerationSeconds").is_none_or(Value::is_null);
+        // Without a time we have set it ourselves, for the virtual Node.
         key != names::CLUSTER && !(LOST_TAINTS.contains(&key) && for_ever)
     };
     Ok(own.filter(|(toleration, _)| travels(toleration)).map(|(toleration, _)| Value::Object(toleration.clone())).collect())

@@ -5,14 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::StatusCode;
 use rustc_hash::FxHashSet;
 use serde_json::Value;
 use tokio::time::sleep;
 
 use super::{
-    execute::{collection, is_of},
-    port::{Deletion, Port, Select, Trouble, annotation, label, text},
+    execute::{collection, delete_bundle, is_of},
+    port::{Port, Select, Trouble, annotation, label, text},
 };
 use crate::{
     federation::names,
@@ -52,19 +51,12 @@ async fn sweep(
     let mut seen = FxHashSet::default();
     for secret in &secrets {
         let uid = text(secret, "/metadata/uid");
-        if !suspects.contains(uid) {
+        if !suspects.contains(uid) || is_needed(entry, home, remote, secret).await? {
             seen.insert(uid.into());
             continue;
         }
-        if is_needed(entry, home, remote, secret).await? {
-            seen.insert(uid.into());
-            continue;
-        }
-        let path = format!("{}/{}", collection(&entry.run_namespace, "secrets"), text(secret, "/metadata/name"));
-        match remote.delete(path, Deletion { uid: Some(uid), ..Deletion::default() }).await {
-            Err(trouble) if !trouble.is(StatusCode::NOT_FOUND) && !trouble.is(StatusCode::CONFLICT) => return Err(trouble),
-            _ => metrics.orphan_deleted(),
-        }
+        delete_bundle(remote, &entry.run_namespace, secret).await?;
+        metrics.orphan_deleted();
     }
     Ok(seen)
 }

@@ -6,10 +6,12 @@ use serde_json::{Map, Value, json};
 use super::Executor;
 use crate::{
     federation::{
+        LOST_TAINTS,
         effect::{Order, Outcome},
         facts::{Decision, HomePod},
         names,
         spec::Commit,
+        tolerates,
     },
     kubernetes::{
         api::{MERGE, STRATEGIC_MERGE},
@@ -24,8 +26,6 @@ use crate::{
 
 /// How often a compare-and-swap is tried when others write the pod at the same time.
 const SWAPS_MAX: u32 = 3;
-/// Taints after which the node lifecycle controller evicts.
-const LOST_TAINTS: [&str; 2] = ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"];
 
 impl Executor {
     /// The home pod as it is now, unless it is gone.
@@ -126,14 +126,10 @@ impl Executor {
         let before = tolerations.clone();
         for taint in LOST_TAINTS {
             let mut is_tolerated = false;
-            for toleration in tolerations.iter_mut().filter_map(Value::as_object_mut) {
-                let is = |field: &str, wanted: &str| {
-                    matches!(toleration.get(field).and_then(Value::as_str), None | Some(""))
-                        || toleration.get(field).is_some_and(|has| has == wanted)
-                };
-                if is("key", taint) && is("effect", "NoExecute") {
+            for toleration in tolerations.iter_mut().filter(|toleration| tolerates(toleration, taint)) {
+                is_tolerated = true;
+                if let Some(toleration) = toleration.as_object_mut() {
                     toleration.shift_remove("tolerationSeconds");
-                    is_tolerated = true;
                 }
             }
             if !is_tolerated {

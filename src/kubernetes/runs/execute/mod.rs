@@ -9,7 +9,7 @@ mod reap;
 mod references;
 mod remote;
 
-pub(super) use reap::is_of;
+pub(super) use reap::{delete_bundle, is_of};
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use crate::{
         facts::RunName,
         names,
     },
-    kubernetes::runs::port::{Deletion, Select, Trouble, text},
+    kubernetes::runs::port::{Deletion, Port, Select, Trouble, text},
     model::ids::PodUid,
 };
 
@@ -46,12 +46,7 @@ impl Executor {
     /// Deletes the bundles of a run.
     pub(super) async fn delete_bundles(&self, home: &PodUid, run: &RunName) -> Result<(), Trouble> {
         for secret in &self.bundles(home, run).await? {
-            let path = format!("{}/{}", collection(&run.namespace, "secrets"), text(secret, "/metadata/name"));
-            let deletion = Deletion { uid: Some(text(secret, "/metadata/uid")), ..Deletion::default() };
-            match self.remote.delete(path, deletion).await {
-                Err(trouble) if !trouble.is(StatusCode::NOT_FOUND) && !trouble.is(StatusCode::CONFLICT) => return Err(trouble),
-                _ => {}
-            }
+            delete_bundle(&self.remote, &run.namespace, secret).await?;
         }
         Ok(())
     }
@@ -87,6 +82,15 @@ impl Executor {
             );
         }
         Ok(left)
+    }
+}
+
+/// Deletes this very bundle, unless it is gone.
+pub(in crate::kubernetes::runs) async fn delete_bundle(remote: &Port, namespace: &str, secret: &Value) -> Result<(), Trouble> {
+    let path = format!("{}/{}", collection(namespace, "secrets"), text(secret, "/metadata/name"));
+    match remote.delete(path, Deletion { uid: Some(text(secret, "/metadata/uid")), ..Deletion::default() }).await {
+        Err(trouble) if !trouble.is(StatusCode::NOT_FOUND) && !trouble.is(StatusCode::CONFLICT) => Err(trouble),
+        _ => Ok(()),
     }
 }
 
