@@ -1,0 +1,47 @@
+//! Images that some nodes have already. In: a cluster. Out: the same with images of sizes around the thresholds, and a pod that wants several.
+
+use serde_json::{Value, json};
+
+use super::{cluster::World, draw::Draw};
+
+const MB: i64 = 1 << 20;
+/// With and without tag, digest and registry.
+const NAMES: [&str; 7] = [
+    "registry.example/app:1", "registry.example/app", "app:latest", "app", "registry.example/big@sha256:0a", "registry.example:5000/db", "db:latest",
+];
+
+pub fn dress(draw: &mut Draw, world: &mut World) {
+    // An image has one size wherever it is, in most cases.
+    let sizes = NAMES.map(|_| size(draw));
+    for node in &mut world.nodes {
+        let mut images = Vec::new();
+        for (at, name) in NAMES.iter().enumerate() {
+            if draw.chance(45) {
+                let bytes = if draw.chance(90) { sizes[at] } else { size(draw) };
+                let latest = draw.maybe(30, |_| format!("{name}:latest"));
+                let names: Vec<String> = std::iter::once((*name).to_owned()).chain(latest).collect();
+                images.push(json!({"names": names, "sizeBytes": bytes}));
+            }
+        }
+        if !images.is_empty() {
+            node["status"]["images"] = images.into();
+        }
+    }
+    let spec = &mut world.asked["spec"];
+    spec["containers"] = (0..draw.between(1, 3)).map(|number| container(draw, "c", number)).collect::<Vec<_>>().into();
+    if draw.chance(40) {
+        spec["initContainers"] = (0..draw.between(1, 2)).map(|number| container(draw, "i", number)).collect::<Vec<_>>().into();
+    }
+    if draw.chance(20) {
+        spec["volumes"] = json!([{"name": "v", "image": {"reference": draw.pick(&NAMES)}}]);
+    }
+}
+
+fn container(draw: &mut Draw, prefix: &str, number: i64) -> Value {
+    json!({"name": format!("{prefix}{number}"), "image": draw.maybe(92, |draw| draw.pick(&NAMES))})
+}
+
+fn size(draw: &mut Draw) -> i64 {
+    let around = draw.pick(&[1, 23, 23, 46, 69, 100, 300, 1000, 2000, 3000]) * MB;
+    (around + draw.pick(&[-1, 0, 0, 1])).max(0)
+}
