@@ -6,6 +6,7 @@
 mod cases;
 mod compare;
 mod coverage;
+mod mutants;
 mod programs;
 mod shrink;
 mod vectors;
@@ -20,8 +21,10 @@ use serde_json::Value;
 
 /// Cases given to the programs at once; bounds what is held in memory.
 const CHUNK: u64 = 2_000;
-/// Differing cases that are shrunk and shown; the first few tell what is wrong.
-const SHOWN_MAX: usize = 3;
+/// Differing cases that are shown; the first tell what is wrong.
+const SHOWN_MAX: usize = 12;
+/// Of a family those that are shrunk, which takes a minute each.
+const SHRUNK_MAX: usize = 1;
 
 fn setting(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -89,8 +92,9 @@ fn run(family: &Family, seed: u64, count: u64) -> (Coverage, Vec<String>) {
             continue;
         }
         for ((case, ours), real) in cases.iter().zip(answers(isobar(), &lines)).zip(&real) {
-            if !differences(&ours, real).is_empty() {
-                wrong.push(if wrong.len() < SHOWN_MAX { shown(case) } else { format!("{}\n", case["id"]) });
+            let found = differences(&ours, real);
+            if !found.is_empty() {
+                wrong.push(if wrong.len() < SHRUNK_MAX { shown(case) } else { format!("{}: {}\n", case["id"], found.join("\n  ")) });
             }
         }
     }

@@ -27,10 +27,16 @@ pub fn oracle() -> Option<Command> {
     program.is_file().then(|| Command::new(program))
 }
 
-/// Asks everything of a fresh process.
-pub fn answers(mut program: Command, cases: &[String]) -> Vec<Value> {
+/// Asks everything of a fresh process, which must answer everything.
+pub fn answers(program: Command, cases: &[String]) -> Vec<Value> {
+    try_answers(program, cases).unwrap_or_else(|why| panic!("{why}"))
+}
+
+/// Asks everything of a fresh process; what happened if it did not answer everything.
+pub fn try_answers(mut program: Command, cases: &[String]) -> Result<Vec<Value>, String> {
+    let name = program.get_program().display().to_string();
     let started = program.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-    let mut child = started.unwrap_or_else(|error| panic!("{}: {error}", program.get_program().display()));
+    let mut child = started.map_err(|error| format!("{name}: {error}"))?;
     let mut input = child.stdin.take().expect("piped");
     let output = BufReader::new(child.stdout.take().expect("piped"));
     let answers: Vec<Value> = std::thread::scope(|scope| {
@@ -42,9 +48,11 @@ pub fn answers(mut program: Command, cases: &[String]) -> Vec<Value> {
                 }
             }
         });
-        output.lines().map(|line| serde_json::from_str(&line.expect("text")).expect("one JSON value a line")).collect()
+        output.lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()).collect()
     });
     let status = child.wait().expect("it ran");
-    assert!(status.success() && answers.len() == cases.len(), "{} of {} answers, {status}", answers.len(), cases.len());
-    answers
+    if status.success() && answers.len() == cases.len() {
+        return Ok(answers);
+    }
+    Err(format!("{name} gave {} of {} answers and ended with {status}", answers.len(), cases.len()))
 }
