@@ -11,16 +11,15 @@ const NAMES: [&str; 7] = [
 ];
 
 pub fn dress(draw: &mut Draw, world: &mut World) {
-    // An image has one size wherever it is, in most cases.
+    // An image has one size wherever it is. Of several, the real scheduler takes that of the node it saw first.
     let sizes = NAMES.map(|_| size(draw));
     for node in &mut world.nodes {
         let mut images = Vec::new();
         for (at, name) in NAMES.iter().enumerate() {
             if draw.chance(45) {
-                let bytes = if draw.chance(90) { sizes[at] } else { size(draw) };
-                let latest = draw.maybe(30, |_| format!("{name}:latest"));
-                let names: Vec<String> = std::iter::once((*name).to_owned()).chain(latest).collect();
-                images.push(json!({"names": names, "sizeBytes": bytes}));
+                let mirrored = draw.maybe(30, |_| format!("mirror.example/{name}"));
+                let names: Vec<String> = std::iter::once((*name).to_owned()).chain(mirrored).collect();
+                images.push(json!({"names": names, "sizeBytes": sizes[at]}));
             }
         }
         if !images.is_empty() {

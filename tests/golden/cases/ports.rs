@@ -18,7 +18,7 @@ pub fn dress(draw: &mut Draw, world: &mut World) {
             pod["spec"]["initContainers"] = json!([{"name": "i", "restartPolicy": restart, "ports": [port(draw)]}]);
         }
         if draw.chance(8) {
-            pod["spec"]["hostNetwork"] = true.into();
+            on_the_host(pod);
         }
     }
 }
@@ -37,4 +37,16 @@ fn port(draw: &mut Draw) -> Value {
         }
     }
     port.into()
+}
+
+/// As the API server stores it: on the host's network a port of a container is the host's.
+fn on_the_host(pod: &mut Value) {
+    pod["spec"]["hostNetwork"] = true.into();
+    for list in ["containers", "initContainers"] {
+        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+            for port in container["ports"].as_array_mut().into_iter().flatten() {
+                port["hostPort"] = port["containerPort"].clone();
+            }
+        }
+    }
 }

@@ -77,8 +77,12 @@ fn allocatable(draw: &mut Draw) -> Value {
 }
 
 fn container(draw: &mut Draw, name: String) -> Value {
-    let requests = draw.maybe(85, |draw| amounts(draw, 4, 12));
+    let mut requests = draw.maybe(85, |draw| amounts(draw, 4, 12));
     let limits = draw.maybe(20, |draw| amounts(draw, 6, 6));
+    // As the API server stores it: what is limited and not requested is requested.
+    for (name, limit) in limits.iter().flatten() {
+        requests.get_or_insert_default().entry(name).or_insert_with(|| limit.clone());
+    }
     json!({"name": name, "resources": {"requests": requests, "limits": limits}})
 }
 
@@ -101,7 +105,8 @@ fn dress_pod(draw: &mut Draw, pod: &mut Value) {
     if draw.chance(15) {
         pod["spec"]["resources"] = json!({"requests": pod_level(draw)});
     }
-    if draw.chance(20) {
+    // Before a pod is on a node, nobody reports what it has.
+    if pod["spec"]["nodeName"].is_string() && draw.chance(20) {
         resize(draw, pod);
     }
 }
@@ -123,8 +128,8 @@ fn resize(draw: &mut Draw, pod: &mut Value) {
             if !draw.chance(85) {
                 continue;
             }
-            let allocated = draw.maybe(80, |draw| amounts(draw, 5, 0));
-            let actual = draw.maybe(80, |draw| json!({"requests": amounts(draw, 5, 0)}));
+            let allocated = draw.maybe(80, |draw| reported_amounts(draw, 5));
+            let actual = draw.maybe(80, |draw| json!({"requests": reported_amounts(draw, 5)}));
             reported.push(json!({"name": container["name"], "allocatedResources": allocated, "resources": actual}));
         }
         if !reported.is_empty() {
@@ -132,13 +137,22 @@ fn resize(draw: &mut Draw, pod: &mut Value) {
         }
     }
     if draw.chance(25) {
-        pod["status"]["allocatedResources"] = amounts(draw, 6, 0).into();
-        pod["status"]["resources"] = json!({"requests": amounts(draw, 6, 0)});
+        pod["status"]["allocatedResources"] = json!(draw.maybe(80, |draw| reported_amounts(draw, 6)));
+        pod["status"]["resources"] = json!({"requests": draw.maybe(80, |draw| reported_amounts(draw, 6))});
     }
     if draw.chance(50) {
         let reason = draw.pick(&["Infeasible", "Deferred"]);
         pod["status"]["conditions"] = json!([{"type": "PodResizePending", "status": "True", "reason": reason}]);
     }
+}
+
+/// Never an empty list: the API server does not store one.
+fn reported_amounts(draw: &mut Draw, steps_max: i64) -> Map<String, Value> {
+    let mut map = amounts(draw, steps_max, 0);
+    if map.is_empty() {
+        map.insert("cpu".into(), cpu(draw, steps_max));
+    }
+    map
 }
 
 /// One node has exactly as much left as the pod wants of one resource, one more, or one less.
