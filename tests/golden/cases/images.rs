@@ -2,7 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{cluster::World, draw::Draw};
+use super::{
+    cluster::{World, list_at},
+    draw::Draw,
+};
 
 const MB: i64 = 1 << 20;
 /// With and without tag, digest and registry.
@@ -27,7 +30,11 @@ pub fn dress(draw: &mut Draw, world: &mut World) {
         }
     }
     let spec = &mut world.asked["spec"];
-    spec["containers"] = (0..draw.between(1, 3)).map(|number| container(draw, "c", number)).collect::<Vec<_>>().into();
+    for container in spec["containers"].as_array_mut().into_iter().flatten() {
+        container["image"] = json!(draw.maybe(92, |draw| draw.pick(&NAMES)));
+    }
+    let more = (0..draw.between(0, 2)).map(|number| container(draw, "more", number));
+    list_at(spec, &["containers"]).extend(more);
     if draw.chance(40) {
         spec["initContainers"] = (0..draw.between(1, 2)).map(|number| container(draw, "i", number)).collect::<Vec<_>>().into();
     }

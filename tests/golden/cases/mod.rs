@@ -8,6 +8,7 @@ mod images;
 mod pod_affinity;
 mod ports;
 mod preemption;
+mod reach;
 mod resources;
 mod spread;
 mod taints;
@@ -31,41 +32,45 @@ pub struct Family {
     pub name: &'static str,
     /// What makes a plain cluster one of this family, in order.
     dresses: &'static [Dress],
+    /// More of that, each by chance, so that rules meet in all combinations.
+    spices: &'static [Dress],
     /// Drawn from a few seeds only; see [`configs`].
     config: Option<Dress>,
-    /// Each dress only by chance, so that rules meet in all combinations.
-    mixed: bool,
-    /// What the answers of the real plugins must have had, as [`super::coverage`] writes it.
+    /// What the answers of the real plugins must have had: beginnings of what [`super::coverage`] counts.
     pub reach: &'static [&'static str],
 }
 
 const fn family(name: &'static str, dresses: &'static [Dress], reach: &'static [&'static str]) -> Family {
-    Family { name, dresses, config: None, mixed: false, reach }
+    Family { name, dresses, spices: &[], config: None, reach }
 }
 
 /// Every family, and what its answers must have had.
 pub const FAMILIES: [Family; 14] = [
-    family("resources", &[resources::dress], &[]),
-    family("taints", &[taints::dress], &[]),
-    family("affinity", &[affinity::dress], &[]),
-    family("ports", &[ports::dress], &[]),
-    family("images", &[images::dress], &[]),
-    family("gates", &[gates, resources::dress], &[]),
-    Family { config: Some(configs::dress), ..family("scoring", &[resources::dress, taints::dress, affinity::dress, images::dress], &[]) },
+    family("resources", &[resources::dress], reach::RESOURCES),
+    family("taints", &[taints::dress], reach::TAINTS),
+    family("affinity", &[affinity::dress], reach::AFFINITY),
+    family("ports", &[ports::dress], reach::PORTS),
+    family("images", &[images::dress], reach::IMAGES),
+    Family { spices: &[resources::dress], ..family("gates", &[gates], reach::GATES) },
     Family {
-        mixed: true,
-        ..family("mixed", &[resources::dress, taints::dress, affinity::dress, ports::dress, images::dress, gates], &[])
+        spices: &[taints::dress, affinity::dress],
+        config: Some(configs::dress),
+        ..family("scoring", &[resources::dress, images::dress], reach::SCORING)
     },
-    family("spread", &[taints::dress, affinity::dress, spread::dress], &[]),
-    Family { config: Some(configs::dress_topology), ..family("spread-defaults", &[spread::dress, spread::dress_owners], &[]) },
-    family("pod-affinity", &[pod_affinity::dress], &[]),
     Family {
-        mixed: true,
+        spices: &[resources::dress, taints::dress, affinity::dress, ports::dress, images::dress, gates],
+        ..family("mixed", &[], reach::MIXED)
+    },
+    Family { spices: &[taints::dress, affinity::dress], ..family("spread", &[spread::dress], reach::SPREAD) },
+    Family { config: Some(configs::dress_topology), ..family("spread-defaults", &[spread::dress, spread::dress_owners], reach::SPREAD_DEFAULTS) },
+    family("pod-affinity", &[pod_affinity::dress], reach::POD_AFFINITY),
+    Family {
+        spices: &[spread::dress_owners, pod_affinity::dress, taints::dress, affinity::dress, resources::dress],
         config: Some(configs::dress_topology),
-        ..family("topology", &[spread::dress, spread::dress_owners, pod_affinity::dress, taints::dress, affinity::dress, resources::dress], &[])
+        ..family("topology", &[spread::dress], reach::TOPOLOGY)
     },
-    family("volumes", &[volumes::dress], &[]),
-    family("preemption", &[preemption::dress], &[]),
+    family("volumes", &[volumes::dress], reach::VOLUMES),
+    family("preemption", &[preemption::dress], reach::PREEMPTION),
 ];
 
 impl Family {
@@ -78,9 +83,10 @@ impl Family {
     pub fn case(&self, seed: u64, number: u64) -> Value {
         let mut draw = Draw::new(seed, self.name, number);
         let mut world = World::plain(&mut draw);
-        for dress in self.dresses {
-            if !self.mixed || draw.chance(55) {
-                dress(&mut draw, &mut world);
+        self.dresses.iter().for_each(|dress| dress(&mut draw, &mut world));
+        for spice in self.spices {
+            if draw.chance(45) {
+                spice(&mut draw, &mut world);
             }
         }
         if let Some(config) = self.config {
