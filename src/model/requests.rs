@@ -249,7 +249,8 @@ mod tests {
         ] {
             let container = ContainerRequests { allocated: Some(list(800)), ..cpu(500) };
             let pod_level_status = Some((allocated, actuated));
-            let pod = PodRequests { containers: vec![container], pod_level_status, resize_infeasible: infeasible, ..PodRequests::default() };
+            let pod =
+                PodRequests { containers: vec![container], pod_level_status, resize_infeasible: infeasible, ..PodRequests::default() };
             assert_eq!(milli(&pod.sums().effective), want);
         }
     }

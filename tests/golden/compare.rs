@@ -92,11 +92,16 @@ fn scores(ours: &Value, real: &Value, unequal: &mut impl FnMut(&str, &Value, &Va
         }
         for (at, node) in nodes.iter().enumerate() {
             let one = &ours["scores"][plugin][*node];
-            let three = if one.is_null() { NULL } else { Value::from(vec![one["raw"].clone(), one["normalized"].clone(), one["weighted"].clone()]) };
+            let three = if one.is_null() {
+                NULL
+            } else {
+                Value::from(vec![one["raw"].clone(), one["normalized"].clone(), one["weighted"].clone()])
+            };
             unequal(&format!("{plugin} scores {node} (raw, normalised, weighted)"), &three, given.get(at).unwrap_or(&NULL));
         }
     }
-    let total: Map<String, Value> = nodes.iter().zip(real["total"].as_array().into_iter().flatten()).map(|(node, sum)| ((*node).to_owned(), sum.clone())).collect();
+    let total: Map<String, Value> =
+        nodes.iter().zip(real["total"].as_array().into_iter().flatten()).map(|(node, sum)| ((*node).to_owned(), sum.clone())).collect();
     unequal("total", &ours["total"], &total.into());
 }
 

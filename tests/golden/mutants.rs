@@ -85,7 +85,10 @@ fn mutated(text: &str, mutants: &[(usize, &Mutant)]) -> String {
 
 /// A copy of what Git knows of, with every mutant in it.
 fn copy(mutants: &[Mutant], into: &Path) {
-    let listed = Command::new("git").args(["ls-files", "-z", "Cargo.*", "src", "config", "manifests", "tests/golden/main.rs"]).current_dir(root()).output();
+    let listed = Command::new("git")
+        .args(["ls-files", "-z", "Cargo.*", "src", "config", "manifests", "tests/golden/main.rs"])
+        .current_dir(root())
+        .output();
     let files = String::from_utf8(listed.expect("git").stdout).expect("text");
     for file in files.split('\0').filter(|file| !file.is_empty()) {
         let to = into.join(file);
@@ -133,7 +136,9 @@ fn noticed(program: &Path, number: Option<usize>, kept: &[(Vec<String>, Vec<Valu
         number.map(|number| command.env(SWITCH, number.to_string()));
         match try_answers(command, cases) {
             Err(why) => Some(why),
-            Ok(ours) => ours.iter().zip(real).find(|(ours, real)| !differences(ours, real).is_empty()).map(|(ours, _)| ours["id"].to_string()),
+            Ok(ours) => {
+                ours.iter().zip(real).find(|(ours, real)| !differences(ours, real).is_empty()).map(|(ours, _)| ours["id"].to_string())
+            }
         }
     })
 }

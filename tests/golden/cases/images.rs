@@ -10,7 +10,13 @@ use super::{
 const MB: i64 = 1 << 20;
 /// With and without tag, digest and registry.
 const NAMES: [&str; 7] = [
-    "registry.example/app:1", "registry.example/app", "app:latest", "app", "registry.example/big@sha256:0a", "registry.example:5000/db", "db:latest",
+    "registry.example/app:1",
+    "registry.example/app",
+    "app:latest",
+    "app",
+    "registry.example/big@sha256:0a",
+    "registry.example:5000/db",
+    "db:latest",
 ];
 
 pub fn dress(draw: &mut Draw, world: &mut World) {

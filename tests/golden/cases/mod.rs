@@ -62,7 +62,10 @@ pub const FAMILIES: [Family; 14] = [
         ..family("mixed", &[], reach::MIXED)
     },
     Family { spices: &[taints::dress, affinity::dress], ..family("spread", &[spread::dress], reach::SPREAD) },
-    Family { config: Some(configs::dress_topology), ..family("spread-defaults", &[spread::dress, spread::dress_owners], reach::SPREAD_DEFAULTS) },
+    Family {
+        config: Some(configs::dress_topology),
+        ..family("spread-defaults", &[spread::dress, spread::dress_owners], reach::SPREAD_DEFAULTS)
+    },
     family("pod-affinity", &[pod_affinity::dress], reach::POD_AFFINITY),
     Family {
         spices: &[spread::dress_owners, pod_affinity::dress, taints::dress, affinity::dress, resources::dress],

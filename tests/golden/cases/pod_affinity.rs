@@ -28,7 +28,8 @@ fn wish(draw: &mut Draw, pod: &mut Value) {
     let own = pod["metadata"]["labels"].clone();
     for (field, required_chance) in [("podAffinity", 40), ("podAntiAffinity", 40)] {
         let required = draw.maybe(required_chance, |draw| draw.list(1, 2, |draw| term(draw, &own)));
-        let preferred = draw.maybe(40, |draw| draw.list(1, 3, |draw| json!({"weight": draw.between(1, 100), "podAffinityTerm": term(draw, &own)})));
+        let preferred =
+            draw.maybe(40, |draw| draw.list(1, 3, |draw| json!({"weight": draw.between(1, 100), "podAffinityTerm": term(draw, &own)})));
         if required.is_some() || preferred.is_some() {
             pod["spec"]["affinity"][field] = json!({
                 "requiredDuringSchedulingIgnoredDuringExecution": required, "preferredDuringSchedulingIgnoredDuringExecution": preferred,

@@ -14,7 +14,8 @@ const SELECTOR: &str = "NodeAffinity refuses (UnschedulableAndUnresolvable): nod
 const PINNED: &str = "NodeAffinity refuses (UnschedulableAndUnresolvable): node(s) didn't satisfy plugin(s) [NodeAffinity]";
 const PORTS_TAKEN: &str = "NodePorts refuses (Unschedulable): node(s) didn't have free ports for the requested pod ports";
 const SKEWED: &str = "PodTopologySpread refuses (Unschedulable): node(s) didn't match pod topology spread constraints";
-const NO_LABEL: &str = "PodTopologySpread refuses (UnschedulableAndUnresolvable): node(s) didn't match pod topology spread constraints (missing";
+const NO_LABEL: &str =
+    "PodTopologySpread refuses (UnschedulableAndUnresolvable): node(s) didn't match pod topology spread constraints (missing";
 const TOO_NEAR: &str = "InterPodAffinity refuses (Unschedulable): node(s) didn't match pod anti-affinity rules";
 const UNWANTED: &str = "InterPodAffinity refuses (Unschedulable): node(s) didn't satisfy existing pods anti-affinity rules";
 const TOO_FAR: &str = "InterPodAffinity refuses (UnschedulableAndUnresolvable): node(s) didn't match pod affinity rules";
@@ -80,4 +81,5 @@ pub const VOLUMES: &[&str] = &[
     "VolumeRestrictions refuses everywhere (UnschedulableAndUnresolvable): persistentvolumeclaim",
     "VolumeZone refuses (UnschedulableAndUnresolvable): node(s) had no available volume zone",
 ];
-pub const PREEMPTION: &[&str] = &["preemption nominates", "preemption has 1 victims", "preemption has 2 victims", "preemption has 3 or more victims"];
+pub const PREEMPTION: &[&str] =
+    &["preemption nominates", "preemption has 1 victims", "preemption has 2 victims", "preemption has 3 or more victims"];

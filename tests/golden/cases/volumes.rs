@@ -32,9 +32,7 @@ fn classes(draw: &mut Draw, world: &mut World) {
     for (name, provisioner, mode) in
         [("wait", DRIVER, "WaitForFirstConsumer"), ("now", DRIVER, "Immediate"), ("local", LOCAL, "WaitForFirstConsumer")]
     {
-        let topologies = draw.maybe(20, |draw| {
-            json!([{"matchLabelExpressions": [{"key": ZONE, "values": draw.some(60, &ZONES)}]}])
-        });
+        let topologies = draw.maybe(20, |draw| json!([{"matchLabelExpressions": [{"key": ZONE, "values": draw.some(60, &ZONES)}]}]));
         world.others.push(json!({
             "kind": "StorageClass", "apiVersion": "storage.k8s.io/v1", "metadata": {"name": name}, "provisioner": provisioner,
             "volumeBindingMode": mode, "allowedTopologies": topologies,
@@ -62,7 +60,9 @@ fn node_storage(draw: &mut Draw, world: &mut World, at: usize) {
     let name = world.nodes[at]["metadata"]["name"].clone();
     let count = draw.maybe(60, |draw| json!({"count": draw.between(0, 3)}));
     let drivers = json!([{"name": DRIVER, "nodeID": name, "topologyKeys": [ZONE], "allocatable": count}]);
-    world.others.push(json!({"kind": "CSINode", "apiVersion": "storage.k8s.io/v1", "metadata": {"name": name}, "spec": {"drivers": drivers}}));
+    world
+        .others
+        .push(json!({"kind": "CSINode", "apiVersion": "storage.k8s.io/v1", "metadata": {"name": name}, "spec": {"drivers": drivers}}));
 }
 
 fn volumes(draw: &mut Draw, world: &mut World) {
@@ -106,7 +106,9 @@ fn claims(draw: &mut Draw, world: &mut World) {
             "status": {"phase": if bound { "Bound" } else { "Pending" }},
         }));
         let Some(name) = volume.filter(|_| draw.chance(95)) else { continue };
-        if let Some(volume) = world.others.iter_mut().find(|object| object["kind"] == "PersistentVolume" && object["metadata"]["name"] == name) {
+        if let Some(volume) =
+            world.others.iter_mut().find(|object| object["kind"] == "PersistentVolume" && object["metadata"]["name"] == name)
+        {
             let claim = json!({"kind": "PersistentVolumeClaim", "namespace": "web", "name": format!("claim{number}"), "uid": format!("uid{number}")});
             volume["spec"]["claimRef"] = claim;
             volume["spec"]["storageClassName"] = json!(class);
