@@ -69,6 +69,6 @@ impl Coverage {
 
     /// A line a count.
     pub fn lines(&self) -> String {
-        self.0.iter().map(|(what, count)| format!("{count:>9}  {what}\n")).collect()
+        self.0.iter().fold(String::new(), |text, (what, count)| text + &format!("{count:>9}  {what}\n"))
     }
 }

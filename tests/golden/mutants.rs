@@ -76,8 +76,9 @@ fn mutated(text: &str, mutants: &[(usize, &Mutant)]) -> String {
     for ((from, to), here) in spans {
         assert!(done <= from, "two mutants overlap at {}", &text[from..to]);
         let choices = here.iter().map(|(number, mutant)| format!("if crate::mutant({number}) {{ {} }} else ", mutant.becomes));
-        out.push_str(&text[done..from]);
-        out.push_str(&format!("({}{{ {} }})", choices.collect::<String>(), &text[from..to]));
+        let switched = ["(", &choices.collect::<String>(), "{ ", &text[from..to], " })"].concat();
+        out += &text[done..from];
+        out += &switched;
         done = to;
     }
     out + &text[done..]
