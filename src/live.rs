@@ -40,7 +40,7 @@ use crate::{
         lease::{Elector, Ended},
         patch::{ConditionDesk, Patcher},
         watch::{Synced, Watch},
-        wire::{ClaimFacts, NamespaceFacts},
+        wire::{ClaimFacts, NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched},
     },
     model::{ids::ClusterId, node::NodeFacts, pod::PodFacts},
     scheduler::{
@@ -170,8 +170,11 @@ impl Live {
         }
 
         let mut watches = JoinSet::new();
+        // The channel is empty still, so that this comes first.
+        let _ = inputs.try_send(Input::AwaitSelectors);
+        start_selector_watches(&mut watches, api, &inputs, options.seed);
         if let Some(federation) = federation {
-            start_label_watches(&mut watches, api, &inputs, options.seed);
+            watches.spawn(Watch::<ClaimFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), options.seed ^ 4).run());
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
             let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
             critical.spawn(named("federation", abroad::supervisor(federation, shared)));
@@ -256,10 +259,16 @@ impl Live {
     }
 }
 
-/// Watches home objects whose labels choose among clusters. Nobody waits for their first list.
-fn start_label_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
-    watches.spawn(Watch::<NamespaceFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 3).run());
-    watches.spawn(Watch::<ClaimFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 4).run());
+/// Watches home objects that choose pods, by labels of theirs or of the pods. The engine decides nothing before it has their first lists.
+fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
+    fn start<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
+        watches.spawn(Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed).run());
+    }
+    start::<NamespaceFacts>(watches, api, inputs, seed ^ 3);
+    start::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6);
+    start::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7);
+    start::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8);
+    start::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9);
 }
 
 fn start_election(

@@ -126,7 +126,10 @@ impl Engine {
                     pod.profile = profile;
                     self.admit(now, pod, "ConfigurationReload", false);
                 }
-                None => self.release_class(pod.class),
+                None => {
+                    self.cache.forget_labels(&uid);
+                    self.release_class(pod.class);
+                }
             }
         }
         for flight in self.flights.values_mut() {
