@@ -235,11 +235,11 @@ macro_rules! selecting {
 selecting! {
     /// `v1` Service.
     Service, "services", "/api/v1/services", LabelsSpec, of_labels;
-    /// `v1` ReplicationController.
+    /// `v1` `ReplicationController`.
     ReplicationController, "replicationcontrollers", "/api/v1/replicationcontrollers", LabelsSpec, of_labels;
-    /// `apps/v1` ReplicaSet.
+    /// `apps/v1` `ReplicaSet`.
     ReplicaSet, "replicasets", "/apis/apps/v1/replicasets", SelectorSpec, of_selector;
-    /// `apps/v1` StatefulSet.
+    /// `apps/v1` `StatefulSet`.
     StatefulSet, "statefulsets", "/apis/apps/v1/statefulsets", SelectorSpec, of_selector;
 }
 

@@ -101,7 +101,8 @@ impl Engine {
         self.acknowledged.remove(&facts.uid);
         let at = self.cache.placed(&facts.uid).map(|placed| placed.node);
         match (observed, at) {
-            (Observed::Added, Some(at)) => self.wake_for_pod(now, class, at, false),
+            // What the decision has counted already may cure others from now on: affinity to it.
+            (Observed::Added | Observed::Confirmed, Some(at)) => self.wake_for_pod(now, class, at, false),
             (Observed::Moved { from }, Some(at)) => {
                 self.wake_for_pod(now, class, from, true);
                 self.wake_for_pod(now, class, at, false);
@@ -110,8 +111,6 @@ impl Engine {
                 self.wake_for_update(now, old, class, at);
                 self.release_class(old);
             }
-            // What the decision has counted already may cure others from now on: affinity to it.
-            (Observed::Confirmed, Some(at)) => self.wake_for_pod(now, class, at, false),
             (Observed::Unchanged, _) | (_, None) => {}
         }
     }

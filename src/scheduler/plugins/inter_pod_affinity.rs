@@ -20,7 +20,7 @@ use crate::{
         labels::Labels,
         node::NodeRecord,
         selector::Selector,
-        terms::{AffinityTerm, PodSelector},
+        terms::{AffinityTerm, Parsed, PodSelector, PodTerms},
     },
     scheduler::{
         change::{Change, Changes},
@@ -90,10 +90,7 @@ fn selects_namespaces(class: &PodClass) -> bool {
     class.pod_terms.iter().flat_map(|terms| terms.iter()).any(|term| by_labels(&term.pods))
 }
 
-fn own<'a>(
-    class: &'a PodClass,
-    list: fn(&'a crate::model::terms::PodTerms) -> &'a crate::model::terms::Parsed<AffinityTerm>,
-) -> &'a [AffinityTerm] {
+fn own<'a>(class: &'a PodClass, list: fn(&'a PodTerms) -> &'a Parsed<AffinityTerm>) -> &'a [AffinityTerm] {
     class.pod_terms.as_deref().and_then(|terms| list(terms).as_deref().ok()).unwrap_or_default()
 }
 
@@ -162,7 +159,7 @@ fn node_cures(terms: &[AffinityTerm], anti: &[AffinityTerm], old: Option<&Labels
 
 impl FilterPlugin for InterPodAffinity {
     fn compile(&self, class: &PodClass, nodes: &Nodes) -> CompiledFilter {
-        if let Some(fault) = class.pod_terms.as_ref().and_then(|terms| terms.fault()) {
+        if let Some(fault) = class.pod_terms.as_deref().and_then(PodTerms::fault) {
             return CompiledFilter::Refused(Refusal::unresolvable(format!("parsing pod: {fault}")));
         }
         let premise = HeldTowards::new(class, |role| role == Role::AntiRequired, nodes);
@@ -315,12 +312,12 @@ impl DomainRule for Hard {
 impl ScorePlugin for InterPodAffinity {
     fn compile(&self, class: &PodClass, nodes: &Nodes) -> CompiledScore {
         let own = class.pod_terms.as_deref();
-        let prefers = |list: &crate::model::terms::Parsed<(i32, AffinityTerm)>| list.as_ref().map_or(true, |list| !list.is_empty());
+        let prefers = |list: &Parsed<(i32, AffinityTerm)>| list.as_ref().map_or(true, |list| !list.is_empty());
         let has_own = own.is_some_and(|terms| prefers(&terms.preferred) || prefers(&terms.anti_preferred));
         if self.args.ignore_preferred_terms_of_existing_pods && !has_own {
             return CompiledScore::Skip;
         }
-        if let Some(fault) = own.and_then(|terms| terms.fault()) {
+        if let Some(fault) = own.and_then(PodTerms::fault) {
             return CompiledScore::Failed(format!("failed to parse pod: {fault}"));
         }
         let premise = HeldTowards::new(class, |role| role != Role::AntiRequired, nodes);

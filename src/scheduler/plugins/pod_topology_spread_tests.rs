@@ -18,8 +18,8 @@ use crate::{
 const SKEW: &str = "-node(s) didn't match pod topology spread constraints";
 const LABEL: &str = "!node(s) didn't match pod topology spread constraints (missing required label)";
 
-fn app(name: &str) -> Option<LabelSelectorFacts> {
-    Some(LabelSelectorFacts { match_labels: vec![("app".into(), name.into())], match_expressions: Vec::new() })
+fn app(name: &str) -> LabelSelectorFacts {
+    LabelSelectorFacts { match_labels: vec![("app".into(), name.into())], match_expressions: Vec::new() }
 }
 
 fn hard(key: &str, max_skew: i32) -> SpreadFacts {
@@ -30,7 +30,7 @@ fn hard(key: &str, max_skew: i32) -> SpreadFacts {
         min_domains: None,
         honor_node_affinity: true,
         honor_node_taints: false,
-        selector: app("web"),
+        selector: Some(app("web")),
     }
 }
 
@@ -211,9 +211,9 @@ fn compiled() -> CompiledScore {
 
 use crate::scheduler::framework::Extremes;
 
-fn select(world: &mut World, kind: SelectingKind, name: &str, selector: Option<LabelSelectorFacts>) {
+fn select(world: &mut World, kind: SelectingKind, name: &str, selector: &LabelSelectorFacts) {
     let nodes = &mut world.nodes;
-    nodes.terms.set_selector(kind, "default", name, selector.as_ref(), &mut nodes.symbols);
+    nodes.terms.set_selector(kind, "default", name, Some(selector), &mut nodes.symbols);
 }
 
 /// Upstream's own: by host with skew 3 and by zone with skew 5, for what Services and the controller choose.
@@ -225,10 +225,10 @@ fn pods_without_constraints_are_spread_by_what_chooses_them() {
     ["a1", "a1", "b1"].iter().for_each(|node| world.run_class(node, &web));
     let args = PluginArgs::default();
     assert!(score(&mut world, &args, &pod(&[])).is_empty(), "nothing chooses it");
-    select(&mut world, SelectingKind::Service, "db", app("db"));
-    select(&mut world, SelectingKind::Service, "empty", Some(LabelSelectorFacts::default()));
+    select(&mut world, SelectingKind::Service, "db", &app("db"));
+    select(&mut world, SelectingKind::Service, "empty", &LabelSelectorFacts::default());
     assert!(score(&mut world, &args, &pod(&[])).is_empty(), "nothing that chooses it");
-    select(&mut world, SelectingKind::Service, "web", app("web"));
+    select(&mut world, SelectingKind::Service, "web", &app("web"));
     // By host ln 6 for each pod and 2; by zone, of which `x` without one makes the third, ln 5 and 4.
     assert_eq!(score(&mut world, &args, &pod(&[])), [13, 9, 9, 2]);
     // A constraint of its own, of whatever kind, takes the place of the default ones.
@@ -238,7 +238,7 @@ fn pods_without_constraints_are_spread_by_what_chooses_them() {
         &mut world,
         SelectingKind::ReplicaSet,
         "web-1",
-        Some(LabelSelectorFacts { match_labels: vec![("hash".into(), "1".into())], match_expressions: Vec::new() }),
+        &LabelSelectorFacts { match_labels: vec![("hash".into(), "1".into())], match_expressions: Vec::new() },
     );
     let owned = |kind, name: &str| PodSpecFacts { owner: Some(Box::new(OwnerFacts { kind, name: name.into() })), ..pod(&[]) };
     assert_eq!(score(&mut world, &args, &owned(SelectingKind::ReplicaSet, "web-1")), [6, 6, 6, 2], "pods of both Service and ReplicaSet");
@@ -263,9 +263,9 @@ fn default_constraints_of_the_profile() {
     let class = world.class_in("default", &WEB, &pod(&[]));
     let CompiledFilter::SkipUntil(premise) = plugin.filter().unwrap().compile(&class, &world.nodes) else { panic!("nothing chooses it") };
     assert!(!premise.outdated(&world.nodes));
-    select(&mut world, SelectingKind::Service, "other", app("db"));
+    select(&mut world, SelectingKind::Service, "other", &app("db"));
     assert!(!premise.outdated(&world.nodes));
-    select(&mut world, SelectingKind::Service, "web", app("web"));
+    select(&mut world, SelectingKind::Service, "web", &app("web"));
     assert!(premise.outdated(&world.nodes));
     let class = world.class_in("default", &WEB, &pod(&[]));
     assert_eq!(world.ask_with(&*plugin, &class), [SKEW, SKEW, SKEW, "ok", LABEL]);

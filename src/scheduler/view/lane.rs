@@ -265,7 +265,7 @@ const MEMO_LEN: usize = 64;
 impl Default for Memo {
     fn default() -> Self {
         // A raw score that does not belong to its place, so that nothing is known.
-        Self(std::array::from_fn(|at| (if at == 0 { 1 } else { 0 }, 0)))
+        Self(std::array::from_fn(|at| (i64::from(at == 0), 0)))
     }
 }
 

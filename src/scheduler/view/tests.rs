@@ -77,7 +77,7 @@ fn node() -> impl Strategy<Value = NodeFacts> {
 
 /// Now and then one of the labels is missing, or has no value.
 fn labels(name: u8, zone: u8, without: bool) -> Vec<(Box<str>, Box<str>)> {
-    let zone = if zone == 3 { "".into() } else { format!("z{zone}") };
+    let zone = if zone == 3 { String::new() } else { format!("z{zone}") };
     let all = [("zone", zone.clone()), (ZONE_LABEL, zone), (HOSTNAME_LABEL, format!("n{name}"))];
     let kept = all.into_iter().enumerate().filter(|(at, _)| !without || *at != usize::from(name % 4));
     kept.map(|(_, (key, value))| (key.into(), value.into())).collect()
@@ -161,14 +161,14 @@ fn identity(number: u8) -> (&'static str, &'static str, bool) {
     (namespace, app, number == 21)
 }
 
-fn selecting(apps: &[&str]) -> Option<LabelSelectorFacts> {
+fn selecting(apps: &[&str]) -> LabelSelectorFacts {
     let values = apps.iter().map(|app| Box::from(*app)).collect();
     let requirement = NodeSelectorRequirement { key: "app".into(), operator: "In".into(), values };
-    Some(LabelSelectorFacts { match_expressions: vec![requirement], ..LabelSelectorFacts::default() })
+    LabelSelectorFacts { match_expressions: vec![requirement], ..LabelSelectorFacts::default() }
 }
 
 fn term(key: &str, apps: &[&str]) -> AffinityTermFacts {
-    AffinityTermFacts { label_selector: selecting(apps), topology_key: key.into(), ..AffinityTermFacts::default() }
+    AffinityTermFacts { label_selector: Some(selecting(apps)), topology_key: key.into(), ..AffinityTermFacts::default() }
 }
 
 /// A term about pods of namespaces that have the label, or all.
@@ -210,7 +210,7 @@ fn spread(number: u8) -> Vec<SpreadFacts> {
         min_domains: None,
         honor_node_affinity: true,
         honor_node_taints: false,
-        selector: selecting(apps),
+        selector: Some(selecting(apps)),
     };
     let (hard, soft) = (WhenUnsatisfiable::DoNotSchedule, WhenUnsatisfiable::ScheduleAnyway);
     match number {
