@@ -170,11 +170,9 @@ impl Live {
         }
 
         let mut watches = JoinSet::new();
-        // The channel is empty still, so that this comes first.
-        let _ = inputs.try_send(Input::AwaitSelectors);
         start_selector_watches(&mut watches, api, &inputs, options.seed);
         if let Some(federation) = federation {
-            watches.spawn(Watch::<ClaimFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), options.seed ^ 4).run());
+            start_claim_watch(&mut watches, api, &inputs, options.seed);
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
             let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
             critical.spawn(named("federation", abroad::supervisor(federation, shared)));
@@ -264,11 +262,18 @@ fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::S
     fn start<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
         watches.spawn(Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed).run());
     }
+    // The channel is empty still, so that this comes first.
+    let _ = inputs.try_send(Input::AwaitSelectors);
     start::<NamespaceFacts>(watches, api, inputs, seed ^ 3);
     start::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6);
     start::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7);
     start::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8);
     start::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9);
+}
+
+/// Watches claims of home, whose labels choose among clusters. Nobody waits for their first list.
+fn start_claim_watch(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
+    watches.spawn(Watch::<ClaimFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 4).run());
 }
 
 fn start_election(

@@ -309,7 +309,7 @@ impl Engine {
         let gone = nodes.terms.namespaces_missing_from(|name| listed.contains(nodes.symbols.text(name)));
         let gone: Vec<String> = gone.into_iter().map(|name| nodes.symbols.text(name).to_owned()).collect();
         gone.iter().for_each(|name| self.on_namespace(now, name, None));
-        self.awaited.remove(&List::Namespaces);
+        self.lists_due.remove(&List::Namespaces);
         self.resume_intents(now, out);
     }
 
@@ -322,7 +322,7 @@ impl Engine {
         let nodes = &mut self.cache.nodes;
         let text = |sym| nodes.symbols.text(sym);
         nodes.terms.retain_selectors(kind, |namespace, name| listed.contains(&*format!("{}/{}", text(namespace), text(name))));
-        self.awaited.remove(&List::Selecting(kind));
+        self.lists_due.remove(&List::Selecting(kind));
         self.resume_intents(now, out);
     }
 

@@ -110,7 +110,7 @@ pub struct Engine {
     pods_listed: BTreeSet<ClusterId>,
     nodes_listed: BTreeSet<ClusterId>,
     /// Lists of home that are to come before anything is decided.
-    awaited: BTreeSet<List>,
+    lists_due: BTreeSet<List>,
     observer: Box<dyn Observer>,
 }
 
@@ -142,7 +142,7 @@ impl Engine {
             leading: false,
             pods_listed: BTreeSet::new(),
             nodes_listed: BTreeSet::new(),
-            awaited: BTreeSet::new(),
+            lists_due: BTreeSet::new(),
             observer,
         })
     }
@@ -167,7 +167,7 @@ impl Engine {
             Input::Profiles(specs) => self.on_profiles(now, specs),
             Input::Cluster(facts) => self.on_cluster(now, *facts, out),
             Input::ClusterGone(cluster) => self.on_cluster_gone(now, cluster),
-            Input::AwaitSelectors => self.awaited.extend(List::ALL),
+            Input::AwaitSelectors => self.lists_due.extend(List::ALL),
             Input::Namespace(name, labels) => self.on_namespace(now, &name, labels.as_ref()),
             Input::NamespacesListed(names) => self.on_namespaces_listed(now, &names, out),
             Input::Selects(kind, namespace, name, selector) => self.on_selects(kind, &namespace, &name, selector.as_ref()),
@@ -196,7 +196,7 @@ impl Engine {
     }
 
     fn has_lists(&self) -> bool {
-        self.awaited.is_empty() && self.pods_listed.contains(&ClusterId::HOME) && self.nodes_listed.contains(&ClusterId::HOME)
+        self.lists_due.is_empty() && self.pods_listed.contains(&ClusterId::HOME) && self.nodes_listed.contains(&ClusterId::HOME)
     }
 
     /// When time alone will have something to do.

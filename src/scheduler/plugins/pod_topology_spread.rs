@@ -1,4 +1,5 @@
-//! `PodTopologySpread`: pods of a kind even over domains. Hard constraints in, a rule out; soft ones are the score ([`score`](super::pod_topology_spread_score)).
+//! `PodTopologySpread`: pods of a kind even over domains. Hard constraints in, a rule out; soft ones are its score
+//! ([`pod_topology_spread_score`](super::pod_topology_spread_score)).
 //!
 //! Source: kube-scheduler v1.37 `PodTopologySpread`. A pod without constraints gets the profile's default ones, with the selector that Services and its
 //! controller give. A node counts if it has the keys of all constraints and passes the constraint's inclusion policies; that depends on the pod's class,

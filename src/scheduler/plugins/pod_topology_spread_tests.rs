@@ -1,3 +1,5 @@
+//! Small worlds of five nodes in; what `PodTopologySpread` says about each of them, its scores and its hints, out.
+
 use super::*;
 use crate::{
     model::{

@@ -1,7 +1,8 @@
 //! The part of a view that domains decide: what single nodes say in, the feasible set and the totals after rules and scores over domains out.
 //!
-//! Where a rule counts over zones, one placed pod can open or close a third of all nodes. So nothing here moves node by node: masks are laid over each other word by word,
-//! extremes and totals come from straight loops over arrays, and the best nodes are read off in one more. At 5,000 nodes each loop takes some microseconds.
+//! Where a rule counts over zones, one placed pod can open or close a third of all nodes. So nothing here moves node by node: masks are laid over each other
+//! word by word, extremes and totals come from straight loops over arrays, and the best nodes are read off in one more. At 5,000 nodes each loop takes some
+//! microseconds.
 
 use fixedbitset::FixedBitSet;
 
