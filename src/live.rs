@@ -98,6 +98,8 @@ pub struct Live {
     pub pods_synced: Synced,
     /// Whether all nodes were seen once.
     pub nodes_synced: Synced,
+    /// Whether what chooses pods was seen once: namespaces, Services, controllers.
+    pub selectors_synced: Vec<Synced>,
     /// For news of our own.
     pub events: EventDesk,
     elector: Option<JoinHandle<Ended>>,
@@ -170,7 +172,7 @@ impl Live {
         }
 
         let mut watches = JoinSet::new();
-        start_selector_watches(&mut watches, api, &inputs, options.seed);
+        let selectors_synced = start_selector_watches(&mut watches, api, &inputs, options.seed);
         if let Some(federation) = federation {
             start_claim_watch(&mut watches, api, &inputs, options.seed);
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
@@ -190,6 +192,7 @@ impl Live {
             leadership,
             pods_synced,
             nodes_synced,
+            selectors_synced,
             events,
             elector,
             elector_stop,
@@ -258,17 +261,22 @@ impl Live {
 }
 
 /// Watches home objects that choose pods, by labels of theirs or of the pods. The engine decides nothing before it has their first lists.
-fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
-    fn start<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
-        watches.spawn(Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed).run());
+fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Vec<Synced> {
+    fn start<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Synced {
+        let watch = Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed);
+        let synced = watch.synced();
+        watches.spawn(watch.run());
+        synced
     }
     // The channel is empty still, so that this comes first.
     let _ = inputs.try_send(Input::AwaitSelectors);
-    start::<NamespaceFacts>(watches, api, inputs, seed ^ 3);
-    start::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6);
-    start::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7);
-    start::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8);
-    start::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9);
+    vec![
+        start::<NamespaceFacts>(watches, api, inputs, seed ^ 3),
+        start::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6),
+        start::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7),
+        start::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8),
+        start::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9),
+    ]
 }
 
 /// Watches claims of home, whose labels choose among clusters. Nobody waits for their first list.

@@ -7,7 +7,6 @@ use super::{Cache, Placed};
 use crate::model::{
     class::PodClass,
     ids::{ClassIx, PodUid},
-    intern::Sym,
     labels::Labels,
     pod::PodFacts,
 };
@@ -65,7 +64,7 @@ impl Cache {
         if !self.nodes.terms.has_newly_read() {
             return Vec::new();
         }
-        let keys: Vec<Sym> = self.nodes.terms.take_newly_read().into_iter().map(|(_, key)| key).collect();
+        let keys = self.nodes.terms.take_newly_read();
         let has = |labels: &Labels| keys.iter().any(|key| labels.get(*key).is_some());
         let mut miscast: Vec<PodUid> = self.labels.iter().filter(|(_, labels)| has(labels)).map(|(uid, _)| uid.clone()).collect();
         miscast.sort_unstable();

@@ -7,6 +7,8 @@
 mod reads;
 mod selecting;
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
@@ -126,16 +128,10 @@ impl ByNamespace {
         }
     }
 
-    fn remove(&mut self, ix: TallyIx, counted: &Counted) {
-        let Some(names) = counted.only_namespaces() else { return self.any.retain(|other| *other != ix) };
-        for name in names {
-            if let Some(list) = self.named.get_mut(name) {
-                list.retain(|other| *other != ix);
-                if list.is_empty() {
-                    self.named.remove(name);
-                }
-            }
-        }
+    fn retain(&mut self, alive: impl Fn(&TallyIx) -> bool) {
+        self.any.retain(&alive);
+        self.named.values_mut().for_each(|list| list.retain(&alive));
+        self.named.retain(|_, list| !list.is_empty());
     }
 
     fn of(&self, namespace: Sym) -> impl Iterator<Item = TallyIx> + '_ {
@@ -156,7 +152,7 @@ pub struct Terms {
     /// How many were alive after the last sweep.
     kept: usize,
     classes: Vec<Option<Entry>>,
-    by_namespace: FxHashMap<Sym, Vec<ClassIx>>,
+    by_namespace: FxHashMap<Sym, BTreeSet<ClassIx>>,
     namespaces: NamespaceLabels,
     selectors: Selectors,
     reads: Reads,
@@ -180,9 +176,10 @@ impl Terms {
         self.reads.of(namespace, labels)
     }
 
-    /// Labels that are read since the last look, by namespace or in all; classes of pods that have one of them are not what they should be.
-    pub fn take_newly_read(&mut self) -> Vec<(Option<Sym>, Sym)> {
-        self.reads.take_new()
+    /// Labels that are read since the last look in namespaces that have pods; classes of pods that have one of them may not be what they should be.
+    pub fn take_newly_read(&mut self) -> Vec<Sym> {
+        let new = self.reads.take_new().into_iter();
+        new.filter(|(place, _)| place.is_none_or(|namespace| self.by_namespace.contains_key(&namespace))).map(|(_, key)| key).collect()
     }
 
     /// Whether there are such labels.
@@ -211,7 +208,7 @@ impl Terms {
             entry.holds.push(tally);
         }
         entry.matches = self.matched_by(&entry);
-        self.by_namespace.entry(class.namespace).or_default().push(ix);
+        self.by_namespace.entry(class.namespace).or_default().insert(ix);
         self.classes[ix.at()] = Some(entry);
     }
 
@@ -219,9 +216,9 @@ impl Terms {
     pub fn leave(&mut self, ix: ClassIx) {
         let Some(entry) = self.classes.get_mut(ix.at()).and_then(Option::take) else { return };
         debug_assert!(entry.on.is_empty(), "a class with pods is gone");
-        if let Some(list) = self.by_namespace.get_mut(&entry.namespace) {
-            list.retain(|other| *other != ix);
-            if list.is_empty() {
+        if let Some(here) = self.by_namespace.get_mut(&entry.namespace) {
+            here.remove(&ix);
+            if here.is_empty() {
                 self.by_namespace.remove(&entry.namespace);
             }
         }
@@ -456,20 +453,15 @@ impl Terms {
             let asked = entry.asks.iter().flat_map(|(_, asked)| asked);
             entry.holds.iter().chain(asked).for_each(|ix| alive[ix.at as usize] = true);
         }
-        for (at, alive) in alive.iter().enumerate().filter(|(_, alive)| !**alive) {
-            let Some((born, tally)) = self.tallies[at].take() else { continue };
-            debug_assert!(!alive);
-            let ix = TallyIx { at: u32::try_from(at).unwrap_or(u32::MAX), born };
+        for (at, _) in alive.iter().enumerate().filter(|(_, alive)| !**alive) {
+            let Some((_, tally)) = self.tallies[at].take() else { continue };
             self.by_counted.remove(&tally.counted);
-            if let Counted::Matching { .. } = tally.counted {
-                self.matching.remove(ix, &tally.counted);
-                self.classes.iter_mut().flatten().for_each(|entry| entry.matches.retain(|other| *other != ix));
-            } else {
-                self.holding.remove(ix, &tally.counted);
-                self.held_version += 1;
-            }
-            self.free.push(ix.at);
+            self.held_version += u64::from(matches!(tally.counted, Counted::Holding(..)));
+            self.free.push(u32::try_from(at).unwrap_or(u32::MAX));
         }
+        let is_alive = |ix: &TallyIx| alive[ix.at as usize];
+        self.classes.iter_mut().flatten().for_each(|entry| entry.matches.retain(|ix| is_alive(ix)));
+        [&mut self.matching, &mut self.holding].into_iter().for_each(|index| index.retain(is_alive));
         self.kept = self.by_counted.len();
     }
 
