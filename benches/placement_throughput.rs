@@ -48,7 +48,7 @@ fn placement(c: &mut Criterion) {
             group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
                 let mut engine = world::engine(nodes, EngineSettings::default());
                 let mut next = 0;
-                bencher.iter_batched(
+                bencher.iter_batched_ref(
                     || {
                         let first = next;
                         next += PODS_PER_STEP;
@@ -59,7 +59,7 @@ fn placement(c: &mut Criterion) {
                         if engine.gauges().pods + PODS_PER_STEP > nodes * 100 {
                             engine = world::engine(nodes, EngineSettings::default());
                         }
-                        assert_eq!(drain(&mut engine, pods.into_iter()), PODS_PER_STEP);
+                        assert_eq!(drain(&mut engine, pods.drain(..)), PODS_PER_STEP);
                     },
                     BatchSize::PerIteration,
                 );
@@ -111,14 +111,13 @@ fn federation(c: &mut Criterion) {
     let mut engine = make();
     let machines = world::machines(CLUSTERS, nodes, running);
     println!("federation: {} MiB for {:?}", (resident_bytes().saturating_sub(before)) >> 20, engine.gauges());
-    drop(machines);
     let mut group = c.benchmark_group(format!("federation/{CLUSTERS}x{nodes}_nodes"));
     group.throughput(Throughput::Elements(PODS_PER_STEP as u64)).sample_size(10).measurement_time(Duration::from_secs(4));
     for (name, classes) in [("one_class", 1), ("ten_classes", 10)] {
         // Criterion calls the closure many times with the one engine: a pod must not come twice.
         let mut next = 0;
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-            bencher.iter_batched(
+            bencher.iter_batched_ref(
                 || {
                     let first = next;
                     next += PODS_PER_STEP;
@@ -128,7 +127,7 @@ fn federation(c: &mut Criterion) {
                     if engine.gauges().pods + PODS_PER_STEP > usize::from(CLUSTERS) * nodes * 100 {
                         engine = make();
                     }
-                    assert_eq!(drain(&mut engine, pods.into_iter()), PODS_PER_STEP);
+                    assert_eq!(drain(&mut engine, pods.drain(..)), PODS_PER_STEP);
                 },
                 BatchSize::PerIteration,
             );
@@ -136,6 +135,7 @@ fn federation(c: &mut Criterion) {
         engine = make();
     }
     group.finish();
+    drop(machines);
 }
 
 /// What the process holds in memory; nothing where the system does not say.
