@@ -15,6 +15,7 @@ use isobar::{
         input::{Command, Input},
     },
 };
+use world::Together;
 
 const PODS_PER_STEP: usize = 1000;
 
@@ -68,6 +69,37 @@ fn placement(c: &mut Criterion) {
     }
 }
 
+/// One class of pods that want something of each other, among 10,000 others on 5,000 nodes.
+fn together(c: &mut Criterion) {
+    const NODES: usize = 5000;
+    const PODS: usize = 10_000;
+    let is_test = std::env::args().any(|arg| arg == "--test");
+    let (nodes, pods) = if is_test { (300, 600) } else { (NODES, PODS) };
+    for (name, kinds) in [
+        ("spread", [("hard_over_3_zones", Together::HardSpread), ("soft_over_zones_and_hosts", Together::SoftSpread)]),
+        ("affinity", [("required_in_zone", Together::Affinity), ("anti_on_host", Together::AntiAffinity)]),
+    ] {
+        let mut group = c.benchmark_group(format!("{name}/{nodes}_nodes_{pods}_pods"));
+        group.sample_size(10).measurement_time(Duration::from_secs(4));
+        for (name, kind) in kinds {
+            // Anti-affinity has one node for each pod.
+            let step = if is_test { 100 } else { PODS_PER_STEP };
+            group.throughput(Throughput::Elements(step as u64));
+            group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+                bencher.iter_batched_ref(
+                    || {
+                        let engine = world::engine_with_pods(nodes, pods);
+                        (engine, (0..step).map(|number| world::member(number, kind)).collect::<Vec<_>>())
+                    },
+                    |(engine, pods)| assert_eq!(drain(engine, pods.drain(..)), step),
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+        group.finish();
+    }
+}
+
 /// Three compute clusters and a home without nodes: what the engine holds is said beside what it decides.
 fn federation(c: &mut Criterion) {
     const CLUSTERS: u16 = 3;
@@ -112,5 +144,5 @@ fn resident_bytes() -> usize {
     pages.and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok()).map_or(0, |pages| pages * 4096)
 }
 
-criterion_group!(benches, placement, federation);
+criterion_group!(benches, placement, together, federation);
 criterion_main!(benches);
