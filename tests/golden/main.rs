@@ -21,6 +21,8 @@ use serde_json::Value;
 
 /// Cases given to the programs at once; bounds what is held in memory.
 const CHUNK: u64 = 2_000;
+/// Fewer cases of a family need not have reached everything.
+const CASES_ENOUGH: u64 = 250;
 /// Differing cases that are shown; the first tell what is wrong.
 const SHOWN_MAX: usize = 12;
 /// Of a family those that are shrunk, which takes a minute each.
@@ -67,14 +69,16 @@ fn fresh_cases_are_decided_the_same() {
         println!("=== {}, seed {seed}: {share} cases{}", family.name, if family.built() { "" } else { ", real plugins only" });
         println!("{}", coverage.lines());
         compared += if family.built() { share } else { 0 };
-        wrong.extend(unreached(family, &coverage));
+        if share >= CASES_ENOUGH {
+            wrong.extend(unreached(family, &coverage));
+        }
         wrong.extend(found);
     }
     println!("{compared} cases compared, {} wrong", wrong.len());
     assert!(wrong.is_empty(), "seed {seed}: {} wrong:\n{}", wrong.len(), wrong[..wrong.len().min(SHOWN_MAX)].concat());
 }
 
-/// What a family should have reached, when there were cases enough to.
+/// What a family should have reached.
 fn unreached(family: &Family, coverage: &Coverage) -> Vec<String> {
     coverage.missing(family.reach).into_iter().map(|what| format!("family {} never reached: {what}\n", family.name)).collect()
 }

@@ -97,7 +97,7 @@ fn copy(mutants: &[Mutant], into: &Path) {
         let content = std::fs::read(root().join(file)).expect("a file");
         let here: Vec<(usize, &Mutant)> = mutants.iter().enumerate().filter(|(_, mutant)| mutant.file == file).collect();
         let content = match String::from_utf8(content) {
-            Ok(text) if file == "src/lib.rs" => (text + SWITCHBOARD).into_bytes(),
+            Ok(text) if file == "src/lib.rs" => format!("#![allow(unused_parens)]\n{text}{SWITCHBOARD}").into_bytes(),
             Ok(text) => mutated(&text, &here).into_bytes(),
             Err(binary) => binary.into_bytes(),
         };
@@ -115,7 +115,10 @@ fn build(folder: &Path) -> PathBuf {
     // Tests and benches are not copied; a manifest that names them would be refused.
     let text = std::fs::read_to_string(&manifest).expect("a manifest");
     let kept = text.split("\n\n").filter(|part| !part.contains("[[test]]") && !part.contains("[[bench]]")).collect::<Vec<_>>().join("\n\n");
-    std::fs::write(&manifest, kept).expect("room on the disk");
+    // Another version: Cargo would take one of the same name and version for the checkout's own, and mix the two.
+    let (before, version) = kept.split_once("\nversion = \"").expect("a version");
+    let (_, after) = version.split_once('"').expect("a version");
+    std::fs::write(&manifest, format!("{before}\nversion = \"0.0.0-mutants\"{after}")).expect("room on the disk");
     let built = Command::new("cargo")
         .args(["build", "--offline", "--bin", "isobar", "--manifest-path"])
         .arg(&manifest)
