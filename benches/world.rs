@@ -113,6 +113,8 @@ pub fn pod(number: usize, class: usize) -> PodFacts {
 #[allow(dead_code)] // one bench has such pods
 #[derive(Clone, Copy, Debug)]
 pub enum Together {
+    /// Nothing: what the others are to be compared with.
+    Nothing,
     /// Even over zones, at most one more in one than in another.
     HardSpread,
     /// The same as a wish, over hosts too.
@@ -143,6 +145,7 @@ pub fn member(number: usize, together: Together) -> PodFacts {
     // A label of its own, as a StatefulSet gives one.
     pod.labels = vec![("app".into(), "web".into()), ("statefulset.kubernetes.io/pod-name".into(), pod.key.name.clone())];
     match together {
+        Together::Nothing => {}
         Together::HardSpread => pod.spec.spread = vec![spread(ZONE, WhenUnsatisfiable::DoNotSchedule)],
         Together::SoftSpread => pod.spec.spread = [ZONE, HOST].map(|key| spread(key, WhenUnsatisfiable::ScheduleAnyway)).to_vec(),
         Together::Affinity => {

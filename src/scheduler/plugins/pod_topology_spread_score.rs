@@ -28,6 +28,8 @@ pub(super) struct Soft {
     premise: Option<DefaultSelector>,
     /// What each node adds up to, in memory that is used again.
     sums: Vec<f64>,
+    /// The nodes that took part the last time.
+    scored: FixedBitSet,
 }
 
 struct Constraint {
@@ -35,6 +37,8 @@ struct Constraint {
     /// The domain is the node itself: pods are those on it, and domains are nodes.
     is_hostname: bool,
     topology: Topology,
+    /// How many domains there were, for which nodes and places of nodes.
+    sized: (usize, u64),
 }
 
 impl Soft {
@@ -48,7 +52,7 @@ impl Soft {
         let constraint = |(spread, selector): (Spread, Selector)| {
             let mut topology = Topology::new(spread.topology_key);
             topology.add(tally(class, &selector, nodes));
-            Constraint { is_hostname: is_hostname(spread.topology_key, nodes), spread, topology }
+            Constraint { is_hostname: is_hostname(spread.topology_key, nodes), spread, topology, sized: (0, 0) }
         };
         Self {
             keys: constraints.iter().map(|(spread, _)| spread.topology_key).collect(),
@@ -57,12 +61,8 @@ impl Soft {
             needs_all,
             premise,
             sums: Vec::new(),
+            scored: FixedBitSet::new(),
         }
-    }
-
-    /// Whether a feasible node takes no part.
-    fn ignores(&self, at: usize) -> bool {
-        self.needs_all && self.constraints.iter().any(|constraint| constraint.topology.domain(at) == NOWHERE)
     }
 }
 
@@ -89,6 +89,20 @@ impl Constraint {
         added
     }
 
+    /// Adds what the constraint says about each node; nothing for those without the label.
+    fn add_to(&self, sums: &mut [f64], weight: f64) {
+        let domains = self.topology.domains();
+        if self.is_hostname {
+            let pods = self.topology.sum(0).on();
+            for ((sum, domain), pods) in sums.iter_mut().zip(domains).zip(pods) {
+                *sum += if *domain as usize == NOWHERE { 0.0 } else { self.value(*pods, weight) };
+            }
+        } else {
+            let added = self.by_domain(weight);
+            sums.iter_mut().zip(domains).for_each(|(sum, domain)| *sum += added[*domain as usize]);
+        }
+    }
+
     fn value(&self, pods: u32, weight: f64) -> f64 {
         f64::from(pods) * weight + f64::from(self.spread.max_skew - 1)
     }
@@ -109,28 +123,21 @@ impl DomainScore for Soft {
     fn raw_all(&mut self, set: &FixedBitSet, lane: &mut [i64]) -> bool {
         let mut scored = set.clone();
         if self.needs_all {
-            for at in set.ones().filter(|at| self.ignores(*at)) {
-                scored.set(at, false);
-                lane[at] = UNSCORED;
-            }
+            self.constraints.iter().for_each(|constraint| constraint.topology.keep_labelled(&mut scored));
         }
-        let mut sums = std::mem::take(&mut self.sums);
-        sums.clear();
-        sums.resize(lane.len(), 0.0);
-        for constraint in &self.constraints {
-            let weight = normalising_weight(constraint.size(&scored));
-            if constraint.is_hostname {
-                let pods = constraint.topology.sum(0);
-                for at in scored.ones().filter(|at| constraint.topology.domain(*at) != NOWHERE) {
-                    sums[at] += constraint.value(pods.on(at), weight);
-                }
-            } else {
-                let added = constraint.by_domain(weight);
-                scored.ones().for_each(|at| sums[at] += added[constraint.topology.domain(at)]);
+        let is_same = scored == self.scored;
+        self.sums.clear();
+        self.sums.resize(lane.len(), 0.0);
+        for constraint in &mut self.constraints {
+            if !is_same || constraint.sized.1 != constraint.topology.moves() {
+                constraint.sized = (constraint.size(&scored), constraint.topology.moves());
             }
+            constraint.add_to(&mut self.sums, normalising_weight(constraint.sized.0));
         }
-        scored.ones().for_each(|at| lane[at] = rounded(sums[at]));
-        self.sums = sums;
+        // Over all nodes: what stands at those outside the set means nothing.
+        lane.iter_mut().zip(&self.sums).for_each(|(raw, sum)| *raw = rounded(*sum));
+        set.difference(&scored).for_each(|at| lane[at] = UNSCORED);
+        self.scored = scored;
         true
     }
 

@@ -19,6 +19,8 @@ use crate::{
 pub const NOWHERE: usize = 0;
 /// More numbers than this times the nodes are forgotten when everything is counted anew.
 const NUMBERS_PER_NODE_MAX: usize = 2;
+/// Up to so many domains have their nodes as a set each, so that a whole domain opens or closes in some words.
+const SETS_MAX: usize = 16;
 const WORD_BITS: usize = usize::BITS as usize;
 
 /// See the module.
@@ -32,6 +34,10 @@ pub struct Topology {
     counts: FixedBitSet,
     /// How many such nodes each domain has.
     nodes: Vec<u32>,
+    /// All nodes of each domain; empty when there are too many domains.
+    sets: Vec<FixedBitSet>,
+    /// Grows when a node changes its domain.
+    moves: u64,
     sums: Vec<Sum>,
 }
 
@@ -44,9 +50,9 @@ pub struct Sum {
 }
 
 impl Sum {
-    /// Pods on a node, whether it counts or not.
-    pub fn on(&self, at: usize) -> u32 {
-        self.on.get(at).copied().unwrap_or(0)
+    /// Pods on each node, whether it counts or not.
+    pub fn on(&self) -> &[u32] {
+        &self.on
     }
 
     /// Pods on counting nodes, by domain.
@@ -68,7 +74,16 @@ pub fn is_hostname(key: Sym, nodes: &Nodes) -> bool {
 impl Topology {
     /// Nothing is counted yet.
     pub fn new(key: Sym) -> Self {
-        Self { key, numbers: FxHashMap::default(), domain: Vec::new(), counts: FixedBitSet::new(), nodes: vec![0], sums: Vec::new() }
+        Self {
+            key,
+            numbers: FxHashMap::default(),
+            domain: Vec::new(),
+            counts: FixedBitSet::new(),
+            nodes: vec![0],
+            sets: Vec::new(),
+            moves: 0,
+            sums: Vec::new(),
+        }
     }
 
     /// Counts a tally as well; its place among the sums. Of a tally that there is not, there are no pods.
@@ -101,6 +116,8 @@ impl Topology {
                 self.nodes[domain] += 1;
             }
         }
+        self.make_sets();
+        self.moves += 1;
         for sum in &mut self.sums {
             sum.on.clear();
             sum.on.resize(slots, 0);
@@ -130,7 +147,11 @@ impl Topology {
         let domain = value.map_or(NOWHERE, |value| self.number(value));
         let (old, counted) = (self.domain[at] as usize, self.counts.contains(at));
         let is_counted = node.present && counts(node);
-        self.domain[at] = u32::try_from(domain).unwrap_or(u32::MAX);
+        if old != domain || self.sets.first().is_some_and(|set| set.len() <= at) {
+            self.domain[at] = u32::try_from(domain).unwrap_or(u32::MAX);
+            self.moves += 1;
+            self.make_sets();
+        }
         self.counts.set(at, is_counted);
         self.nodes[old] -= u32::from(counted);
         self.nodes[domain] += u32::from(is_counted);
@@ -148,6 +169,14 @@ impl Topology {
         }
     }
 
+    fn make_sets(&mut self) {
+        self.sets.clear();
+        if self.nodes.len() <= SETS_MAX {
+            self.sets.resize_with(self.nodes.len(), || FixedBitSet::with_capacity(self.domain.len()));
+            self.domain.iter().enumerate().for_each(|(at, domain)| self.sets[*domain as usize].insert(at));
+        }
+    }
+
     fn number(&mut self, value: Sym) -> usize {
         let next = self.nodes.len();
         let number = *self.numbers.entry(value).or_insert_with(|| u32::try_from(next).unwrap_or(u32::MAX)) as usize;
@@ -161,6 +190,16 @@ impl Topology {
     /// The domain of a node.
     pub fn domain(&self, at: usize) -> usize {
         self.domain.get(at).map_or(NOWHERE, |domain| *domain as usize)
+    }
+
+    /// Domains of all nodes.
+    pub fn domains(&self) -> &[u32] {
+        &self.domain
+    }
+
+    /// Grows when a node changes its domain.
+    pub fn moves(&self) -> u64 {
+        self.moves
     }
 
     /// The domain of all nodes with this value of the label, if there ever was one.
@@ -183,6 +222,10 @@ impl Topology {
         if admitted.iter().all(|admitted| *admitted) {
             return;
         }
+        if !self.sets.is_empty() {
+            let closed = self.sets.iter().zip(admitted).filter(|(_, admitted)| !**admitted);
+            return closed.for_each(|(nodes, _)| set.difference_with(nodes));
+        }
         for (word, domains) in set.as_mut_slice().iter_mut().zip(self.domain.chunks(WORD_BITS)) {
             if *word != 0 {
                 let pass = |(bit, domain): (usize, &u32)| usize::from(admitted[*domain as usize]) << bit;
@@ -191,9 +234,15 @@ impl Topology {
         }
     }
 
+    /// Clears the nodes that do not have the label.
+    pub fn keep_labelled(&self, set: &mut FixedBitSet) {
+        let admitted: Vec<bool> = (0..self.nodes.len()).map(|domain| domain != NOWHERE).collect();
+        self.keep(set, &admitted);
+    }
+
     /// Bytes held.
     pub fn bytes(&self) -> usize {
-        let domains = self.numbers.len() * 16 + self.nodes.len() * 4;
+        let domains = self.numbers.len() * 16 + self.nodes.len() * 4 + self.sets.len() * self.domain.len() / 8;
         self.domain.len() * 4 + self.counts.len() / 8 + domains + self.sums.len() * (self.domain.len() + self.nodes.len()) * 4
     }
 }

@@ -4,10 +4,31 @@
 
 use std::collections::BTreeMap;
 
+use fixedbitset::FixedBitSet;
+
 use crate::model::ids::NodeIx;
 
 /// Marks a node that is in no bucket.
 const NOWHERE: u32 = u32::MAX;
+const WORD_BITS: usize = usize::BITS as usize;
+
+/// The nodes of a set with the highest total, without an index: two straight passes over the totals, the second only where the highest is.
+pub fn highest(totals: &[i64], set: &FixedBitSet) -> Vec<NodeIx> {
+    let words = || set.as_slice().iter().zip(totals.chunks(WORD_BITS));
+    let has = |word: &usize, bit: usize| (word >> bit) & 1 == 1;
+    let top = |(word, totals): (&usize, &[i64])| match word {
+        0 => i64::MIN,
+        word => totals.iter().enumerate().map(|(bit, total)| if has(word, bit) { *total } else { i64::MIN }).fold(i64::MIN, i64::max),
+    };
+    let tops: Vec<i64> = words().map(top).collect();
+    let highest = tops.iter().copied().max().unwrap_or(i64::MIN);
+    let mut found = Vec::new();
+    for (at, (word, totals)) in words().enumerate().filter(|(at, _)| tops[*at] == highest) {
+        let equal = totals.iter().enumerate().filter(|(bit, total)| has(word, *bit) && **total == highest);
+        found.extend(equal.map(|(bit, _)| NodeIx(u32::try_from(at * WORD_BITS + bit).unwrap_or(u32::MAX))));
+    }
+    found
+}
 
 /// Nodes by total score.
 #[derive(Debug, Default)]

@@ -170,10 +170,12 @@ impl Lane {
     pub(super) fn find_extremes(&mut self, feasible: &FixedBitSet) -> bool {
         let Kept::Found(known) = &mut self.extremes else { return false };
         let (mut min, mut max) = (i64::MAX, i64::MIN);
-        for at in feasible.ones() {
-            let raw = self.raw[at];
-            min = min.min(if raw == UNSCORED { i64::MAX } else { raw });
-            max = max.max(raw);
+        for (word, raws) in feasible.as_slice().iter().zip(self.raw.chunks(usize::BITS as usize)).filter(|(word, _)| **word != 0) {
+            for (bit, raw) in raws.iter().enumerate() {
+                let counts = (word >> bit) & 1 == 1;
+                min = min.min(if counts && *raw != UNSCORED { *raw } else { i64::MAX });
+                max = max.max(if counts { *raw } else { i64::MIN });
+            }
         }
         let found = if max == UNSCORED { Extremes { min: 0, max: 0 } } else { Extremes { min, max } };
         known.replace(found) != Some(found)

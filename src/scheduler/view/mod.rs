@@ -399,18 +399,7 @@ impl ClassView {
 
     /// As [`Self::best`] without keeping an index: for a class that is seen for the first time, and often the last.
     pub fn best_once(&self) -> Vec<NodeIx> {
-        let (mut highest, mut nodes) = (i64::MIN, Vec::new());
-        for at in self.feasible.ones() {
-            let total = self.totals[at];
-            if total > highest {
-                highest = total;
-                nodes.clear();
-            }
-            if total == highest {
-                nodes.push(NodeIx(u32::try_from(at).unwrap_or(u32::MAX)));
-            }
-        }
-        nodes
+        best::highest(&self.totals, &self.feasible)
     }
 
     /// Whether an index of the best nodes is worth its making.
