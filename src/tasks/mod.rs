@@ -11,6 +11,7 @@
 //! is preceded by a write of the run's status, at which a leader that is behind fails.
 
 pub mod crd;
+pub mod freeze;
 pub mod names;
 pub mod params;
 pub mod rules;

@@ -184,12 +184,12 @@ pub struct Upstream {
     /// Its name.
     pub name: String,
     /// How its run must have ended.
-    pub on: On,
+    pub when: When,
 }
 
 /// How a run must have ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum On {
+pub enum When {
     /// It succeeded.
     #[default]
     Succeeded,

@@ -7,7 +7,7 @@ use crate::{
     model::time::Timestamp,
     tasks::{
         run::{Outcome, TriggerKind, WaitsFor},
-        spec::{After, On, TaskSpec},
+        spec::{After, TaskSpec, When},
         time::Time,
     },
 };
@@ -28,19 +28,19 @@ pub struct Upstream<'a> {
 }
 
 /// Whether an end is the one that is waited for. A run that was skipped was none.
-pub fn is_met(on: On, outcome: Outcome) -> bool {
-    match (on, outcome) {
+pub fn is_met(when: When, outcome: Outcome) -> bool {
+    match (when, outcome) {
         (_, Outcome::Skipped) => false,
-        (On::Finished, _) | (On::Succeeded, Outcome::Succeeded) => true,
-        (On::Failed, outcome) => outcome != Outcome::Succeeded,
-        (On::Succeeded, _) => false,
+        (When::Finished, _) | (When::Succeeded, Outcome::Succeeded) => true,
+        (When::Failed, outcome) => outcome != Outcome::Succeeded,
+        (When::Succeeded, _) => false,
     }
 }
 
 /// What the end of a run starts by one trigger. With several tasks the run is one for the cycle, so that a run without a cycle starts none.
 pub fn firing(after: &After, upstream: &Upstream) -> Option<Firing> {
     let waited = after.tasks.iter().find(|one| one.name == upstream.task)?;
-    if !is_met(waited.on, upstream.outcome) {
+    if !is_met(waited.when, upstream.outcome) {
         return None;
     }
     let mut firing =
@@ -87,8 +87,8 @@ mod tests {
     use super::*;
     use crate::tasks::{spec, time::Span};
 
-    fn after(tasks: &[(&str, On)]) -> After {
-        let tasks = tasks.iter().map(|(name, on)| spec::Upstream { name: (*name).into(), on: *on }).collect();
+    fn after(tasks: &[(&str, When)]) -> After {
+        let tasks = tasks.iter().map(|(name, when)| spec::Upstream { name: (*name).into(), when: *when }).collect();
         After { tasks, deadline: Span::new("30m"), on_deadline: spec::OnDeadline::Run }
     }
 
@@ -96,9 +96,9 @@ mod tests {
     fn each_end_meets_what_waits_for_it() {
         use Outcome::{Cancelled, Failed, Lost, Skipped, Succeeded, TimedOut};
         for outcome in [Succeeded, Failed, TimedOut, Cancelled, Lost, Skipped] {
-            assert_eq!(is_met(On::Succeeded, outcome), outcome == Succeeded);
-            assert_eq!(is_met(On::Finished, outcome), outcome != Skipped);
-            assert_eq!(is_met(On::Failed, outcome), outcome != Skipped && outcome != Succeeded);
+            assert_eq!(is_met(When::Succeeded, outcome), outcome == Succeeded);
+            assert_eq!(is_met(When::Finished, outcome), outcome != Skipped);
+            assert_eq!(is_met(When::Failed, outcome), outcome != Skipped && outcome != Succeeded);
         }
     }
 
@@ -106,9 +106,9 @@ mod tests {
     fn one_upstream_starts_a_run_each_time_several_one_for_the_cycle() {
         let cycle = Timestamp::parse_rfc3339("2026-11-28T06:00:00Z").unwrap();
         let mut upstream = Upstream { task: "a", uid: "u1", cycle: Some(cycle), outcome: Outcome::Succeeded, finished: cycle };
-        let one = firing(&after(&[("a", On::Succeeded)]), &upstream).unwrap();
+        let one = firing(&after(&[("a", When::Succeeded)]), &upstream).unwrap();
         assert_eq!((one.key.as_str(), one.cycle, one.waits_for), ("u1", Some(cycle), None));
-        let two = after(&[("a", On::Succeeded), ("b", On::Finished)]);
+        let two = after(&[("a", When::Succeeded), ("b", When::Finished)]);
         let first = firing(&two, &upstream).unwrap();
         let waits = first.waits_for.clone().unwrap();
         assert_eq!(waits.all_of, ["a", "b"]);
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn circles_are_found_and_told() {
         let waiting = |on: &[&str]| {
-            let tasks: Vec<(&str, On)> = on.iter().map(|name| (*name, On::Succeeded)).collect();
+            let tasks: Vec<(&str, When)> = on.iter().map(|name| (*name, When::Succeeded)).collect();
             let trigger = spec::Trigger { after: Some(after(&tasks)), ..spec::Trigger::default() };
             TaskSpec { triggers: vec![trigger], ..TaskSpec::default() }
         };
