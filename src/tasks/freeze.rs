@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::{
+    facts::Run,
     names, params,
     rules::Rules,
     run::{Frozen, RunConcurrency, TaskRef, TaskRunSpec, TriggerKind, TriggerRef, WaitsFor},
-    spec::{ConcurrencyPolicy, PodTemplate, TaskSpec},
+    spec::{ConcurrencyPolicy, MissedPolicy, PodTemplate, TaskSpec},
     time::Time,
     trigger::Firing,
     validate::Fault,
@@ -53,12 +54,28 @@ pub fn task_run(owner: &Owner, spec: &TaskSpec, firing: &Firing, rules: &Rules, 
             "namespace": owner.namespace,
             "name": name,
             "labels": labels(&run),
-            "ownerReferences": [{
-                "apiVersion": names::API_VERSION, "kind": "Task", "name": owner.name, "uid": owner.uid, "controller": true, "blockOwnerDeletion": false,
-            }],
+            "ownerReferences": [owned_by(owner)],
         },
         "spec": run,
     }))
+}
+
+fn owned_by(owner: &Owner) -> Value {
+    json!({"apiVersion": names::API_VERSION, "kind": "Task", "name": owner.name, "uid": owner.uid, "controller": true, "blockOwnerDeletion": false})
+}
+
+/// What is filled into a run that people have created with task and parameters only.
+pub fn fill_in(owner: &Owner, spec: &TaskSpec, run: &Run, rules: &Rules) -> Result<Value, Fault> {
+    let mut filled = TaskRunSpec {
+        task_ref: TaskRef { name: owner.name.to_owned() },
+        trigger: run.trigger.clone(),
+        cycle: run.cycle.map(Time::from),
+        params: run.given.clone(),
+        ..TaskRunSpec::default()
+    };
+    filled.frozen = Some(frozen(owner, spec, &filled, &run.key.name, None, rules, run.created)?);
+    let metadata = json!({"labels": labels(&filled), "ownerReferences": [owned_by(owner)]});
+    Ok(json!({"metadata": metadata, "spec": {"frozen": filled.frozen}}))
 }
 
 /// What a run takes from its task.
@@ -99,7 +116,10 @@ pub fn frozen(
 }
 
 fn concurrency(spec: &TaskSpec, values: &BTreeMap<String, String>, kind: TriggerKind) -> RunConcurrency {
-    let by_kind = if kind == TriggerKind::Data { ConcurrencyPolicy::Queue } else { ConcurrencyPolicy::Forbid };
+    let mut crons = spec.triggers.iter().filter_map(|trigger| trigger.cron.as_ref());
+    // Runs that are made up for come all at once: they wait for each other.
+    let makes_up = kind == TriggerKind::Cron && crons.any(|cron| cron.missed.policy == MissedPolicy::All);
+    let by_kind = if kind == TriggerKind::Data || makes_up { ConcurrencyPolicy::Queue } else { ConcurrencyPolicy::Forbid };
     let policy = spec.concurrency.policy.unwrap_or(by_kind);
     let unbounded = if policy == ConcurrencyPolicy::Allow { 0 } else { 1 };
     let scope = spec.concurrency.scope.strip_prefix("param:").map_or_else(

@@ -10,8 +10,14 @@
 //! Nothing is remembered that the objects do not say: names follow from keys, so that whoever fires again meets the run that is there; each effect on a pod
 //! is preceded by a write of the run's status, at which a leader that is behind fails.
 
+pub mod admission;
+pub mod concurrency;
 pub mod crd;
+pub mod effect;
+pub mod facts;
 pub mod freeze;
+pub mod life;
+pub mod machine;
 pub mod names;
 pub mod params;
 pub mod rules;
@@ -20,3 +26,5 @@ pub mod spec;
 pub mod time;
 pub mod trigger;
 pub mod validate;
+#[cfg(test)]
+mod world;

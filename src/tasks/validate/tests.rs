@@ -56,6 +56,7 @@ fn every_bad_field_is_told_with_its_path() {
         ("/triggers/0/cron/cycleOffset", json!("-PT6M"), "BadOffset", "spec.triggers[0].cron.cycleOffset", "-6m"),
         ("/triggers/0/cron/cycleOffset", json!("9999h"), "BadOffset", "spec.triggers[0].cron.cycleOffset", "31 days"),
         ("/triggers/0/cron/missed/deadline", json!("soon"), "BadSpan", "spec.triggers[0].cron.missed.deadline", "90s"),
+        ("/triggers/0/cron/missed", json!({"policy": "All"}), "AllWithForbid", "spec.triggers[0].cron.missed.policy", "use Queue"),
         ("/triggers/1/after/tasks", json!([]), "NoUpstream", "spec.triggers[1].after.tasks", "name the tasks"),
         ("/triggers/1/after/tasks/0/name", json!("radar"), "BadUpstream", "spec.triggers[1].after.tasks[0].name", "another task"),
         ("/triggers/1/after/tasks/1", json!({"name": "decode"}), "DuplicateUpstream", "spec.triggers[1].after.tasks[1].name", "twice"),
@@ -76,6 +77,9 @@ fn every_bad_field_is_told_with_its_path() {
         ("/logs", json!({"deadline": "x"}), "BadSpan", "spec.logs.deadline", "no span of time"),
     ] {
         let mut spec = good();
+        if reason == "AllWithForbid" {
+            spec["concurrency"]["policy"] = "Forbid".into();
+        }
         let (parent, last) = place.rsplit_once('/').unwrap();
         match spec.pointer_mut(parent).unwrap() {
             Value::Array(items) if last.parse::<usize>().unwrap() == items.len() => items.push(value),

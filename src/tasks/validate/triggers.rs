@@ -7,7 +7,7 @@ use crate::{
     config::duration,
     tasks::{
         rules::Rules,
-        spec::{After, Cron, Data, TaskSpec},
+        spec::{After, ConcurrencyPolicy, Cron, Data, MissedPolicy, TaskSpec},
         trigger::{
             after,
             calendar::{BadSchedule, Schedule},
@@ -28,6 +28,11 @@ pub(super) fn faults(name: &str, spec: &TaskSpec, rules: &Rules, others: &BTreeM
             faults.push(Fault::new("NotOneTrigger", &place, "a trigger is exactly one of cron, after and data"));
         }
         faults.extend(trigger.cron.iter().flat_map(|one| cron(&place, one)));
+        let makes_up = trigger.cron.as_ref().is_some_and(|cron| cron.missed.policy == MissedPolicy::All);
+        if makes_up && spec.concurrency.policy == Some(ConcurrencyPolicy::Forbid) {
+            let message = "All that was missed starts at once, of which Forbid skips all but one: use Queue";
+            faults.push(Fault::new("AllWithForbid", format!("{place}.cron.missed.policy"), message));
+        }
         faults.extend(trigger.after.iter().flat_map(|one| upstreams(&place, name, one)));
         faults.extend(trigger.data.iter().flat_map(|one| data(&place, spec, one, rules)));
         faults.extend(unfilled(&place, spec, trigger.data.as_ref()));
