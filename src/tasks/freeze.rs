@@ -202,7 +202,8 @@ pub fn pod(run: &Value, attempt: u32) -> Result<Value, String> {
     let attempt = attempt.to_string();
     let given = [("RUN_ID", name), ("ATTEMPT", attempt.as_str()), ("CYCLE", cycle.as_str()), ("TASK", spec.task_ref.name.as_str())];
     for list in ["initContainers", "containers"] {
-        for container in pod["spec"][list].as_array_mut().into_iter().flatten() {
+        let containers = pod["spec"].get_mut(list).and_then(Value::as_array_mut);
+        for container in containers.into_iter().flatten() {
             // First, so that the template's own variables can use them.
             let ours = given.iter().map(|(name, value)| json!({"name": name, "value": value}));
             let all: Vec<Value> = ours.chain(container["env"].as_array().cloned().unwrap_or_default()).collect();

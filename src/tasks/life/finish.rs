@@ -141,7 +141,9 @@ pub(super) fn seconds(span: DurationMs) -> u64 {
 /// What is known of the logs, or the step that saves them. An attempt that never ran has none.
 fn logs(of: Subject, around: &Around) -> (Option<SavedLogs>, Option<Step>) {
     let Some(attempt) = of.run.status.current() else { return (None, None) };
-    if attempt.started.is_none() || attempt.logs.is_some() {
+    // It may have begun to run after it was written off.
+    let ran = attempt.started.is_some() || of.pod().is_some_and(|pod| pod.started.is_some());
+    if !ran || attempt.logs.is_some() {
         return (None, None);
     }
     if let Some(logs) = &of.notes.logs {

@@ -79,7 +79,7 @@ impl Machine {
                 record.stale = false;
                 let settled = task.status.last_scheduled.map_or(Timestamp(0), |time| time.0);
                 record.started.retain(|at| *at > settled);
-                record.see(*task, &self.rules);
+                record.see(*task);
                 // Runs that wait for the task's condition.
                 let waiting = self.runs.values().filter(|run| run.run.frozen.is_none() && !run.run.is_reaped());
                 self.dirty.extend(waiting.map(|run| Subject::Run(run.run.key.clone())).collect::<Vec<_>>());

@@ -88,7 +88,7 @@ impl Machine {
             Input::Leading(false) => self.stop_leading(out),
             Input::Rules(rules) => {
                 self.rules = *rules;
-                self.tasks.values_mut().for_each(|record| record.compile(&self.rules));
+                self.tasks.values_mut().for_each(|record| record.judged = None);
                 self.all_dirty();
             }
             Input::NodeLost(node, true) => {
@@ -144,11 +144,16 @@ impl Machine {
 
     fn task(&mut self, now: Timestamp, task: Task) {
         let key = task.key.clone();
+        let is_news = self.tasks.get(&key).is_none_or(|record| record.is_news(&task));
         match self.tasks.get_mut(&key) {
-            Some(record) => record.see(task, &self.rules),
+            Some(record) => record.see(task),
             None => {
-                self.tasks.insert(key.clone(), TaskRecord::new(task, now, &self.rules));
+                self.tasks.insert(key.clone(), TaskRecord::new(task, now));
             }
+        }
+        self.dirty.insert(Subject::Task(key.clone()));
+        if !is_news {
+            return;
         }
         self.revalidate(&key.namespace);
         self.dirty.extend(self.runs.values().filter(|record| record.run.frozen.is_none()).map(|record| Subject::Run(record.run.key.clone())));
@@ -161,8 +166,10 @@ impl Machine {
 
     /// Tasks judge each other: they may wait in a circle.
     fn revalidate(&mut self, namespace: &str) {
-        let keys: Vec<Key> = self.tasks.keys().filter(|key| *key.namespace == *namespace).cloned().collect();
-        self.dirty.extend(keys.into_iter().map(Subject::Task));
+        for (key, record) in self.tasks.iter_mut().filter(|(key, _)| *key.namespace == *namespace) {
+            record.judged = None;
+            self.dirty.insert(Subject::Task(key.clone()));
+        }
     }
 
     fn listed(&mut self, now: Timestamp, listing: &Listing) {

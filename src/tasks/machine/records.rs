@@ -8,7 +8,7 @@ use crate::{
         effect::{Effect, OrderId},
         facts::{Key, Pod, Run, Task, is_older},
         life::Notes,
-        rules::Rules,
+        spec::Condition,
         trigger::{Firing, arrival::{Arrival, Matcher}, cron::Clockwork},
     },
 };
@@ -125,12 +125,14 @@ pub(super) struct TaskRecord {
     /// Scheduled times whose run was acknowledged, until the watermark passes them.
     pub started: BTreeSet<Timestamp>,
     pub is_valid: bool,
+    /// The condition, until this task, another of its namespace or the rules change.
+    pub judged: Option<Condition>,
     /// Retention is looked at again then.
     pub look_at: Option<Timestamp>,
 }
 
 impl TaskRecord {
-    pub fn new(task: Task, now: Timestamp, rules: &Rules) -> Self {
+    pub fn new(task: Task, now: Timestamp) -> Self {
         let mut record = Self {
             task,
             clocks: Vec::new(),
@@ -142,9 +144,10 @@ impl TaskRecord {
             seen: now,
             started: BTreeSet::new(),
             is_valid: false,
+            judged: None,
             look_at: None,
         };
-        record.compile(rules);
+        record.compile();
         record
     }
 
@@ -156,9 +159,9 @@ impl TaskRecord {
         self.started.clear();
     }
 
-    pub fn see(&mut self, task: Task, rules: &Rules) {
+    pub fn see(&mut self, task: Task) {
         if task.uid != self.task.uid {
-            *self = Self::new(task, self.seen, rules);
+            *self = Self::new(task, self.seen);
             return;
         }
         if is_older(&task.resource_version, &self.task.resource_version) {
@@ -167,12 +170,17 @@ impl TaskRecord {
         let changed = task.generation != self.task.generation;
         self.task = task;
         if changed {
-            self.compile(rules);
+            self.compile();
         }
     }
 
+    /// Whether something is not what the condition was about.
+    pub fn is_news(&self, task: &Task) -> bool {
+        task.uid != self.task.uid || task.generation != self.task.generation
+    }
+
     /// Triggers that cannot be read are left out: the condition says so.
-    pub fn compile(&mut self, _: &Rules) {
+    pub fn compile(&mut self) {
         let triggers = self.task.spec.as_ref().map(|spec| spec.triggers.clone()).unwrap_or_default();
         self.clocks = triggers.iter().filter_map(|trigger| Clockwork::new(trigger.cron.as_ref()?).ok()).collect();
         self.matchers = triggers.iter().filter_map(|trigger| Matcher::new(trigger.data.as_ref()?).ok()).collect();

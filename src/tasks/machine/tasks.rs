@@ -65,6 +65,9 @@ impl Machine {
 
     /// Whether runs can be made of it.
     fn judge(&mut self, now: Timestamp, key: &Key, status: &mut TaskStatus) {
+        if let Some(condition) = self.tasks.get(key).and_then(|record| record.judged.clone()) {
+            return set_condition(&mut status.conditions, condition);
+        }
         let others: BTreeMap<&str, &TaskSpec> = self
             .tasks
             .values()
@@ -83,9 +86,10 @@ impl Machine {
             },
         };
         let is_valid = condition.status == "True";
-        set_condition(&mut status.conditions, condition);
+        set_condition(&mut status.conditions, condition.clone());
         if let Some(record) = self.tasks.get_mut(key) {
             record.is_valid = is_valid;
+            record.judged = Some(condition);
         }
     }
 
