@@ -15,6 +15,7 @@ use isobar::{
         input::{Command, Input},
     },
 };
+use world::Together;
 
 const PODS_PER_STEP: usize = 1000;
 
@@ -47,7 +48,7 @@ fn placement(c: &mut Criterion) {
             group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
                 let mut engine = world::engine(nodes, EngineSettings::default());
                 let mut next = 0;
-                bencher.iter_batched(
+                bencher.iter_batched_ref(
                     || {
                         let first = next;
                         next += PODS_PER_STEP;
@@ -58,8 +59,39 @@ fn placement(c: &mut Criterion) {
                         if engine.gauges().pods + PODS_PER_STEP > nodes * 100 {
                             engine = world::engine(nodes, EngineSettings::default());
                         }
-                        assert_eq!(drain(&mut engine, pods.into_iter()), PODS_PER_STEP);
+                        assert_eq!(drain(&mut engine, pods.drain(..)), PODS_PER_STEP);
                     },
+                    BatchSize::PerIteration,
+                );
+            });
+        }
+        group.finish();
+    }
+}
+
+/// One class of pods that want something of each other, among 10,000 others on 5,000 nodes.
+fn together(c: &mut Criterion) {
+    const NODES: usize = 5000;
+    const PODS: usize = 10_000;
+    let is_test = std::env::args().any(|arg| arg == "--test");
+    let (nodes, pods) = if is_test { (300, 600) } else { (NODES, PODS) };
+    for (name, kinds) in [
+        ("spread", [("hard_over_3_zones", Together::HardSpread), ("soft_over_zones_and_hosts", Together::SoftSpread)]),
+        ("affinity", [("required_in_zone", Together::Affinity), ("anti_on_host", Together::AntiAffinity)]),
+    ] {
+        let mut group = c.benchmark_group(format!("{name}/{nodes}_nodes_{pods}_pods"));
+        group.sample_size(10).measurement_time(Duration::from_secs(4));
+        for (name, kind) in kinds {
+            // Anti-affinity has one node for each pod.
+            let step = if is_test { 100 } else { PODS_PER_STEP };
+            group.throughput(Throughput::Elements(step as u64));
+            group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+                bencher.iter_batched_ref(
+                    || {
+                        let engine = world::engine_with_pods(nodes, pods);
+                        (engine, (0..step).map(|number| world::member(number, kind)).collect::<Vec<_>>())
+                    },
+                    |(engine, pods)| assert_eq!(drain(engine, pods.drain(..)), step),
                     BatchSize::PerIteration,
                 );
             });
@@ -79,14 +111,13 @@ fn federation(c: &mut Criterion) {
     let mut engine = make();
     let machines = world::machines(CLUSTERS, nodes, running);
     println!("federation: {} MiB for {:?}", (resident_bytes().saturating_sub(before)) >> 20, engine.gauges());
-    drop(machines);
     let mut group = c.benchmark_group(format!("federation/{CLUSTERS}x{nodes}_nodes"));
     group.throughput(Throughput::Elements(PODS_PER_STEP as u64)).sample_size(10).measurement_time(Duration::from_secs(4));
     for (name, classes) in [("one_class", 1), ("ten_classes", 10)] {
         // Criterion calls the closure many times with the one engine: a pod must not come twice.
         let mut next = 0;
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
-            bencher.iter_batched(
+            bencher.iter_batched_ref(
                 || {
                     let first = next;
                     next += PODS_PER_STEP;
@@ -96,7 +127,7 @@ fn federation(c: &mut Criterion) {
                     if engine.gauges().pods + PODS_PER_STEP > usize::from(CLUSTERS) * nodes * 100 {
                         engine = make();
                     }
-                    assert_eq!(drain(&mut engine, pods.into_iter()), PODS_PER_STEP);
+                    assert_eq!(drain(&mut engine, pods.drain(..)), PODS_PER_STEP);
                 },
                 BatchSize::PerIteration,
             );
@@ -104,6 +135,7 @@ fn federation(c: &mut Criterion) {
         engine = make();
     }
     group.finish();
+    drop(machines);
 }
 
 /// What the process holds in memory; nothing where the system does not say.
@@ -112,5 +144,5 @@ fn resident_bytes() -> usize {
     pages.and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok()).map_or(0, |pages| pages * 4096)
 }
 
-criterion_group!(benches, placement, federation);
+criterion_group!(benches, placement, together, federation);
 criterion_main!(benches);

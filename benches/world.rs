@@ -21,7 +21,9 @@ use isobar::{
         quantity::Quantity,
         requests::{ContainerRequests, PodRequests},
         resources::ResourceList,
+        selector::LabelSelectorFacts,
         taints::{Effect, TaintFacts, TolerationFacts},
+        terms::{AffinityTermFacts, PodAffinityFacts, SpreadFacts, WhenUnsatisfiable},
         time::Timestamp,
     },
     scheduler::{
@@ -105,6 +107,66 @@ pub fn pod(number: usize, class: usize) -> PodFacts {
         },
         ..PodFacts::default()
     }
+}
+
+/// What pods of an application want of each other.
+#[allow(dead_code)] // one bench has such pods
+#[derive(Clone, Copy, Debug)]
+pub enum Together {
+    /// Even over zones, at most one more in one than in another.
+    HardSpread,
+    /// The same as a wish, over hosts too.
+    SoftSpread,
+    /// In the zone where the others are.
+    Affinity,
+    /// On nodes where no other is.
+    AntiAffinity,
+}
+
+/// A pod of an application.
+#[allow(dead_code)] // one bench has such pods
+pub fn member(number: usize, together: Together) -> PodFacts {
+    const ZONE: &str = "topology.kubernetes.io/zone";
+    const HOST: &str = "kubernetes.io/hostname";
+    let selector = || Some(LabelSelectorFacts { match_labels: vec![("app".into(), "web".into())], ..LabelSelectorFacts::default() });
+    let spread = |key: &str, when| SpreadFacts {
+        max_skew: 1,
+        topology_key: key.into(),
+        when,
+        min_domains: None,
+        honor_node_affinity: true,
+        honor_node_taints: false,
+        selector: selector(),
+    };
+    let term = |key: &str| AffinityTermFacts { label_selector: selector(), topology_key: key.into(), ..AffinityTermFacts::default() };
+    let mut pod = pod(number, 0);
+    // A label of its own, as a StatefulSet gives one.
+    pod.labels = vec![("app".into(), "web".into()), ("statefulset.kubernetes.io/pod-name".into(), pod.key.name.clone())];
+    match together {
+        Together::HardSpread => pod.spec.spread = vec![spread(ZONE, WhenUnsatisfiable::DoNotSchedule)],
+        Together::SoftSpread => pod.spec.spread = [ZONE, HOST].map(|key| spread(key, WhenUnsatisfiable::ScheduleAnyway)).to_vec(),
+        Together::Affinity => {
+            pod.spec.pod_affinity = Some(Box::new(PodAffinityFacts { required: vec![term(ZONE)], ..PodAffinityFacts::default() }));
+        }
+        Together::AntiAffinity => {
+            pod.spec.pod_affinity = Some(Box::new(PodAffinityFacts { anti_required: vec![term(HOST)], ..PodAffinityFacts::default() }));
+        }
+    }
+    pod
+}
+
+/// An engine as [`engine`] makes it, with pods of ten templates on its nodes.
+#[allow(dead_code)] // one bench has such pods
+pub fn engine_with_pods(nodes: usize, pods: usize) -> Engine {
+    let mut engine = engine(nodes, EngineSettings::default());
+    let mut out = Vec::new();
+    for number in 0..pods {
+        let mut pod = pod(1_000_000_000 + number, number % 10);
+        pod.labels = vec![("app".into(), format!("app-{}", number % 10).into())];
+        pod.node_name = Some(node(number % nodes).name);
+        engine.handle(Timestamp(0), Input::Pod(Box::new(pod)), &mut out);
+    }
+    engine
 }
 
 /// A leading engine with an empty home and compute clusters of `nodes` nodes each, on which `running` pods run in all: half of them others', the other half

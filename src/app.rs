@@ -36,6 +36,7 @@ use crate::{
         events::{EventDesk, News},
         leadership::Leadership,
         review::ApiReviewer,
+        watch::Synced,
     },
     live::{Live, LiveOptions, Stopped},
     metrics::{ApiMetrics, ConfigMetrics, EngineGauges, EngineMetrics, LeaderMetrics, Metrics},
@@ -337,9 +338,10 @@ fn http_options(configuration: &Configuration, options: &AppOptions) -> Option<H
 
 fn http_state(live: &Live, api: &Api, metrics: &Metrics, in_force: InForce) -> HttpState {
     let health = HealthChecks::default();
-    let (pods, nodes) = (live.pods_synced.clone(), live.nodes_synced.clone());
+    let mut lists = live.selectors_synced.clone();
+    lists.extend([live.pods_synced.clone(), live.nodes_synced.clone()]);
     health.add("sched-handler-sync", &[Probe::Readyz], move || {
-        if pods.is_synced() && nodes.is_synced() { Ok(()) } else { Err("pods and nodes are not listed yet".to_owned()) }
+        if lists.iter().all(Synced::is_synced) { Ok(()) } else { Err("pods, nodes and what chooses pods are not listed yet".to_owned()) }
     });
     HttpState {
         health,

@@ -40,7 +40,7 @@ use crate::{
         lease::{Elector, Ended},
         patch::{ConditionDesk, Patcher},
         watch::{Synced, Watch},
-        wire::{ClaimFacts, NamespaceFacts},
+        wire::{ClaimFacts, NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched},
     },
     model::{ids::ClusterId, node::NodeFacts, pod::PodFacts},
     scheduler::{
@@ -98,6 +98,8 @@ pub struct Live {
     pub pods_synced: Synced,
     /// Whether all nodes were seen once.
     pub nodes_synced: Synced,
+    /// Whether what chooses pods was seen once: namespaces, Services, controllers.
+    pub selectors_synced: Vec<Synced>,
     /// For news of our own.
     pub events: EventDesk,
     elector: Option<JoinHandle<Ended>>,
@@ -170,8 +172,9 @@ impl Live {
         }
 
         let mut watches = JoinSet::new();
+        let selectors_synced = start_selector_watches(&mut watches, api, &inputs, options.seed);
         if let Some(federation) = federation {
-            start_label_watches(&mut watches, api, &inputs, options.seed);
+            start_claim_watch(&mut watches, api, &inputs, options.seed);
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
             let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
             critical.spawn(named("federation", abroad::supervisor(federation, shared)));
@@ -189,6 +192,7 @@ impl Live {
             leadership,
             pods_synced,
             nodes_synced,
+            selectors_synced,
             events,
             elector,
             elector_stop,
@@ -256,9 +260,27 @@ impl Live {
     }
 }
 
-/// Watches home objects whose labels choose among clusters. Nobody waits for their first list.
-fn start_label_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
-    watches.spawn(Watch::<NamespaceFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 3).run());
+/// Watches home objects that choose pods, by labels of theirs or of the pods. The engine decides nothing before it has their first lists.
+fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Vec<Synced> {
+    fn start<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Synced {
+        let watch = Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed);
+        let synced = watch.synced();
+        watches.spawn(watch.run());
+        synced
+    }
+    // The channel is empty still, so that this comes first.
+    let _ = inputs.try_send(Input::AwaitSelectors);
+    vec![
+        start::<NamespaceFacts>(watches, api, inputs, seed ^ 3),
+        start::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6),
+        start::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7),
+        start::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8),
+        start::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9),
+    ]
+}
+
+/// Watches claims of home, whose labels choose among clusters. Nobody waits for their first list.
+fn start_claim_watch(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
     watches.spawn(Watch::<ClaimFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 4).run());
 }
 

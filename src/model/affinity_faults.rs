@@ -22,7 +22,7 @@ fn has_label_form(value: &str) -> bool {
 pub fn faults(term: &NodeSelectorTerm, at: usize) -> Vec<String> {
     let mut found = Vec::new();
     for (i, requirement) in term.match_expressions.iter().enumerate() {
-        label_faults(requirement, &format!("[{at}].matchExpressions[{i}]"), &mut found);
+        label_faults(requirement, &format!("[{at}].matchExpressions[{i}]."), &mut found);
     }
     for (i, requirement) in term.match_fields.iter().enumerate() {
         field_faults(requirement, &format!("[{at}].matchFields[{i}]"), &mut found);
@@ -30,9 +30,18 @@ pub fn faults(term: &NodeSelectorTerm, at: usize) -> Vec<String> {
     found
 }
 
+/// Everything that is wrong with one requirement of a label selector.
+pub fn requirement_faults(requirement: &NodeSelectorRequirement) -> Vec<String> {
+    let mut found: Vec<String> =
+        label_key_fault(&requirement.key).map(|why| format!("key: Invalid value: {:?}: {why}", requirement.key)).into_iter().collect();
+    label_faults(requirement, "", &mut found);
+    found
+}
+
+/// `path` is what stands before the field's name.
 fn label_faults(requirement: &NodeSelectorRequirement, path: &str, found: &mut Vec<String>) {
     let NodeSelectorRequirement { key, operator, values } = requirement;
-    let mut wrong = |why: &str| found.push(format!("{path}.values: Invalid value: {}: {why}", list(values)));
+    let mut wrong = |why: &str| found.push(format!("{path}values: Invalid value: {}: {why}", list(values)));
     match &**operator {
         "In" | "NotIn" if values.is_empty() => wrong("for 'in', 'notin' operators, values set can't be empty"),
         "Exists" | "DoesNotExist" if !values.is_empty() => wrong("values set must be empty for exists and does not exist"),
@@ -40,17 +49,17 @@ fn label_faults(requirement: &NodeSelectorRequirement, path: &str, found: &mut V
         "In" | "NotIn" | "Exists" | "DoesNotExist" | "Gt" | "Lt" => {}
         other => {
             let known = r#"supported values: "In", "NotIn", "Exists", "DoesNotExist", "Gt", "Lt""#;
-            found.push(format!("{path}.operator: Unsupported value: {other:?}: {known}"));
+            found.push(format!("{path}operator: Unsupported value: {other:?}: {known}"));
             return;
         }
     }
     let numbers = matches!(&**operator, "Gt" | "Lt");
     for (i, value) in values.iter().enumerate().filter(|(_, value)| numbers && value.parse::<i64>().is_err()) {
         let why = "for 'Gt', 'Lt' operators, the value must be an integer";
-        found.push(format!("{path}.values[{i}]: Invalid value: {value:?}: {why}"));
+        found.push(format!("{path}values[{i}]: Invalid value: {value:?}: {why}"));
     }
     for (i, value) in values.iter().enumerate().filter(|(_, value)| !is_label_value(value)) {
-        found.push(format!("{path}.values[{i}][{key}]: Invalid value: {value:?}: {}", label_value_faults(value)));
+        found.push(format!("{path}values[{i}][{key}]: Invalid value: {value:?}: {}", label_value_faults(value)));
     }
 }
 
@@ -63,6 +72,33 @@ fn label_value_faults(value: &str) -> String {
             .to_owned()
     });
     long.into_iter().chain(form).collect::<Vec<_>>().join("; ")
+}
+
+/// Why a label cannot have this key: the common faults, in the words of `content.IsLabelKey`.
+fn label_key_fault(key: &str) -> Option<String> {
+    const FORM: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character \
+         (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+    let parts: Vec<&str> = key.split('/').collect();
+    let (prefix, name) = match parts.as_slice() {
+        [name] => (None, *name),
+        [prefix, name] => (Some(*prefix), *name),
+        _ => {
+            return Some(format!("a valid label key {FORM} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"));
+        }
+    };
+    let mut faults: Vec<String> = Vec::new();
+    if prefix == Some("") {
+        faults.push("prefix part must be non-empty".into());
+    }
+    if name.is_empty() {
+        faults.push("name part must be non-empty".into());
+    } else if name.len() > LABEL_VALUE_BYTES_MAX {
+        faults.push(format!("name part must be no more than {LABEL_VALUE_BYTES_MAX} bytes"));
+    }
+    if name.is_empty() || !has_label_form(name) {
+        faults.push(format!("name part {FORM}"));
+    }
+    (!faults.is_empty()).then(|| faults.join("; "))
 }
 
 fn field_faults(requirement: &NodeSelectorRequirement, path: &str, found: &mut Vec<String>) {

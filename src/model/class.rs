@@ -1,6 +1,6 @@
 //! Pod classes: everything that any rule reads of a pod, held once for all pods cut from one template.
 //!
-//! In: [`PodFacts`](super::pod::PodFacts). Out: a [`ClassIx`] that equal pods share. Names, labels that no live term reads, claim names that differ
+//! In: [`PodFacts`](super::pod::PodFacts). Out: a [`ClassIx`] that equal pods share. Names, labels that no live selector reads, claim names that differ
 //! per replica are not part of a class, or every `StatefulSet` pod would be a class of its own.
 
 use std::hash::BuildHasher;
@@ -12,11 +12,13 @@ use super::{
     affinity::{PreferredTerms, SelectorMatcher, preferred_terms},
     ids::ClassIx,
     intern::{Interner, Sym},
+    labels::Labels,
     placement::TravelFacts,
     pod::{PodSpecFacts, Wants},
     ports::HostPort,
     resources::ResourceVec,
     taints::Toleration,
+    terms::{PodTerms, SelectingKind, Spread},
 };
 
 /// What rules read of a pod.
@@ -24,6 +26,10 @@ use super::{
 pub struct PodClass {
     /// `metadata.namespace`.
     pub namespace: Sym,
+    /// Those of `metadata.labels` that a live selector reads.
+    pub labels: Labels,
+    /// `metadata.deletionTimestamp` is set: spreading does not count it.
+    pub is_terminating: bool,
     /// `spec.schedulerName`.
     pub scheduler_name: Sym,
     /// `spec.priority`.
@@ -46,6 +52,12 @@ pub struct PodClass {
     pub required_affinity: Option<SelectorMatcher>,
     /// Preferred node affinity; `None` if the pod names no terms at all.
     pub preferred_affinity: Option<PreferredTerms>,
+    /// Pod affinity and anti-affinity.
+    pub pod_terms: Option<Box<PodTerms>>,
+    /// Topology spread constraints; empty if the pod has none of its own.
+    pub spread: Box<[Spread]>,
+    /// The controller whose selector counts for default spreading; not kept where the pod has constraints of its own.
+    pub owner: Option<(SelectingKind, Sym)>,
     /// Tolerations that can match anything.
     pub tolerations: Box<[Toleration]>,
     /// Host ports wanted.
@@ -59,11 +71,15 @@ pub struct PodClass {
 }
 
 impl PodClass {
-    /// The shared part of a pod that is only counted, as others have placed it and nothing decides about it: what its node pays.
-    pub fn counted(spec: &PodSpecFacts, table: &mut Interner) -> Self {
+    /// The shared part of a pod that is only counted, as others have placed it and nothing decides about it: what its node pays, and what terms of other
+    /// pods and its own towards them ask for.
+    pub fn counted(namespace: &str, spec: &PodSpecFacts, table: &mut Interner) -> Self {
         let nonzero = ResourceVec::from_list(&spec.requests.nonzero, |name| table.intern(name));
+        let namespace = table.intern(namespace);
         Self {
-            namespace: Sym::EMPTY,
+            namespace,
+            labels: Labels::default(),
+            is_terminating: false,
             scheduler_name: Sym::EMPTY,
             priority: spec.priority,
             never_preempts: false,
@@ -75,6 +91,9 @@ impl PodClass {
             node_selector: Box::default(),
             required_affinity: None,
             preferred_affinity: None,
+            pod_terms: spec.pod_affinity.as_ref().map(|facts| Box::new(PodTerms::new(facts, namespace, table))),
+            spread: Box::default(),
+            owner: None,
             tolerations: Box::default(),
             host_ports: spec.host_ports.clone().into_boxed_slice(),
             images: Box::default(),
@@ -89,13 +108,17 @@ impl PodClass {
         &self.images[..self.images.len().saturating_sub(volumes)]
     }
 
-    /// Interns the shared part of a pod.
+    /// Interns the shared part of a pod, without its labels.
     pub fn new(namespace: &str, spec: &PodSpecFacts, table: &mut Interner) -> Self {
         let effective = ResourceVec::from_list(&spec.requests.effective, |name| table.intern(name));
         let nonzero = ResourceVec::from_list(&spec.requests.nonzero, |name| table.intern(name));
         let affinity = spec.node_affinity.as_deref();
+        let namespace = table.intern(namespace);
+        let owner = spec.owner.as_ref().filter(|_| spec.spread.is_empty());
         Self {
-            namespace: table.intern(namespace),
+            namespace,
+            labels: Labels::default(),
+            is_terminating: false,
             scheduler_name: table.intern(&spec.scheduler_name),
             priority: spec.priority,
             never_preempts: spec.never_preempts,
@@ -111,6 +134,9 @@ impl PodClass {
             preferred_affinity: affinity
                 .filter(|affinity| !affinity.preferred.is_empty())
                 .map(|affinity| preferred_terms(&affinity.preferred, table)),
+            pod_terms: spec.pod_affinity.as_ref().map(|facts| Box::new(PodTerms::new(facts, namespace, table))),
+            spread: spec.spread.iter().map(|facts| Spread::new(facts, table)).collect(),
+            owner: owner.map(|owner| (owner.kind, table.intern(&owner.name))),
             tolerations: spec.tolerations.iter().filter_map(|facts| Toleration::intern(facts, table)).collect(),
             host_ports: spec.host_ports.clone().into_boxed_slice(),
             images: spec.images.iter().map(|image| table.intern(&normalised_image(image))).collect(),
@@ -134,6 +160,16 @@ impl PodClass {
             toleration.key.iter().chain(&toleration.value).for_each(|sym| mark(*sym));
         });
         self.images.iter().for_each(|image| mark(*image));
+        self.labels.symbols(mark);
+        self.owner.iter().for_each(|(_, name)| mark(*name));
+        for term in self.pod_terms.iter().flat_map(|terms| terms.iter()) {
+            mark(term.topology_key);
+            term.pods.symbols(mark);
+        }
+        for spread in &self.spread {
+            mark(spread.topology_key);
+            spread.selector.iter().for_each(|selector| selector.symbols(mark));
+        }
         self.requests.scalars.iter().chain(&self.score_requests.scalars).for_each(|(name, _)| mark(*name));
     }
 }

@@ -5,8 +5,8 @@ use super::intern::{Interner, Sym};
 /// Text form of labels: key and value, in the order that the object gives.
 pub type LabelFacts = Vec<(Box<str>, Box<str>)>;
 
-/// Labels of a node, sorted by key symbol.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+/// Labels of an object, sorted by key symbol.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Labels(Box<[(Sym, Sym)]>);
 
 impl Labels {
@@ -37,6 +37,25 @@ impl Labels {
         }
         *near = self.0.binary_search_by_key(&key, |pair| pair.0).ok()?;
         Some(self.0[*near].1)
+    }
+
+    /// Those whose key is wanted.
+    #[must_use]
+    pub fn only(&self, wanted: impl Fn(Sym) -> bool) -> Self {
+        Self(self.0.iter().copied().filter(|(key, _)| wanted(*key)).collect())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All symbols held, for the sweep.
+    pub fn symbols(&self, mark: &mut dyn FnMut(Sym)) {
+        self.iter().for_each(|(key, value)| {
+            mark(key);
+            mark(value);
+        });
     }
 
     /// All pairs, by key symbol.

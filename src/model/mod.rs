@@ -19,5 +19,7 @@ pub mod ports;
 pub mod quantity;
 pub mod requests;
 pub mod resources;
+pub mod selector;
 pub mod taints;
+pub mod terms;
 pub mod time;

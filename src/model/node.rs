@@ -16,6 +16,8 @@ use super::{
 pub const ARCH_LABEL: &str = "kubernetes.io/arch";
 /// Label that carries the operating system.
 pub const OS_LABEL: &str = "kubernetes.io/os";
+/// Label that carries the name of the host.
+pub const HOSTNAME_LABEL: &str = "kubernetes.io/hostname";
 /// Label that carries the availability zone.
 pub const ZONE_LABEL: &str = "topology.kubernetes.io/zone";
 /// Labels that GPU vendors' discovery sets to the model, first match wins.

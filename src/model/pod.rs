@@ -8,6 +8,7 @@ use super::{
     ports::HostPort,
     requests::PodRequestSums,
     taints::TolerationFacts,
+    terms::{OwnerFacts, PodAffinityFacts, SpreadFacts},
     time::Timestamp,
 };
 
@@ -59,6 +60,12 @@ pub struct PodSpecFacts {
     pub node_selector: LabelFacts,
     /// `spec.affinity.nodeAffinity`.
     pub node_affinity: Option<Box<NodeAffinity>>,
+    /// `spec.affinity.podAffinity` and `podAntiAffinity`.
+    pub pod_affinity: Option<Box<PodAffinityFacts>>,
+    /// `spec.topologySpreadConstraints`, `matchLabelKeys` merged into the selectors.
+    pub spread: Vec<SpreadFacts>,
+    /// The owner that controls it, if it is of a kind whose selector counts.
+    pub owner: Option<Box<OwnerFacts>>,
     /// `spec.tolerations`.
     pub tolerations: Vec<TolerationFacts>,
     /// Host ports of containers and sidecars.
@@ -75,14 +82,6 @@ pub struct PodSpecFacts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(clippy::struct_excessive_bools)] // a set of independent flags
 pub struct Wants {
-    /// Required pod affinity or anti-affinity.
-    pub pod_affinity_required: bool,
-    /// Preferred pod affinity or anti-affinity.
-    pub pod_affinity_preferred: bool,
-    /// A topology spread constraint with `DoNotSchedule`.
-    pub spread_hard: bool,
-    /// A topology spread constraint with `ScheduleAnyway`.
-    pub spread_soft: bool,
     /// A volume that is a claim, or an ephemeral claim.
     pub volume_claims: bool,
     /// An inline disk that `VolumeRestrictions` judges (GCE PD, EBS, RBD, iSCSI).

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use rustc_hash::FxHashMap;
 
 mod runs;
+mod shapes;
 
 use runs::Runs;
 
@@ -19,6 +20,7 @@ use crate::model::{
     class::{ClassTable, PodClass},
     ids::{ClassIx, ClusterId, NodeIx, PodUid},
     intern::Sym,
+    labels::Labels,
     node::NodeRecord,
     resources::ResourceVec,
 };
@@ -33,6 +35,8 @@ pub struct Cache {
     pods: FxHashMap<PodUid, Placed>,
     assumed: usize,
     runs: Runs,
+    /// All labels of pods whose class was asked for and that are not gone, also of those that wait.
+    labels: FxHashMap<PodUid, Labels>,
 }
 
 /// A pod on a node. Holds its class.
@@ -100,7 +104,7 @@ impl Cache {
             return Observed::Added;
         };
         if at == Some(known.node) && known.class == class {
-            self.classes.release(class);
+            self.release(class);
             return if self.confirm(uid) { Observed::Confirmed } else { Observed::Unchanged };
         }
         self.confirm(uid);
@@ -142,7 +146,7 @@ impl Cache {
     /// A pod is gone. Its class is released; true in the second place when that was the class's last hold.
     pub fn remove(&mut self, uid: &PodUid) -> Option<(Placed, bool)> {
         let placed = self.take(uid)?;
-        let last = self.classes.release(placed.class);
+        let last = self.release(placed.class);
         Some((placed, last))
     }
 
@@ -208,6 +212,7 @@ impl Cache {
         };
         let Place { cluster, node: (at, name), assumed } = place;
         let node = self.nodes.add_pod(at, name, record);
+        self.nodes.terms.count(class, node);
         let is_abroad = cluster == ClusterId::HOME && at != ClusterId::HOME;
         let told = if is_abroad { self.nodes.clusters.count(at, record, assumed) } else { Told::BEFORE };
         self.assumed += usize::from(assumed);
@@ -222,6 +227,7 @@ impl Cache {
         let (cluster, name) = (self.nodes.get(known.node).cluster, self.nodes.get(known.node).name);
         if let Some(record) = self.classes.get(class) {
             self.nodes.add_pod(cluster, name, record);
+            self.nodes.terms.count(class, known.node);
         }
         if self.abroad(&known).is_some() {
             if let Some(old) = self.classes.get(known.class) {
@@ -242,6 +248,7 @@ impl Cache {
             debug_assert!(false, "a pod of a dead class");
             return;
         };
+        self.nodes.terms.uncount(class, node);
         let counted = self.nodes.remove_pod(node, record);
         debug_assert!(counted, "a pod was taken off a node that had none");
     }
@@ -251,12 +258,15 @@ impl Cache {
         if !self.nodes.symbols.sweep_is_due() {
             return;
         }
+        self.nodes.terms.forget_reads(self.classes.iter().map(|(_, class, _)| class));
         let mut table = std::mem::take(&mut self.nodes.symbols);
         table.sweep(|mark| {
             (0..self.nodes.slots()).for_each(|at| self.nodes.at(at).symbols(mark));
             self.classes.iter().for_each(|(_, class, _)| class.symbols(mark));
             self.nodes.clusters.symbols(mark);
             self.nodes.platforms.symbols(mark);
+            self.nodes.terms.symbols(mark);
+            self.labels.values().for_each(|labels| labels.symbols(mark));
             self.runs.symbols(mark);
             others(mark);
         });
@@ -289,6 +299,8 @@ impl Cache {
         let abroad = self.pods.values().filter_map(|placed| Some((self.abroad(placed)?, self.classes.get(placed.class)?, placed.told)));
         faults.extend(self.nodes.clusters.consistency_check(abroad));
         faults.extend(self.check_runs());
+        let placed = self.pods.values().map(|placed| (placed.class, placed.node));
+        faults.extend(self.nodes.terms.consistency_check(&self.classes, placed));
         faults.extend(self.nodes.consistency_check());
         faults.sort_unstable();
         faults

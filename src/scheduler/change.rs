@@ -40,10 +40,12 @@ impl Changes {
     pub const CLUSTER: Self = Self(1 << 9);
     /// A claim of home appeared, went or changed its labels.
     pub const CLAIM: Self = Self(1 << 10);
-    /// The placement label of a home namespace changed.
+    /// The labels of a home namespace changed.
     pub const NAMESPACE: Self = Self(1 << 11);
     /// More is known of the platforms of an image.
     pub const PLATFORMS: Self = Self(1 << 12);
+    /// The labels of a bound pod changed.
+    pub const POD_LABEL: Self = Self(1 << 13);
     /// Every kind.
     pub const ALL: Self = Self(u16::MAX);
 
@@ -83,8 +85,8 @@ pub enum Change<'a> {
         /// In what.
         what: Changes,
     },
-    /// A node went away.
-    NodeDelete,
+    /// A node went away: as it was, or several.
+    NodeDelete(Option<&'a NodeRecord>),
     /// A pod was bound by somebody.
     PodAdd {
         /// Its class.
@@ -94,6 +96,15 @@ pub enum Change<'a> {
     },
     /// A bound pod asks for less than before.
     PodScaleDown {
+        /// Its class before.
+        old: &'a PodClass,
+        /// Its class now.
+        new: &'a PodClass,
+        /// Where.
+        node: NodeIx,
+    },
+    /// The labels of a bound pod are others than before.
+    PodLabels {
         /// Its class before.
         old: &'a PodClass,
         /// Its class now.
@@ -115,7 +126,7 @@ pub enum Change<'a> {
         /// Its namespace.
         namespace: &'a str,
     },
-    /// The placement label of this home namespace changed.
+    /// The labels of this home namespace changed.
     Namespace(&'a str),
     /// More is known of the platforms of this image.
     Platforms(Sym),
@@ -126,9 +137,10 @@ impl Change<'_> {
     pub fn kinds(&self) -> Changes {
         match self {
             Self::Node { what, .. } => *what,
-            Self::NodeDelete => Changes::NODE_DELETE,
+            Self::NodeDelete(_) => Changes::NODE_DELETE,
             Self::PodAdd { .. } => Changes::POD_ADD,
             Self::PodScaleDown { .. } => Changes::POD_SCALE_DOWN,
+            Self::PodLabels { .. } => Changes::POD_LABEL,
             Self::PodDelete { .. } => Changes::POD_DELETE,
             Self::Cluster(_) => Changes::CLUSTER,
             Self::Claim { .. } => Changes::CLAIM,
@@ -145,9 +157,10 @@ impl Change<'_> {
             Self::Node { what, .. } if what.intersects(Changes::NODE_LABEL) => "NodeUpdateNodeLabel",
             Self::Node { what, .. } if what.intersects(Changes::NODE_TAINT) => "NodeUpdateNodeTaint",
             Self::Node { .. } => "NodeUpdate",
-            Self::NodeDelete => "NodeDelete",
+            Self::NodeDelete(_) => "NodeDelete",
             Self::PodAdd { .. } => "AssignedPodAdd",
             Self::PodScaleDown { .. } => "AssignedPodUpdatePodScaleDown",
+            Self::PodLabels { .. } => "AssignedPodUpdatePodLabel",
             Self::PodDelete { .. } => "AssignedPodDelete",
             Self::Cluster(_) => "ComputeClusterUpdate",
             Self::Claim { .. } => "PersistentVolumeClaimUpdate",

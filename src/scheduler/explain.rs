@@ -9,13 +9,13 @@ use serde::Serialize;
 
 use super::{
     engine::Engine,
-    framework::{PodInHand, Refusal, UNSCORED},
+    framework::{PodInHand, Refusal, RefusalCode, UNSCORED},
     nodes::Nodes,
     profiles::{PluginIx, Profile},
     select,
     view::{ClassView, Outlook, failure_message},
 };
-use crate::model::{class::PodClass, ids::NodeIx, pod::PodFacts};
+use crate::model::{class::PodClass, ids::NodeIx, labels::Labels, pod::PodFacts};
 
 /// The answer in full; its JSON form is stable and documented in `docs/explain.md`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -53,6 +53,8 @@ pub struct Explanation {
 pub struct Refused {
     /// The plugin.
     pub plugin: String,
+    /// Whether removing other pods could help.
+    pub code: RefusalCode,
     /// All its reasons, in its order.
     pub reasons: Vec<String>,
 }
@@ -83,9 +85,14 @@ impl Engine {
     pub fn explain(&mut self, facts: &PodFacts, draw: u64) -> Explanation {
         let mut explanation =
             Explanation { pod: facts.key.to_string(), profile: facts.spec.scheduler_name.to_string(), ..Explanation::default() };
-        let (nodes, profiles) = self.parts_to_explain();
+        let (nodes, _) = self.parts_to_explain();
         let mut class = PodClass::new(&facts.key.namespace, &facts.spec, &mut nodes.symbols);
+        let labels = Labels::intern(&facts.labels, &mut nodes.symbols);
+        class.labels = nodes.terms.read(&class, &labels);
         class.node_name = facts.node_name.as_deref().map(|name| nodes.symbols.intern(name));
+        // Again, as other pods may have labels that nobody read before.
+        let (nodes, profiles) = self.parts_to_explain();
+        nodes.terms.prepare(None, &class);
         let profile = profiles.named(class.scheduler_name).and_then(|ix| profiles.get_mut(ix));
         let Some(profile) = profile else {
             explanation.error =
@@ -127,6 +134,7 @@ impl Explanation {
         let diagnosis = view.diagnosis(profile, nodes);
         let named = |(plugin, refusal): &(PluginIx, Refusal)| Refused {
             plugin: profile.plugin_name(*plugin).into(),
+            code: refusal.code,
             reasons: refusal.reasons.iter().map(ToString::to_string).collect(),
         };
         self.prefilter = diagnosis.pre_filter.as_ref().map(named);

@@ -3,10 +3,14 @@
 //! Extension points carry upstream's names (KEP-624). Two of them are cut differently, for speed: what upstream calls PreFilter and PreScore is
 //! *compiling* a plugin for a pod class ([`FilterPlugin::compile`], [`ScorePlugin::compile`]), and Filter and Score are questions about one node
 //! put to what came out. A class is compiled once for all its pods; a node is asked again only when it has changed.
+//!
+//! Rules that look beyond single nodes are of another form ([`DomainRule`], [`DomainScore`]): they count over domains, are told which nodes have changed,
+//! and answer for all nodes at once.
 
 use std::borrow::Cow;
 
 use fixedbitset::FixedBitSet;
+use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::{
@@ -88,11 +92,13 @@ pub struct Refusal {
 }
 
 /// Upstream's status codes for a rejection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub enum RefusalCode {
     /// `Unschedulable`: preemption may help.
+    #[default]
     Unschedulable,
     /// `UnschedulableAndUnresolvable`: preemption cannot help.
+    #[serde(rename = "UnschedulableAndUnresolvable")]
     Unresolvable,
 }
 
@@ -155,8 +161,12 @@ pub trait FilterPlugin {
 pub enum CompiledFilter {
     /// Nothing to say about this class (upstream's Skip).
     Skip,
+    /// As `Skip`, until something beyond single nodes changes.
+    SkipUntil(Box<dyn Premise>),
     /// A rule to ask about every node.
     Rule(Box<dyn NodeRule>),
+    /// A rule that answers for all nodes at once.
+    Domains(Box<dyn DomainRule>),
     /// A rule, and the only node names that can pass it.
     Only(Box<[Sym]>, Box<dyn NodeRule>),
     /// No node can take the class.
@@ -189,6 +199,38 @@ pub trait NodeRule: Send {
     }
 }
 
+/// What an answer without a rule rests on.
+pub trait Premise: Send {
+    /// Whether it has changed, so that the class is compiled anew.
+    fn outdated(&self, nodes: &Nodes) -> bool;
+}
+
+/// Which nodes changed since the last time.
+#[derive(Clone, Copy, Debug)]
+pub enum Changed<'a> {
+    /// Everything may have.
+    All,
+    /// These, with repetitions.
+    Nodes(&'a [NodeIx]),
+}
+
+/// A filter compiled for one pod class whose answer about a node depends on pods elsewhere, by the domains that the node is in. It keeps counts of its own,
+/// and is told of every node that changed, by its object or by a pod that came or went.
+pub trait DomainRule: Send {
+    /// Brings its counts up to date. Called with [`Changed::All`] before anything is asked.
+    fn catch_up(&mut self, changed: Changed<'_>, nodes: &Nodes);
+    /// Clears the nodes that are not admitted.
+    fn keep_admitted(&self, set: &mut FixedBitSet);
+    /// Why not, as of the last [`Self::catch_up`]. `None` exactly for what [`Self::keep_admitted`] keeps.
+    fn refuses(&self, ix: NodeIx) -> Option<Refusal>;
+    /// Whether what was compiled does not hold any more.
+    fn outdated(&self, _nodes: &Nodes) -> bool {
+        false
+    }
+    /// Bytes held, for the bound on all views.
+    fn bytes(&self) -> usize;
+}
+
 /// What a rule's answer about a node depends on; decides when a kept answer is asked for again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reads {
@@ -210,8 +252,12 @@ pub trait ScorePlugin {
 pub enum CompiledScore {
     /// Nothing to say about this class (upstream's Skip): absent from the scores.
     Skip,
+    /// As `Skip`, until something beyond single nodes changes.
+    SkipUntil(Box<dyn Premise>),
     /// A score to ask about every feasible node.
     Score(Box<dyn NodeScore>),
+    /// A score that answers for all feasible nodes at once.
+    Domains(Box<dyn DomainScore>),
     /// PreScore is broken; the attempt ends in error unless one node alone is feasible.
     Failed(String),
 }
@@ -238,6 +284,22 @@ pub trait NodeScore: Send {
     fn outdated(&self, _nodes: &Nodes) -> bool {
         false
     }
+}
+
+/// A score compiled for one pod class that depends on pods elsewhere and on which nodes are feasible. See [`DomainRule`].
+pub trait DomainScore: Send {
+    /// Brings its counts up to date. Called with [`Changed::All`] before anything is asked.
+    fn catch_up(&mut self, changed: Changed<'_>, nodes: &Nodes);
+    /// Raw scores of all nodes in the set, which are the feasible ones, written at their index. False: nothing to say now (upstream's Skip).
+    fn raw_all(&mut self, set: &FixedBitSet, lane: &mut [i64]) -> bool;
+    /// How raw scores become 0..=100 over the feasible nodes.
+    fn normalise(&self) -> Normalise;
+    /// Whether what was compiled does not hold any more.
+    fn outdated(&self, _nodes: &Nodes) -> bool {
+        false
+    }
+    /// Bytes held, for the bound on all views.
+    fn bytes(&self) -> usize;
 }
 
 /// Raw score of a node that takes no part (upstream ignores such nodes when normalising).

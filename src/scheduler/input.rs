@@ -12,6 +12,8 @@ use crate::model::{
     labels::LabelFacts,
     node::NodeFacts,
     pod::PodFacts,
+    selector::LabelSelectorFacts,
+    terms::SelectingKind,
 };
 
 /// A fact. Order matters within one cluster and kind; inputs of different kinds may overtake each other.
@@ -45,8 +47,16 @@ pub enum Input {
     Cluster(Box<ClusterFacts>),
     /// A compute cluster was removed, and its nodes and pods with it.
     ClusterGone(ClusterId),
-    /// The placement label of a home namespace; `None` when it has none or is gone.
-    NamespacePlacement(Box<str>, Option<Box<str>>),
+    /// Lists of what selects pods, and of namespaces, are to come: nothing is decided before they are complete.
+    AwaitSelectors,
+    /// The labels of a home namespace; `None` when it is gone.
+    Namespace(Box<str>, Option<LabelFacts>),
+    /// The list of home namespaces is complete.
+    NamespacesListed(FxHashSet<Box<str>>),
+    /// The selector of a Service or a controller of home: namespace, name; `None` when it is gone.
+    Selects(SelectingKind, Box<str>, Box<str>, Option<LabelSelectorFacts>),
+    /// The list of such a kind is complete: `namespace/name` of each.
+    SelectsListed(SelectingKind, FxHashSet<Box<str>>),
     /// A claim of the home cluster was listed, added or changed: namespace, name, labels.
     Claim(Box<str>, Box<str>, LabelFacts),
     /// A claim of the home cluster is gone.
@@ -71,6 +81,26 @@ pub enum Input {
         /// Bound on the work of one call, so that facts are never kept waiting long.
         attempts_max: u32,
     },
+}
+
+/// A list of home objects that choose pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum List {
+    /// Namespaces.
+    Namespaces,
+    /// Services or controllers.
+    Selecting(SelectingKind),
+}
+
+impl List {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Namespaces,
+        Self::Selecting(SelectingKind::Service),
+        Self::Selecting(SelectingKind::ReplicationController),
+        Self::Selecting(SelectingKind::ReplicaSet),
+        Self::Selecting(SelectingKind::StatefulSet),
+    ];
 }
 
 /// Why a binding did not happen.

@@ -16,4 +16,5 @@ pub mod profiles;
 pub mod queue;
 pub mod registry;
 pub mod select;
+pub mod terms;
 pub mod view;

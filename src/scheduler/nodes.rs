@@ -12,7 +12,7 @@ use crate::model::{
     node::{ImageFacts, NodeFacts, NodeRecord},
 };
 
-use super::{change::Changes, clusters::Clusters, platforms::PlatformTable};
+use super::{change::Changes, clusters::Clusters, platforms::PlatformTable, terms::Terms};
 
 /// How many changes the log remembers. A view that is further behind walks all nodes once instead, so the length only trades memory for time:
 /// at 5,000 nodes a walk costs as much as some hundred re-evaluations.
@@ -47,6 +47,8 @@ pub struct Nodes {
     pub clusters: Clusters,
     /// Platforms of present nodes and of images.
     pub platforms: PlatformTable,
+    /// Which pods match which terms, by node. Whoever counts a pod on a node counts it there as well.
+    pub terms: Terms,
 }
 
 /// What is known of an image across nodes.
@@ -237,7 +239,8 @@ impl Nodes {
         true
     }
 
-    fn touch_usage(&mut self, ix: NodeIx) {
+    /// What runs on a node means something else now.
+    pub fn touch_usage(&mut self, ix: NodeIx) {
         let number = self.log_change(ix);
         self.records[ix.at()].usage_changed = number;
     }

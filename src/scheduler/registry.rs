@@ -194,10 +194,10 @@ pub static IN_TREE: &[PluginInfo] = &[
         "PodTopologySpread",
         &[P::PreFilter, P::Filter, P::PreScore, P::Score],
         2,
-        false,
+        true,
         "topology spread constraints of the pod, or default ones",
     ),
-    plugin("InterPodAffinity", &[P::PreFilter, P::Filter, P::PreScore, P::Score], 2, false, "affinity and anti-affinity between pods"),
+    plugin("InterPodAffinity", &[P::PreFilter, P::Filter, P::PreScore, P::Score], 2, true, "affinity and anti-affinity between pods"),
     plugin(
         "DynamicResources",
         &[P::PreEnqueue, P::PreFilter, P::Filter, P::PostFilter, P::Score, P::Reserve, P::PreBind, P::PodGroupPostFilter],

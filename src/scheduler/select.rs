@@ -21,6 +21,7 @@ pub fn choose(view: &mut ClassView, profile: &Profile, nodes: &Nodes, rng: &mut 
     if let Some(percent) = profile.percentage_of_nodes_to_score {
         let sample = sample(view, nodes, percent, start);
         if sample.len() < view.feasible_count() {
+            view.answer_for(&sample);
             let best = best_of_sample(view, &sample);
             return break_tie(&best, profile, nodes, rng);
         }
@@ -72,9 +73,9 @@ fn sample(view: &ClassView, nodes: &Nodes, percent: u8, start: &mut usize) -> Ve
 
 /// Normalising sees only the sample, as upstream's does.
 fn best_of_sample(view: &ClassView, sample: &[NodeIx]) -> Vec<NodeIx> {
-    let extremes: Vec<Option<Extremes>> = view.lanes().iter().map(|lane| extremes_of(lane, sample)).collect();
+    let extremes: Vec<Option<Extremes>> = view.lanes().map(|lane| extremes_of(lane, sample)).collect();
     let total = |ix: NodeIx| -> i64 {
-        let weighted = view.lanes().iter().zip(&extremes).map(|(lane, extremes)| lane.weight * lane.normalised(lane.raw(ix), *extremes));
+        let weighted = view.lanes().zip(&extremes).map(|(lane, extremes)| lane.weight * lane.normalised(lane.raw(ix), *extremes));
         weighted.sum()
     };
     let totals: Vec<(i64, NodeIx)> = sample.iter().map(|ix| (total(*ix), *ix)).collect();

@@ -16,6 +16,8 @@ use isobar::{
         pod::{PodFacts, PodSpecFacts},
         quantity::Quantity,
         requests::{ContainerRequests, PodRequests},
+        selector::LabelSelectorFacts,
+        terms::{AffinityTermFacts, PodAffinityFacts, SelectingKind, SpreadFacts, WhenUnsatisfiable},
         time::{DurationMs, Timestamp},
     },
     scheduler::{
@@ -68,6 +70,7 @@ fn node(number: u64, cordoned: bool) -> NodeFacts {
         name: format!("n{number}").into(),
         uid: format!("node-uid-{number}").into(),
         unschedulable: cordoned,
+        labels: vec![("host".into(), format!("h{number}").into())],
         architecture: "amd64".into(),
         operating_system: "linux".into(),
         allocatable: [("cpu", 2), ("memory", 4 << 30), ("pods", 5)]
@@ -89,6 +92,12 @@ fn pod(number: u64, cpu_milli: i64, gated: bool) -> PodFacts {
         spec: PodSpecFacts { scheduler_name: "isobar-scheduler".into(), requests, ..PodSpecFacts::default() },
         ..PodFacts::default()
     }
+}
+
+/// Pods of the first application, or the first pod.
+fn selecting(key: &str) -> LabelSelectorFacts {
+    let value = if key == "app" { "app-0" } else { "p1" };
+    LabelSelectorFacts { match_labels: vec![(key.into(), value.into())], ..LabelSelectorFacts::default() }
 }
 
 impl World {
@@ -143,7 +152,8 @@ impl World {
         if self.seed % ABROAD_EVERY == 1 && self.rng.random_bool(0.4) {
             return self.step_abroad();
         }
-        match self.rng.random_range(0..14) {
+        match self.rng.random_range(0..15) {
+            14 => self.choose_pods(),
             0..=2 => self.create_pod(),
             3 => self.change_node(),
             4 => self.delete_pod(),
@@ -167,8 +177,42 @@ impl World {
         if self.seed % ABROAD_EVERY == 1 && self.rng.random_bool(0.3) {
             pod.spec.images = vec![abroad::IMAGES[self.rng.random_range(0..abroad::IMAGES.len())].0.into()];
         }
+        self.add_terms(&mut pod);
         self.pod_events.push_back(Input::Pod(Box::new(pod.clone())));
         self.pods.insert(pod.uid.clone(), pod);
+    }
+
+    /// Labels, one of them the pod's own; and wishes about other pods, which keep nobody from a node. Now and then somebody reads the own label.
+    fn add_terms(&mut self, pod: &mut PodFacts) {
+        pod.labels = vec![("app".into(), format!("app-{}", self.created % 2).into()), ("pod".into(), pod.key.name.clone())];
+        let selector = Some(selecting(if self.rng.random_bool(0.1) { "pod" } else { "app" }));
+        if self.rng.random_bool(0.3) {
+            let term = AffinityTermFacts { label_selector: selector.clone(), topology_key: "host".into(), ..AffinityTermFacts::default() };
+            pod.spec.pod_affinity = Some(Box::new(PodAffinityFacts { anti_preferred: vec![(3, term)], ..PodAffinityFacts::default() }));
+        }
+        if self.rng.random_bool(0.3) {
+            pod.spec.spread.push(SpreadFacts {
+                max_skew: 1,
+                topology_key: "host".into(),
+                when: WhenUnsatisfiable::ScheduleAnyway,
+                min_domains: None,
+                honor_node_affinity: true,
+                honor_node_taints: false,
+                selector,
+            });
+        }
+    }
+
+    /// A Service comes or goes, or a namespace changes its labels.
+    fn choose_pods(&mut self) {
+        let there = self.rng.random_bool(0.7);
+        if self.rng.random_bool(0.5) {
+            let selector = there.then(|| selecting(if self.rng.random_bool(0.2) { "pod" } else { "app" }));
+            self.tell(Input::Selects(SelectingKind::Service, "default".into(), "s".into(), selector));
+        } else {
+            let labels = if there { vec![("team".into(), "a".into())] } else { Vec::new() };
+            self.tell(Input::Namespace("default".into(), Some(labels)));
+        }
     }
 
     fn delete_pod(&mut self) {

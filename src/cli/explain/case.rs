@@ -128,6 +128,9 @@ impl World {
         for input in objects.abroad.into_iter().filter(|input| !is_run_of(input, &asked.facts.uid)) {
             engine.handle(Timestamp(0), input, &mut effects);
         }
+        for input in objects.selecting {
+            engine.handle(Timestamp(0), input, &mut effects);
+        }
         for node in objects.nodes {
             engine.handle(Timestamp(0), Input::Node(Box::new(node)), &mut effects);
         }

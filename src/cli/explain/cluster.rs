@@ -14,7 +14,9 @@ use crate::kubernetes::api::Api;
 use crate::kubernetes::client::{ConnectionOptions, connect};
 use crate::kubernetes::cluster::{Connect, access, glance, rest::Rest};
 use crate::kubernetes::images::{self, Resolver, ResolverOptions};
-use crate::kubernetes::wire::{ClaimFacts, NamespaceFacts, Watched, read_value};
+use crate::kubernetes::wire::{
+    ClaimFacts, NamespaceFacts, ReplicaSet, ReplicationController, Selecting, SelectingFacts, Service, StatefulSet, Watched, read_value,
+};
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::model::{
     ids::{ClusterId, PodKey},
@@ -89,6 +91,7 @@ pub(super) async fn objects(home: &Api, connect: &Connect, pod: &PodKey) -> anyh
     let (pods, bad_pods) = home.facts::<PodFacts>(PodFacts::PATH, ClusterId::HOME).await.context("listing pods")?;
     // What cannot be read is left out, as the scheduler itself would.
     let mut objects = Objects { remarks: bad_nodes.iter().chain(&bad_pods).map(ToString::to_string).collect(), ..Objects::default() };
+    add_selecting(&home, &asked.facts.key.namespace, &mut objects).await;
     add_clusters(&home, connect, &nodes, &asked.facts, &mut objects).await;
     objects.nodes = nodes;
     objects.pods = pods.into_iter().map(|facts| PodObject { facts, scheduled: true }).collect();
@@ -103,6 +106,30 @@ async fn pod_itself(home: &Rest, pod: &PodKey) -> anyhow::Result<PodObject> {
         bail!("there is no pod {pod} in this cluster");
     };
     Ok(PodObject { facts: read_value::<PodFacts>(&value, ClusterId::HOME)?, scheduled: is_scheduled(&value) })
+}
+
+/// Labels of namespaces, and what of the pod's own one chooses pods.
+async fn add_selecting(home: &Rest, namespace: &str, objects: &mut Objects) {
+    add::<NamespaceFacts>(home, NamespaceFacts::PATH, objects).await;
+    add_of::<Service>(home, namespace, objects).await;
+    add_of::<ReplicationController>(home, namespace, objects).await;
+    add_of::<ReplicaSet>(home, namespace, objects).await;
+    add_of::<StatefulSet>(home, namespace, objects).await;
+}
+
+async fn add_of<K: Selecting>(home: &Rest, namespace: &str, objects: &mut Objects) {
+    let group = K::PATH.trim_end_matches(K::RESOURCE);
+    add::<SelectingFacts<K>>(home, &format!("{group}namespaces/{namespace}/{}", K::RESOURCE), objects).await;
+}
+
+async fn add<K: Watched<Input = Input>>(home: &Rest, path: &str, objects: &mut Objects) {
+    match home.facts::<K>(path, ClusterId::HOME).await {
+        Ok((found, bad)) => {
+            objects.selecting.extend(found.into_iter().map(Watched::seen));
+            objects.remarks.extend(bad.iter().map(ToString::to_string));
+        }
+        Err(error) => objects.remarks.push(format!("{} are not known, which spread and affinity of pods may read: {error}", K::RESOURCE)),
+    }
 }
 
 /// Compute clusters, and labels of home that choose among them.
@@ -121,10 +148,6 @@ async fn add_clusters(home: &Rest, connect: &Connect, nodes: &[NodeFacts], asked
         objects.remarks.extend(glance.remarks);
     }
     let namespace = &asked.key.namespace;
-    match home.get(&format!("{}/{namespace}", NamespaceFacts::PATH)).await {
-        Ok(found) => objects.abroad.extend(found.and_then(|found| read::<NamespaceFacts>(&found))),
-        Err(error) => objects.remarks.push(format!("the placement of namespace {namespace} is not known: {error}")),
-    }
     if asked.spec.travel.as_ref().is_none_or(|travel| travel.claims.is_empty()) {
         return;
     }

@@ -1,11 +1,13 @@
-//! Kubernetes objects as people have them: a List, YAML documents, a JSON array or a JSON stream in; nodes and pods out, or everything that is wrong
-//! with its place and name. Objects of other kinds are counted and left out.
+//! Kubernetes objects as people have them: a List, YAML documents, a JSON array or a JSON stream in; nodes, pods and what chooses pods out, or everything
+//! that is wrong with its place and name. Objects of other kinds are counted and left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use crate::kubernetes::wire::read_value;
+use crate::kubernetes::wire::{
+    NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched, read_value,
+};
 use crate::model::{
     ids::{ClusterId, PodUid},
     node::NodeFacts,
@@ -25,6 +27,8 @@ pub struct Objects {
     pub nodes: Vec<NodeFacts>,
     /// Pods, names and uids unique.
     pub pods: Vec<PodObject>,
+    /// Namespaces, Services and controllers: what chooses pods by labels.
+    pub selecting: Vec<Input>,
     /// How many objects of which other kinds there were.
     pub ignored: BTreeMap<String, usize>,
     /// Compute clusters with their nodes and pods, and what of home chooses among them: for the engine as it is.
@@ -121,6 +125,11 @@ impl Reader {
         match kind {
             "Node" if version == "v1" => self.node(place, value),
             "Pod" if version == "v1" => self.pod(place, value),
+            "Namespace" if version == "v1" => self.selecting::<NamespaceFacts>(place, value, false),
+            "Service" if version == "v1" => self.selecting::<SelectingFacts<Service>>(place, value, true),
+            "ReplicationController" if version == "v1" => self.selecting::<SelectingFacts<ReplicationController>>(place, value, true),
+            "ReplicaSet" if version == "apps/v1" => self.selecting::<SelectingFacts<ReplicaSet>>(place, value, true),
+            "StatefulSet" if version == "apps/v1" => self.selecting::<SelectingFacts<StatefulSet>>(place, value, true),
             _ => *self.objects.ignored.entry(kind.to_owned()).or_default() += 1,
         }
     }
@@ -137,6 +146,24 @@ impl Reader {
             Ok(facts) => {
                 if self.is_new(place, format!("Node {:?}", facts.name)) {
                     self.objects.nodes.push(facts);
+                }
+            }
+        }
+    }
+
+    fn selecting<K: Watched<Input = Input>>(&mut self, place: &str, value: &Value, namespaced: bool) {
+        let mut value = value.clone();
+        let meta = value.get_mut("metadata").and_then(Value::as_object_mut);
+        if let Some(meta) = meta.filter(|_| namespaced) {
+            meta.entry("namespace").or_insert_with(|| DEFAULT_NAMESPACE.into());
+        }
+        let text = |field: &str| value.pointer(&format!("/metadata/{field}")).and_then(Value::as_str).unwrap_or_default();
+        let name = if namespaced { format!("{}/{}", text("namespace"), text("name")) } else { text("name").to_owned() };
+        match read_value::<K>(&value, ClusterId::HOME) {
+            Err(bad) => self.faults.push(format!("{place}: {}", refusal(K::KIND, &bad.name, &bad.why))),
+            Ok(facts) => {
+                if self.is_new(place, format!("{} {name:?}", K::KIND)) {
+                    self.objects.selecting.push(facts.seen());
                 }
             }
         }
@@ -194,7 +221,7 @@ impl Objects {
     /// What was left out, a line each.
     pub fn notes(&self) -> Vec<String> {
         let kinds: Vec<String> = self.ignored.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-        let ignored = (!kinds.is_empty()).then(|| format!("only pods and nodes count; left out: {}", kinds.join(", ")));
+        let ignored = (!kinds.is_empty()).then(|| format!("left out, as nothing is decided by it: {}", kinds.join(", ")));
         ignored.iter().chain(&self.remarks).map(|note| format!("note: {note}")).collect()
     }
 }
@@ -264,9 +291,9 @@ metadata: {name: n}
 
     #[test]
     fn other_kinds_are_counted_and_uids_made_up() {
-        let text = "kind: Deployment\n---\nkind: Service\n---\nkind: Service\n---\nkind: Node\napiVersion: example.org/v1\n---\nkind: Pod\nmetadata: {name: p, namespace: x}\nstatus: {conditions: [{type: PodScheduled, status: 'True'}]}";
+        let text = "kind: Deployment\n---\nkind: Ingress\n---\nkind: Ingress\n---\nkind: Node\napiVersion: example.org/v1\n---\nkind: Pod\nmetadata: {name: p, namespace: x}\nstatus: {conditions: [{type: PodScheduled, status: 'True'}]}";
         let objects = read("f", text.as_bytes()).unwrap();
-        assert_eq!(objects.notes().join(""), "note: only pods and nodes count; left out: 1 Deployment, 1 Node, 2 Service");
+        assert_eq!(objects.notes().join(""), "note: left out, as nothing is decided by it: 1 Deployment, 2 Ingress, 1 Node");
         assert_eq!(&*objects.pods[0].facts.uid.0, "x/p");
         assert!(objects.pods[0].scheduled);
     }

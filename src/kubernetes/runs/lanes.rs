@@ -124,9 +124,8 @@ async fn carry_out(executor: &Executor, order: &Order) -> Outcome {
     let started = Instant::now();
     let outcome = executor.carry_out(order).await;
     executor.metrics.order(order.effect.name(), name(&outcome), started.elapsed());
-    if let Outcome::Retry(why) | Outcome::Refused(why) = &outcome {
-        tracing::debug!(pod = %order.home, effect = order.effect.name(), outcome = name(&outcome), "{why}");
-    }
+    let why = if let Outcome::Retry(why) | Outcome::Refused(why) = &outcome { why } else { "carried out" };
+    tracing::debug!(pod = %order.home, effect = order.effect.name(), outcome = name(&outcome), "{why}");
     outcome
 }
 

@@ -50,6 +50,15 @@ pub struct OwnerWire<'a> {
     /// `kind`.
     #[serde(borrow)]
     pub kind: Text<'a>,
+    /// `apiVersion`.
+    #[serde(rename = "apiVersion", borrow)]
+    pub api_version: Text<'a>,
+    /// `name`.
+    #[serde(borrow)]
+    pub name: Text<'a>,
+    /// `controller`: the one owner that manages the object.
+    #[serde(deserialize_with = "or_default")]
+    pub controller: bool,
 }
 
 /// Annotations with our prefix, and the mark of mirror pods; all others are skipped unread. They may be long and many.

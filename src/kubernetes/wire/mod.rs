@@ -10,6 +10,7 @@ mod named;
 mod node;
 mod pod;
 mod stream;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod volume;
@@ -23,6 +24,7 @@ pub use self::{
     meta::{MetaWire, StatusWire},
     named::{ClaimFacts, NamespaceFacts},
     stream::{Happening, Page, read_happening, read_page},
+    terms::{ReplicaSet, ReplicationController, Selecting, SelectingFacts, Service, StatefulSet},
 };
 use crate::model::{
     ids::{ClusterId, NodeKey, PodUid},

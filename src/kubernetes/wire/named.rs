@@ -1,4 +1,5 @@
-//! Home objects of which only name and labels count: namespaces for their placement, claims for the rules that map them. JSON in, facts out.
+//! Home objects of which only name and labels count: namespaces for their placement and for terms that choose them, claims for the rules that map them.
+//! JSON in, facts out.
 
 use std::borrow::Cow;
 
@@ -6,7 +7,6 @@ use serde::Deserialize;
 
 use super::{Watched, json::or_default, meta::MetaWire};
 use crate::{
-    federation::names::PLACEMENT,
     model::{ids::ClusterId, labels::LabelFacts},
     scheduler::input::Input,
 };
@@ -16,8 +16,8 @@ use crate::{
 pub struct NamespaceFacts {
     /// `metadata.name`.
     pub name: Box<str>,
-    /// Its label about where pods may go.
-    pub placement: Option<Box<str>>,
+    /// `metadata.labels`.
+    pub labels: LabelFacts,
 }
 
 /// What is read of a `PersistentVolumeClaim`.
@@ -51,7 +51,7 @@ impl Watched for NamespaceFacts {
         &wire.metadata
     }
     fn facts(wire: &Self::Wire<'_>) -> Result<Self, Cow<'static, str>> {
-        Ok(Self { name: wire.metadata.name.boxed(), placement: wire.metadata.labels.get(PLACEMENT).map(Box::from) })
+        Ok(Self { name: wire.metadata.name.boxed(), labels: wire.metadata.labels.boxed() })
     }
     fn of(self, _cluster: ClusterId) -> Self {
         self
@@ -60,14 +60,13 @@ impl Watched for NamespaceFacts {
         meta.name.boxed()
     }
     fn seen(self) -> Input {
-        Input::NamespacePlacement(self.name, self.placement)
+        Input::Namespace(self.name, Some(self.labels))
     }
     fn gone(_cluster: ClusterId, key: Box<str>) -> Input {
-        Input::NamespacePlacement(key, None)
+        Input::Namespace(key, None)
     }
-    /// A namespace that vanished unseen has no pods whose placement it could say.
-    fn listed(_cluster: ClusterId, _keys: Vec<Box<str>>) -> Input {
-        Input::Tick
+    fn listed(_cluster: ClusterId, keys: Vec<Box<str>>) -> Input {
+        Input::NamespacesListed(keys.into_iter().collect())
     }
 }
 

@@ -10,10 +10,11 @@ use serde::Deserialize;
 use super::{
     json::{Count, Pairs, QuantityText, Text, or_default, present},
     meta::MetaWire,
+    terms::{PodAffinityWire, RequirementWire, SpreadWire, owner, pod_affinity},
     volume::VolumeWire,
 };
 use crate::model::{
-    affinity::{NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PreferredTerm},
+    affinity::{NodeAffinity, NodeSelector, NodeSelectorTerm, PreferredTerm},
     ids::{ClusterId, PodKey, PodUid},
     placement::{self, RecordedPlacement, TravelFacts},
     pod::{PodFacts, PodSpecFacts, Wants},
@@ -152,30 +153,14 @@ struct TolerationWire<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct SpreadWire<'a> {
-    #[serde(borrow)]
-    when_unsatisfiable: Text<'a>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
 #[allow(clippy::struct_field_names)] // the API's names
 struct AffinityWire<'a> {
     #[serde(borrow)]
     node_affinity: Option<NodeAffinityWire<'a>>,
-    #[serde(deserialize_with = "or_default")]
-    pod_affinity: PodAffinityWire,
-    #[serde(deserialize_with = "or_default")]
-    pod_anti_affinity: PodAffinityWire,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct PodAffinityWire {
-    #[serde(rename = "requiredDuringSchedulingIgnoredDuringExecution")]
-    required: Count,
-    #[serde(rename = "preferredDuringSchedulingIgnoredDuringExecution")]
-    preferred: Count,
+    #[serde(borrow, deserialize_with = "or_default")]
+    pod_affinity: PodAffinityWire<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    pod_anti_affinity: PodAffinityWire<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -201,17 +186,6 @@ struct TermWire<'a> {
     match_expressions: Vec<RequirementWire<'a>>,
     #[serde(borrow, deserialize_with = "or_default")]
     match_fields: Vec<RequirementWire<'a>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct RequirementWire<'a> {
-    #[serde(borrow)]
-    key: Text<'a>,
-    #[serde(borrow)]
-    operator: Text<'a>,
-    #[serde(borrow, deserialize_with = "or_default")]
-    values: Vec<Text<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -294,6 +268,9 @@ impl PodWire<'_> {
                 requests: self.requests()?.sums(),
                 node_selector: spec.node_selector.boxed(),
                 node_affinity: spec.affinity.node_affinity.as_ref().map(|affinity| Box::new(affinity.facts())),
+                pod_affinity: pod_affinity(&spec.affinity.pod_affinity, &spec.affinity.pod_anti_affinity),
+                spread: spec.topology_spread_constraints.iter().map(|constraint| constraint.facts(&meta.labels)).collect(),
+                owner: owner(meta),
                 tolerations: spec.tolerations.iter().map(TolerationWire::facts).collect(),
                 host_ports: spec.host_ports()?,
                 images: spec.images(),
@@ -327,21 +304,19 @@ impl PodWire<'_> {
 
     fn requests(&self) -> Result<PodRequests, Wrong> {
         let (spec, status) = (&self.spec, &self.status);
-        let resize_infeasible = status
-            .conditions
-            .iter()
-            .any(|condition| condition.kind.as_str() == "PodResizePending" && condition.reason.as_str() == "Infeasible");
         // Statuses count only for a pod on a node; before, they are leftovers of nothing.
         let on_node = !spec.node_name.is_empty();
+        let pending = status.conditions.iter().find(|condition| condition.kind.as_str() == "PodResizePending");
+        let resize_infeasible = on_node && pending.is_some_and(|condition| condition.reason.as_str() == "Infeasible");
         let requests = |container: &ContainerWire<'_>, statuses: &[ContainerStatusWire<'_>]| {
             let status = statuses.iter().find(|status| on_node && status.name == container.name);
             container.requests(status, resize_infeasible)
         };
         let pod_level_status = match (&status.allocated_resources, &status.resources) {
-            (Some(allocated), Some(actuated)) if on_node => Some((
-                resource_list("status.allocatedResources", allocated)?,
-                resource_list("status.resources.requests", &actuated.requests)?,
-            )),
+            (allocated, Some(actuated)) if on_node => {
+                let allocated = allocated.as_ref().map(|pairs| resource_list("status.allocatedResources", pairs)).transpose()?;
+                Some((allocated.unwrap_or_default(), resource_list("status.resources.requests", &actuated.requests)?))
+            }
             _ => None,
         };
         Ok(PodRequests {
@@ -370,6 +345,9 @@ impl ContainerWire<'_> {
         let mut allocated = allocated.map(|pairs| resource_list("allocatedResources", pairs)).transpose()?;
         let actuated = status.and_then(|status| status.resources.as_ref());
         let mut actuated = actuated.map(|actuated| resource_list("status.resources.requests", &actuated.requests)).transpose()?;
+        // What is empty is not there: the API server does not store it.
+        allocated = allocated.filter(|list| !list.is_empty());
+        actuated = actuated.filter(|list| !list.is_empty());
         // The common case: nobody has resized anything. Then the statuses add nothing, and one sum does for all.
         if !resize_infeasible {
             allocated = allocated.filter(|list| !same(list, &spec));
@@ -436,13 +414,7 @@ impl SpecWire<'_> {
     }
 
     fn wants(&self) -> Wants {
-        let (with, without) = (&self.affinity.pod_affinity, &self.affinity.pod_anti_affinity);
-        let spread = |when: &str| self.topology_spread_constraints.iter().any(|constraint| constraint.when_unsatisfiable.as_str() == when);
         Wants {
-            pod_affinity_required: with.required.0 + without.required.0 > 0,
-            pod_affinity_preferred: with.preferred.0 + without.preferred.0 > 0,
-            spread_hard: spread("DoNotSchedule"),
-            spread_soft: spread("ScheduleAnyway"),
             volume_claims: self.volumes.iter().any(VolumeWire::is_claim),
             exclusive_disks: self.volumes.iter().any(VolumeWire::is_exclusive_disk),
             resource_claims: self.resource_claims.0 > 0,
@@ -473,16 +445,6 @@ impl TermWire<'_> {
         NodeSelectorTerm {
             match_expressions: self.match_expressions.iter().map(RequirementWire::facts).collect(),
             match_fields: self.match_fields.iter().map(RequirementWire::facts).collect(),
-        }
-    }
-}
-
-impl RequirementWire<'_> {
-    fn facts(&self) -> NodeSelectorRequirement {
-        NodeSelectorRequirement {
-            key: self.key.boxed(),
-            operator: self.operator.boxed(),
-            values: self.values.iter().map(Text::boxed).collect(),
         }
     }
 }

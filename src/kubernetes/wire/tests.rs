@@ -8,7 +8,9 @@ use crate::model::{
     pod::PodSpecFacts,
     ports::{HostPort, Protocol},
     quantity::Quantity,
+    selector::LabelSelectorFacts,
     taints::Effect,
+    terms::{SelectingKind, WhenUnsatisfiable},
 };
 
 const RUNNING_POD: &str = include_str!("../../../tests/data/running-pod.json");
@@ -131,17 +133,7 @@ type Flag = fn(&crate::model::pod::Wants) -> bool;
 
 #[test]
 fn wants_name_what_other_rules_judge() {
-    let term = json!([{"topologyKey": "zone", "labelSelector": {"matchLabels": {"a": "b"}}}]);
-    let required = json!({"requiredDuringSchedulingIgnoredDuringExecution": term});
-    let preferred = json!({"preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 1, "podAffinityTerm": {}}]});
-    let empty = json!({"requiredDuringSchedulingIgnoredDuringExecution": []});
-    let cases: [(Value, Flag, bool); 11] = [
-        (json!({"affinity": {"podAffinity": required}}), |w| w.pod_affinity_required, true),
-        (json!({"affinity": {"podAntiAffinity": required}}), |w| w.pod_affinity_required, true),
-        (json!({"affinity": {"podAntiAffinity": empty}}), |w| w.pod_affinity_required, false),
-        (json!({"affinity": {"podAffinity": preferred}}), |w| w.pod_affinity_preferred, true),
-        (json!({"topologySpreadConstraints": [{"whenUnsatisfiable": "DoNotSchedule"}]}), |w| w.spread_hard, true),
-        (json!({"topologySpreadConstraints": [{"whenUnsatisfiable": "ScheduleAnyway"}]}), |w| w.spread_soft, true),
+    let cases: [(Value, Flag, bool); 5] = [
         (json!({"volumes": [{"persistentVolumeClaim": {"claimName": "c"}}]}), |w| w.volume_claims, true),
         (json!({"volumes": [{"ephemeral": {}}]}), |w| w.volume_claims, true),
         (json!({"volumes": [{"rbd": {}}]}), |w| w.exclusive_disks, true),
@@ -151,6 +143,91 @@ fn wants_name_what_other_rules_judge() {
     for (spec_json, flag, want) in cases {
         assert_eq!(flag(&spec(&spec_json).wants), want, "{spec_json}");
     }
+}
+
+#[test]
+fn terms_about_other_pods_are_kept_as_written() {
+    let selector = json!({"matchLabels": {"app": "web"}, "matchExpressions": [{"key": "tier", "operator": "NotIn", "values": ["b", "a"]}]});
+    let term = json!({"topologyKey": "zone", "labelSelector": selector, "namespaces": ["x"], "namespaceSelector": {}});
+    let facts = spec(&json!({
+        "affinity": {
+            "podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term, {"topologyKey": "host"}]},
+            "podAntiAffinity": {
+                "requiredDuringSchedulingIgnoredDuringExecution": [],
+                "preferredDuringSchedulingIgnoredDuringExecution": [{"weight": 7, "podAffinityTerm": term}],
+            },
+        },
+    }));
+    let affinity = facts.pod_affinity.unwrap();
+    assert_eq!((affinity.required.len(), affinity.anti_required.len(), affinity.anti_preferred.len()), (2, 0, 1));
+    assert_eq!(affinity.anti_preferred[0], (7, affinity.required[0].clone()));
+    let first = &affinity.required[0];
+    assert_eq!((&*first.topology_key, &first.namespaces[..]), ("zone", &["x".into()][..]));
+    assert_eq!(first.namespace_selector, Some(LabelSelectorFacts::default()));
+    let labels = first.label_selector.as_ref().unwrap();
+    assert_eq!(labels.match_labels, [("app".into(), "web".into())]);
+    assert_eq!((&*labels.match_expressions[0].operator, labels.match_expressions[0].values.len()), ("NotIn", 2));
+    assert_eq!(affinity.required[1].label_selector, None);
+    let none = spec(&json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": []}, "podAffinity": null}}));
+    assert_eq!(none.pod_affinity, None);
+}
+
+#[test]
+fn spread_constraints_have_upstreams_defaults_and_their_keys_merged() {
+    let constraint = |more: Value| {
+        let mut constraint = json!({"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": {}});
+        constraint.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let value = json!({"metadata": {"labels": {"hash": "1", "app": "a"}}, "spec": {"topologySpreadConstraints": [constraint]}});
+        pod(&value).spec.spread.remove(0)
+    };
+    let plain = constraint(json!({}));
+    assert_eq!((plain.max_skew, plain.min_domains, plain.when), (2, None, WhenUnsatisfiable::DoNotSchedule));
+    assert_eq!((plain.honor_node_affinity, plain.honor_node_taints, plain.selector), (true, false, Some(LabelSelectorFacts::default())));
+    let other = constraint(json!({
+        "whenUnsatisfiable": "ScheduleAnyway", "minDomains": 3, "nodeAffinityPolicy": "Ignore", "nodeTaintsPolicy": "Honor",
+        "matchLabelKeys": ["hash", "absent"],
+    }));
+    assert_eq!((other.when, other.min_domains), (WhenUnsatisfiable::ScheduleAnyway, Some(3)));
+    assert_eq!((other.honor_node_affinity, other.honor_node_taints), (false, true));
+    assert_eq!(other.selector.unwrap().match_labels, [("hash".into(), "1".into())]);
+    assert_eq!(constraint(json!({"labelSelector": null, "matchLabelKeys": ["hash"]})).selector, None, "it goes on matching nothing");
+    assert_eq!(constraint(json!({"whenUnsatisfiable": "Never"})).when, WhenUnsatisfiable::Unknown);
+}
+
+#[test]
+fn only_the_controlling_owner_of_a_known_kind_counts() {
+    let owner = |version: &str, kind: &str, controller: bool| {
+        let value = json!({"metadata": {"ownerReferences": [
+            {"apiVersion": "v1", "kind": "Node", "name": "n"},
+            {"apiVersion": version, "kind": kind, "name": "o", "controller": controller},
+        ]}});
+        pod(&value).spec.owner.map(|owner| (owner.kind, owner.name))
+    };
+    assert_eq!(owner("apps/v1", "ReplicaSet", true), Some((SelectingKind::ReplicaSet, "o".into())));
+    assert_eq!(owner("apps/v1", "StatefulSet", true), Some((SelectingKind::StatefulSet, "o".into())));
+    assert_eq!(owner("v1", "ReplicationController", true), Some((SelectingKind::ReplicationController, "o".into())));
+    for (version, kind, controller) in [("apps/v1", "ReplicaSet", false), ("v1", "ReplicaSet", true), ("batch/v1", "Job", true)] {
+        assert_eq!(owner(version, kind, controller), None);
+    }
+}
+
+#[test]
+fn what_selects_pods_is_read_by_its_selector() {
+    let object = |selector: Value| json!({"metadata": {"namespace": "x", "name": "o"}, "spec": {"selector": selector}}).to_string();
+    let labels = |input| match input {
+        crate::scheduler::input::Input::Selects(kind, namespace, name, Some(selector)) => {
+            assert_eq!((&*namespace, &*name), ("x", "o"));
+            (kind, selector.match_labels.len(), selector.match_expressions.len())
+        }
+        other => panic!("{other:?}"),
+    };
+    let service = read_object::<SelectingFacts<Service>>(object(json!({"a": "b"})).as_bytes(), ClusterId::HOME).unwrap();
+    assert_eq!(labels(service.seen()), (SelectingKind::Service, 1, 0));
+    let none = read_object::<SelectingFacts<Service>>(object(Value::Null).as_bytes(), ClusterId::HOME).unwrap();
+    assert_eq!(labels(none.seen()), (SelectingKind::Service, 0, 0));
+    let both = json!({"matchLabels": {"a": "b"}, "matchExpressions": [{"key": "k", "operator": "Exists"}]});
+    let set = read_object::<SelectingFacts<ReplicaSet>>(object(both).as_bytes(), ClusterId::HOME).unwrap();
+    assert_eq!(labels(set.seen()), (SelectingKind::ReplicaSet, 1, 1));
 }
 
 #[test]

@@ -38,7 +38,7 @@ impl Cache {
     pub fn observe_run(&mut self, uid: &PodUid, home: &PodUid, cluster: ClusterId, node: Sym, class: ClassIx) {
         let run = Run { home: home.clone(), cluster, node, class };
         if self.runs.runs.get(uid) == Some(&run) {
-            self.classes.release(class);
+            self.release(class);
         } else {
             self.forget_run(uid);
             self.runs.runs.insert(uid.clone(), run);
@@ -51,7 +51,7 @@ impl Cache {
     pub fn forget_run(&mut self, uid: &PodUid) -> bool {
         let Some(run) = self.runs.runs.remove(uid) else { return false };
         self.remove(uid);
-        self.classes.release(run.class);
+        self.release(run.class);
         if let Some(list) = self.runs.by_home.get_mut(&run.home) {
             list.retain(|other| other != uid);
             if list.is_empty() {
@@ -67,6 +67,17 @@ impl Cache {
         let mut gone: Vec<PodUid> = gone.map(|(uid, _)| uid.clone()).collect();
         gone.sort_unstable();
         gone
+    }
+
+    /// The class of a run.
+    pub fn class_of_run(&self, uid: &PodUid) -> Option<ClassIx> {
+        self.runs.runs.get(uid).map(|run| run.class)
+    }
+
+    /// A run has another class. Takes over one hold of it, and gives that of the old one to the caller.
+    pub fn recast_run(&mut self, uid: &PodUid, class: ClassIx) -> Option<ClassIx> {
+        let run = self.runs.runs.get_mut(uid)?;
+        Some(std::mem::replace(&mut run.class, class))
     }
 
     /// How many runs hold a class although they may not count; a walk, for checks.

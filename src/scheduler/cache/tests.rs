@@ -13,7 +13,9 @@ use crate::{
         ports::{HostPort, Protocol},
         quantity::Quantity,
         requests::{ContainerRequests, PodRequests},
+        selector::LabelSelectorFacts,
         taints::{Effect, TaintFacts},
+        terms::{AffinityTermFacts, PodAffinityFacts},
     },
     scheduler::change::Changes,
 };
@@ -129,8 +131,17 @@ fn spec(number: u8) -> PodSpecFacts {
         requests: requests.sums(),
         host_ports: ports.into_iter().map(|port| HostPort::new("", Protocol::Tcp, port)).collect(),
         node_selector: vec![("zone".into(), format!("zone-{number}").into())],
+        pod_affinity: (number > 0)
+            .then(|| Box::new(PodAffinityFacts { anti_required: vec![away_from(number)], ..PodAffinityFacts::default() })),
         ..PodSpecFacts::default()
     }
+}
+
+/// Away from pods of one application, or of the own one by another label.
+fn away_from(number: u8) -> AffinityTermFacts {
+    let match_labels = vec![("app".into(), format!("app-{}", number / 2).into())];
+    let label_selector = Some(LabelSelectorFacts { match_labels, ..LabelSelectorFacts::default() });
+    AffinityTermFacts { label_selector, topology_key: "zone".into(), ..AffinityTermFacts::default() }
 }
 
 /// What a spec costs a node: millicores, millicores with the small-pod default, GPUs, ports.
@@ -173,8 +184,15 @@ fn run_uid(run: u8) -> PodUid {
 impl Pair {
     /// One hold of a spec's class.
     fn acquire(&mut self, number: u8) -> ClassIx {
-        let class = PodClass::new("ns", &spec(number), &mut self.cache.nodes.symbols);
-        self.cache.classes.acquire(class)
+        let mut class = PodClass::new("ns", &spec(number), &mut self.cache.nodes.symbols);
+        let labels = Labels::intern(&[("app".into(), format!("app-{}", number % 2).into())], &mut self.cache.nodes.symbols);
+        class.labels = labels;
+        let ix = self.cache.acquire(class);
+        // As if it were decided about: what its terms ask for is counted from now on.
+        if let Some(class) = self.cache.classes.get(ix) {
+            self.cache.nodes.terms.prepare(Some(ix), class);
+        }
+        ix
     }
 
     fn apply(&mut self, step: &Step) -> Result<(), TestCaseError> {
@@ -214,7 +232,7 @@ impl Pair {
                 if assumed {
                     self.pods.insert(pod, Pod { place, spec, assumed: true, known_in: 0 });
                 } else {
-                    self.cache.classes.release(class);
+                    self.cache.release(class);
                 }
             }
             Step::Forget { pod } => {
@@ -222,7 +240,7 @@ impl Pair {
                 let known = self.pods.get(&pod).filter(|known| known.assumed).copied();
                 prop_assert_eq!(forgotten.is_some(), known.is_some(), "only an assumed pod is forgotten");
                 if let Some(placed) = forgotten {
-                    self.cache.classes.release(placed.class);
+                    self.cache.release(placed.class);
                     self.pods.remove(&pod);
                 }
             }
@@ -238,7 +256,7 @@ impl Pair {
                 let known = self.pods.remove(&pod);
                 prop_assert_eq!(taken.map(|placed| placed.assumed), known.map(|known| known.assumed));
                 if let Some(placed) = taken {
-                    self.cache.classes.release(placed.class);
+                    self.cache.release(placed.class);
                 }
             }
             Step::Sweep => self.sweep(),
@@ -279,7 +297,7 @@ impl Pair {
         };
         prop_assert_eq!(observed, wanted);
         if let Observed::Changed { old } = observed {
-            self.cache.classes.release(old);
+            self.cache.release(old);
         }
         Ok(())
     }

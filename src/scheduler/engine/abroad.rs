@@ -66,9 +66,11 @@ impl Engine {
         let nodes: Vec<NodeIx> = self.cache.nodes.iter().filter(|(_, node)| node.cluster == id).map(|(ix, _)| ix).collect();
         nodes.into_iter().for_each(|ix| self.cache.nodes.remove(ix));
         for uid in self.cache.runs_missing_from(id, |_| false) {
+            self.cache.forget_labels(&uid);
             self.cache.forget_run(&uid);
         }
         for uid in self.cache.missing_from(id, |_| false) {
+            self.cache.forget_labels(&uid);
             self.cache.remove(&uid);
         }
         for (uid, assumed) in self.cache.home_pods_in(id) {
@@ -83,13 +85,7 @@ impl Engine {
         }
         self.nodes_listed.remove(&id);
         self.pods_listed.remove(&id);
-        self.wake(now, &Change::NodeDelete);
-    }
-
-    pub(super) fn on_namespace(&mut self, now: Timestamp, namespace: &str, placement: Option<Box<str>>) {
-        if self.cache.nodes.clusters.set_namespace(namespace, placement) {
-            self.wake(now, &Change::Namespace(namespace));
-        }
+        self.wake(now, &Change::NodeDelete(None));
     }
 
     pub(super) fn on_claim(&mut self, now: Timestamp, namespace: &str, name: Box<str>, labels: Option<LabelFacts>) {
@@ -254,7 +250,9 @@ impl Engine {
 
     fn best_in(&mut self, cluster: ClusterId, class: ClassIx, not_on: &[Box<str>]) -> Option<NodeIx> {
         let Self { cache, profiles, .. } = self;
-        let class = cache.classes.get(class)?;
+        let ix = class;
+        let class = cache.classes.get(ix)?;
+        cache.nodes.terms.prepare(Some(ix), class);
         let profile = profiles.get(profiles.named(class.scheduler_name)?)?;
         let nodes = &cache.nodes;
         let view = ClassView::new(profile, class, nodes);
@@ -312,8 +310,7 @@ impl Engine {
     /// A node of a compute cluster ceased to be usable.
     pub(super) fn drop_unusable(&mut self, now: Timestamp, cluster: ClusterId, name: &str) {
         if let Some(ix) = self.cache.nodes.find(cluster, name).filter(|ix| self.cache.nodes.get(*ix).present) {
-            self.cache.nodes.remove(ix);
-            self.wake(now, &Change::NodeDelete);
+            self.remove_node(now, ix);
         }
     }
 }

@@ -58,6 +58,7 @@ impl Engine {
             return Decision::Broken("the profile of the pod is gone".into());
         };
         let started = observer.ticks();
+        cache.nodes.terms.prepare(Some(pod.class), class);
         let (view, effort) = views.up_to_date((pod.profile, pod.class), profile, class, &cache.nodes);
         let filtered = observer.ticks();
         observer.view(effort.nodes, effort.from_scratch);

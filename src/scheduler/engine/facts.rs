@@ -5,17 +5,19 @@ use rustc_hash::FxHashSet;
 use super::Engine;
 use crate::{
     model::{
-        class::PodClass,
         ids::{ClassIx, ClusterId, NodeIx, NodeKey, PodUid, ProfileIx},
+        labels::{LabelFacts, Labels},
         node::NodeFacts,
-        placement::RUN_HOME_UID,
+        placement::{PLACEMENT, RUN_HOME_UID},
         pod::PodFacts,
+        selector::LabelSelectorFacts,
+        terms::SelectingKind,
         time::Timestamp,
     },
     scheduler::{
         cache::Observed,
         change::{Change, Changes},
-        input::Command,
+        input::{Command, List},
         queue::QueuedPod,
     },
 };
@@ -34,9 +36,15 @@ impl Engine {
     pub(super) fn on_node_gone(&mut self, now: Timestamp, key: &NodeKey) {
         self.cache.nodes.clusters.forget_node(key);
         if let Some(ix) = self.cache.nodes.find(key.cluster, &key.name) {
-            self.cache.nodes.remove(ix);
-            self.wake(now, &Change::NodeDelete);
+            self.remove_node(now, ix);
         }
+    }
+
+    /// A node is gone: whoever it kept waiting is tried again.
+    pub(super) fn remove_node(&mut self, now: Timestamp, ix: NodeIx) {
+        let old = self.queue.has_unschedulable().then(|| self.cache.nodes.get(ix).clone());
+        self.cache.nodes.remove(ix);
+        self.wake(now, &Change::NodeDelete(old.as_ref().filter(|node| node.present)));
     }
 
     pub(super) fn on_nodes_listed(&mut self, now: Timestamp, cluster: ClusterId, names: &FxHashSet<Box<str>>, out: &mut Vec<Command>) {
@@ -44,8 +52,7 @@ impl Engine {
         let known = self.cache.nodes.iter().filter(|(_, node)| node.cluster == cluster);
         let gone: Vec<NodeIx> = known.map(|(ix, _)| ix).filter(|ix| !names.contains(self.cache.nodes.name(*ix))).collect();
         for ix in gone {
-            self.cache.nodes.remove(ix);
-            self.wake(now, &Change::NodeDelete);
+            self.remove_node(now, ix);
         }
         self.nodes_listed.insert(cluster);
         self.resume_intents(now, out);
@@ -64,13 +71,12 @@ impl Engine {
         self.sweep_symbols();
     }
 
-    /// A pod of a compute cluster counts on its node there, unless it runs for a home pod that counts itself. Nothing else is kept of it.
+    /// A pod of a compute cluster counts on its node there, unless it runs for a home pod that counts itself.
     fn on_pod_abroad(&mut self, now: Timestamp, facts: &PodFacts, node: &str) {
         if self.cache.nodes.clusters.get(facts.cluster).is_none() {
             return;
         }
-        let class = PodClass::counted(&facts.spec, &mut self.cache.nodes.symbols);
-        let class = self.cache.classes.acquire(class);
+        let class = self.cache.counted_class_of(facts);
         match facts.labels.iter().find(|(key, _)| **key == *RUN_HOME_UID) {
             Some((_, home)) => {
                 let node = self.cache.nodes.symbols.intern(node);
@@ -95,16 +101,17 @@ impl Engine {
         self.acknowledged.remove(&facts.uid);
         let at = self.cache.placed(&facts.uid).map(|placed| placed.node);
         match (observed, at) {
-            (Observed::Added, Some(at)) => self.wake_for_pod(now, class, at, false),
+            // What the decision has counted already may cure others from now on: affinity to it.
+            (Observed::Added | Observed::Confirmed, Some(at)) => self.wake_for_pod(now, class, at, false),
             (Observed::Moved { from }, Some(at)) => {
                 self.wake_for_pod(now, class, from, true);
                 self.wake_for_pod(now, class, at, false);
             }
             (Observed::Changed { old }, Some(at)) => {
-                self.wake_for_resize(now, old, class, at);
+                self.wake_for_update(now, old, class, at);
                 self.release_class(old);
             }
-            (Observed::Confirmed | Observed::Unchanged, _) | (_, None) => {}
+            (Observed::Unchanged, _) | (_, None) => {}
         }
     }
 
@@ -135,7 +142,10 @@ impl Engine {
                 self.resume(now, profile, facts, out);
             }
             Some(profile) if !facts.deleting => self.enqueue(now, profile, facts, out),
-            _ => self.drop_queued(&facts.uid),
+            _ => {
+                self.drop_queued(&facts.uid);
+                self.cache.forget_labels(&facts.uid);
+            }
         }
     }
 
@@ -143,7 +153,7 @@ impl Engine {
         let class = self.class_of(&facts);
         let unchanged = |old: &QueuedPod| old.class == class && *old.gates == *facts.gates && old.profile == profile;
         if self.queue.get(&facts.uid).is_some_and(unchanged) {
-            self.cache.classes.release(class);
+            self.cache.release(class);
             self.queue.get_mut(&facts.uid).into_iter().for_each(|pod| pod.run_attempt = facts.run_attempt);
             return;
         }
@@ -162,6 +172,7 @@ impl Engine {
     }
 
     pub(super) fn on_pod_gone(&mut self, now: Timestamp, cluster: ClusterId, uid: &PodUid) {
+        self.cache.forget_labels(uid);
         self.acknowledged.remove(uid);
         if cluster == ClusterId::HOME {
             self.drop_queued(uid);
@@ -209,13 +220,12 @@ impl Engine {
 
     /// The class of a pod, with one hold for the caller.
     pub(super) fn class_of(&mut self, facts: &PodFacts) -> ClassIx {
-        let class = PodClass::new(&facts.key.namespace, &facts.spec, &mut self.cache.nodes.symbols);
-        self.cache.classes.acquire(class)
+        self.cache.class_of(facts)
     }
 
     /// Gives one hold of a class back; the last one takes what was kept for the class along.
     pub(super) fn release_class(&mut self, class: ClassIx) {
-        let last = self.cache.classes.release(class);
+        let last = self.cache.release(class);
         self.after_release(class, last);
     }
 
@@ -242,9 +252,78 @@ impl Engine {
         self.wake(now, &change);
     }
 
-    fn wake_for_resize(&mut self, now: Timestamp, old: ClassIx, new: ClassIx, node: NodeIx) {
+    /// A bound pod has another class: one change for each kind of it, as upstream tells them.
+    fn wake_for_update(&mut self, now: Timestamp, old: ClassIx, new: ClassIx, node: NodeIx) {
+        if !self.queue.has_unschedulable() {
+            return;
+        }
         let (Some(old), Some(new)) = (self.cache.classes.get(old).cloned(), self.cache.classes.get(new).cloned()) else { return };
-        self.wake(now, &Change::PodScaleDown { old: &old, new: &new, node });
+        if old.labels != new.labels {
+            self.wake(now, &Change::PodLabels { old: &old, new: &new, node });
+        }
+        if old.requests != new.requests {
+            self.wake(now, &Change::PodScaleDown { old: &old, new: &new, node });
+        }
+    }
+
+    /// Pods that have a label which nobody read until now get the classes that tell them apart by it.
+    pub(super) fn recast_pods(&mut self) {
+        for uid in self.cache.take_miscast() {
+            if let Some(placed) = self.cache.placed(&uid)
+                && let Some(class) = self.cache.recast(&uid, placed.class)
+            {
+                let old = self.cache.recast_placed(&uid, placed, class);
+                self.release_class(old);
+            }
+            let run = self.cache.class_of_run(&uid).and_then(|class| self.cache.recast(&uid, class));
+            let run = run.and_then(|class| self.cache.recast_run(&uid, class));
+            let waiting = self.queue.get(&uid).map(|pod| pod.class).and_then(|class| self.cache.recast(&uid, class));
+            let waiting = waiting.and_then(|class| self.queue.recast(&uid, class));
+            let flying = self.flights.get(&uid).map(|flight| flight.pod.class).and_then(|class| self.cache.recast(&uid, class));
+            let flying = flying.and_then(|class| Some(std::mem::replace(&mut self.flights.get_mut(&uid)?.pod.class, class)));
+            let held = self.held.get(&uid).map(|held| held.class).and_then(|class| self.cache.recast(&uid, class));
+            let held = held.and_then(|class| Some(std::mem::replace(&mut self.held.get_mut(&uid)?.class, class)));
+            for old in [run, waiting, flying, held].into_iter().flatten() {
+                self.release_class(old);
+            }
+        }
+    }
+
+    // === what selectors read ===
+
+    pub(super) fn on_namespace(&mut self, now: Timestamp, name: &str, labels: Option<&LabelFacts>) {
+        let placement = labels.and_then(|labels| labels.iter().find(|(key, _)| **key == *PLACEMENT)).map(|(_, value)| value.clone());
+        let nodes = &mut self.cache.nodes;
+        let is_moved = nodes.clusters.set_namespace(name, placement.filter(|placement| !placement.is_empty()));
+        let labels = labels.map(|labels| Labels::intern(labels, &mut nodes.symbols));
+        let (sym, before) = (nodes.symbols.intern(name), nodes.terms.namespaces_version());
+        let touched = nodes.terms.set_namespace(sym, labels);
+        touched.into_iter().for_each(|ix| nodes.touch_usage(ix));
+        if is_moved || before != nodes.terms.namespaces_version() {
+            self.wake(now, &Change::Namespace(name));
+        }
+    }
+
+    pub(super) fn on_namespaces_listed(&mut self, now: Timestamp, listed: &FxHashSet<Box<str>>, out: &mut Vec<Command>) {
+        let nodes = &self.cache.nodes;
+        let gone = nodes.terms.namespaces_missing_from(|name| listed.contains(nodes.symbols.text(name)));
+        let gone: Vec<String> = gone.into_iter().map(|name| nodes.symbols.text(name).to_owned()).collect();
+        gone.iter().for_each(|name| self.on_namespace(now, name, None));
+        self.lists_due.remove(&List::Namespaces);
+        self.resume_intents(now, out);
+    }
+
+    pub(super) fn on_selects(&mut self, kind: SelectingKind, namespace: &str, name: &str, selector: Option<&LabelSelectorFacts>) {
+        let nodes = &mut self.cache.nodes;
+        nodes.terms.set_selector(kind, namespace, name, selector, &mut nodes.symbols);
+    }
+
+    pub(super) fn on_selects_listed(&mut self, now: Timestamp, kind: SelectingKind, listed: &FxHashSet<Box<str>>, out: &mut Vec<Command>) {
+        let nodes = &mut self.cache.nodes;
+        let text = |sym| nodes.symbols.text(sym);
+        nodes.terms.retain_selectors(kind, |namespace, name| listed.contains(&*format!("{}/{}", text(namespace), text(name))));
+        self.lists_due.remove(&List::Selecting(kind));
+        self.resume_intents(now, out);
     }
 
     fn sweep_symbols(&mut self) {

@@ -21,7 +21,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     cache::Cache,
-    input::{Command, Input, PodRef},
+    input::{Command, Input, List, PodRef},
     nodes::Nodes,
     observe::{Gauges, Observer},
     profile::ProfileSpec,
@@ -109,6 +109,8 @@ pub struct Engine {
     leading: bool,
     pods_listed: BTreeSet<ClusterId>,
     nodes_listed: BTreeSet<ClusterId>,
+    /// Lists of home that are to come before anything is decided.
+    lists_due: BTreeSet<List>,
     observer: Box<dyn Observer>,
 }
 
@@ -140,6 +142,7 @@ impl Engine {
             leading: false,
             pods_listed: BTreeSet::new(),
             nodes_listed: BTreeSet::new(),
+            lists_due: BTreeSet::new(),
             observer,
         })
     }
@@ -164,13 +167,21 @@ impl Engine {
             Input::Profiles(specs) => self.on_profiles(now, specs),
             Input::Cluster(facts) => self.on_cluster(now, *facts, out),
             Input::ClusterGone(cluster) => self.on_cluster_gone(now, cluster),
-            Input::NamespacePlacement(namespace, placement) => self.on_namespace(now, &namespace, placement),
+            Input::AwaitSelectors => self.lists_due.extend(List::ALL),
+            Input::Namespace(name, labels) => self.on_namespace(now, &name, labels.as_ref()),
+            Input::NamespacesListed(names) => self.on_namespaces_listed(now, &names, out),
+            Input::Selects(kind, namespace, name, selector) => self.on_selects(kind, &namespace, &name, selector.as_ref()),
+            Input::SelectsListed(kind, names) => self.on_selects_listed(now, kind, &names, out),
             Input::Claim(namespace, name, labels) => self.on_claim(now, &namespace, name, Some(labels)),
             Input::ClaimGone(namespace, name) => self.on_claim(now, &namespace, name, None),
             Input::ImagePlatforms(image, platforms) => self.on_platforms(now, &image, platforms),
             Input::PlaceAgain { key, uid, cluster, not_on } => self.on_place_again(now, key, uid, cluster, not_on, out),
             Input::Tick => self.on_tick(now, out),
             Input::Schedule { attempts_max } => self.schedule(now, attempts_max, out),
+        }
+        // While lists are still coming, labels begin to be read one after the other: that is done once, at their end.
+        if self.cache.nodes.terms.has_newly_read() && self.has_lists() {
+            self.recast_pods();
         }
     }
 
@@ -181,7 +192,11 @@ impl Engine {
 
     /// Nothing is decided before we lead and have seen the whole of the home cluster.
     fn may_decide(&self) -> bool {
-        self.leading && self.pods_listed.contains(&ClusterId::HOME) && self.nodes_listed.contains(&ClusterId::HOME)
+        self.leading && self.has_lists()
+    }
+
+    fn has_lists(&self) -> bool {
+        self.lists_due.is_empty() && self.pods_listed.contains(&ClusterId::HOME) && self.nodes_listed.contains(&ClusterId::HOME)
     }
 
     /// When time alone will have something to do.
@@ -227,8 +242,9 @@ impl Engine {
         &self.queue
     }
 
-    /// What `explain` works on: it interns the strings of the pod it is asked about.
+    /// What `explain` works on: it interns the strings of the pod it is asked about. Classes are as the labels that are read by now make them.
     pub(super) fn parts_to_explain(&mut self) -> (&mut Nodes, &mut Profiles) {
+        self.recast_pods();
         (&mut self.cache.nodes, &mut self.profiles)
     }
 

@@ -121,12 +121,12 @@ impl Engine {
         for (_, uid) in uids {
             let Some(mut pod) = self.queue.remove(&uid) else { continue };
             let name = old.get(pod.profile).map(|profile| profile.name_sym);
-            match name.and_then(|name| self.profiles.named(name)) {
-                Some(profile) => {
-                    pod.profile = profile;
-                    self.admit(now, pod, "ConfigurationReload", false);
-                }
-                None => self.release_class(pod.class),
+            if let Some(profile) = name.and_then(|name| self.profiles.named(name)) {
+                pod.profile = profile;
+                self.admit(now, pod, "ConfigurationReload", false);
+            } else {
+                self.cache.forget_labels(&uid);
+                self.release_class(pod.class);
             }
         }
         for flight in self.flights.values_mut() {

@@ -7,9 +7,10 @@ use fixedbitset::FixedBitSet;
 use super::build;
 use crate::{
     model::{
-        class::PodClass,
+        class::{ClassTable, PodClass},
         cluster::ClusterFacts,
         ids::{ClusterId, NodeIx},
+        labels::Labels,
         node::{ImageFacts, NodeFacts},
         pod::PodSpecFacts,
         quantity::Quantity,
@@ -17,7 +18,7 @@ use crate::{
         taints::{Effect, TaintFacts, TolerationFacts},
     },
     scheduler::{
-        framework::{CompiledFilter, CompiledScore, NodeRule, NodeScore, Plugin, Refusal, RefusalCode},
+        framework::{Changed, CompiledFilter, CompiledScore, DomainRule, DomainScore, NodeRule, NodeScore, Plugin, Refusal, RefusalCode},
         nodes::Nodes,
         profile::PluginArgs,
     },
@@ -30,6 +31,7 @@ pub const MI: i64 = 1 << 20;
 #[derive(Default)]
 pub struct World {
     pub nodes: Nodes,
+    classes: ClassTable,
 }
 
 impl World {
@@ -51,14 +53,33 @@ impl World {
     }
 
     pub fn class(&mut self, spec: &PodSpecFacts) -> PodClass {
-        PodClass::new("default", spec, &mut self.nodes.symbols)
+        self.class_in("default", &[], spec)
+    }
+
+    /// A class of pods with labels, all of which are read, and what its rules ask for counted.
+    pub fn class_in(&mut self, namespace: &str, labels: &[(&str, &str)], spec: &PodSpecFacts) -> PodClass {
+        let mut class = PodClass::new(namespace, spec, &mut self.nodes.symbols);
+        let labels: Vec<_> = labels.iter().map(|(key, value)| (Box::from(*key), Box::from(*value))).collect();
+        class.labels = Labels::intern(&labels, &mut self.nodes.symbols);
+        self.nodes.terms.prepare(None, &class);
+        class
     }
 
     /// Runs one pod on a node.
     pub fn run(&mut self, node: &str, spec: &PodSpecFacts) {
         let class = self.class(spec);
+        self.run_class(node, &class);
+    }
+
+    /// Runs a pod of a class on a node.
+    pub fn run_class(&mut self, node: &str, class: &PodClass) {
+        let ix = self.classes.acquire(class.clone());
+        if self.classes.holds(ix) == 1 {
+            self.nodes.terms.enter(ix, class);
+        }
         let name = self.nodes.symbols.intern(node);
-        self.nodes.add_pod(ClusterId::HOME, name, &class);
+        let node = self.nodes.add_pod(ClusterId::HOME, name, class);
+        self.nodes.terms.count(ix, node);
     }
 
     pub fn plugin(&mut self, name: &str, args: &PluginArgs) -> Box<dyn Plugin> {
@@ -73,7 +94,8 @@ impl World {
 
     pub fn ask_with(&self, plugin: &dyn Plugin, class: &PodClass) -> Vec<String> {
         match plugin.filter().expect("a filter").compile(class, &self.nodes) {
-            CompiledFilter::Skip => vec!["skip".into()],
+            CompiledFilter::Skip | CompiledFilter::SkipUntil(_) => vec!["skip".into()],
+            CompiledFilter::Domains(mut rule) => self.ask_domains(&mut *rule),
             CompiledFilter::Rule(rule) | CompiledFilter::Only(_, rule) => self.ask_rule(&*rule),
             CompiledFilter::Refused(refusal) => vec![format!("all{}", text(Some(&refusal)))],
             CompiledFilter::Failed(why) => vec![format!("failed: {why}")],
@@ -95,11 +117,30 @@ impl World {
             .collect()
     }
 
+    /// The same of a rule that answers for all nodes at once.
+    pub fn ask_domains(&self, rule: &mut dyn DomainRule) -> Vec<String> {
+        rule.catch_up(Changed::All, &self.nodes);
+        let mut kept = self.present();
+        rule.keep_admitted(&mut kept);
+        let refusals = self.nodes.iter().map(|(ix, _)| {
+            let refusal = rule.refuses(ix);
+            assert_eq!(refusal.is_none(), kept.contains(ix.at()), "in a batch: {refusal:?}");
+            text(refusal.as_ref())
+        });
+        refusals.collect()
+    }
+
     /// Raw scores of all present nodes; empty if the plugin skips the class.
     pub fn score(&mut self, plugin: &str, args: &PluginArgs, spec: &PodSpecFacts) -> Vec<i64> {
         let (plugin, class) = (self.plugin(plugin, args), self.class(spec));
-        match plugin.score().expect("a score").compile(&class, &self.nodes) {
-            CompiledScore::Skip => Vec::new(),
+        self.score_class(&*plugin, &class)
+    }
+
+    /// The same of a class.
+    pub fn score_class(&self, plugin: &dyn Plugin, class: &PodClass) -> Vec<i64> {
+        match plugin.score().expect("a score").compile(class, &self.nodes) {
+            CompiledScore::Skip | CompiledScore::SkipUntil(_) => Vec::new(),
+            CompiledScore::Domains(mut score) => self.score_domains(&mut *score),
             CompiledScore::Score(score) => self.score_with(&*score),
             CompiledScore::Failed(why) => panic!("{why}"),
         }
@@ -120,6 +161,17 @@ impl World {
             raw
         });
         each.collect()
+    }
+
+    /// Scores all present nodes, as if all were feasible; empty while there is no score.
+    pub fn score_domains(&self, score: &mut dyn DomainScore) -> Vec<i64> {
+        score.catch_up(Changed::All, &self.nodes);
+        let present = self.present();
+        let mut lane = vec![i64::MAX; self.nodes.slots()];
+        if !score.raw_all(&present, &mut lane) {
+            return Vec::new();
+        }
+        present.ones().map(|at| lane[at]).collect()
     }
 
     fn present(&self) -> FixedBitSet {

@@ -7,6 +7,8 @@ mod default_binder;
 mod default_preemption;
 mod image_locality;
 mod image_platform;
+mod inter_pod_affinity;
+mod inter_pod_affinity_score;
 mod node_affinity;
 mod node_name;
 mod node_ports;
@@ -15,11 +17,14 @@ mod node_resources_fit;
 mod node_resources_score;
 mod node_unschedulable;
 mod not_built;
+mod pod_topology_spread;
+mod pod_topology_spread_score;
 mod priority_sort;
 mod resource_shares;
 mod scheduling_gates;
 mod sweep;
 mod taint_toleration;
+mod topology;
 
 #[cfg(test)]
 mod fixtures;
@@ -47,11 +52,13 @@ pub fn build(name: &str, args: &PluginArgs, symbols: &mut Interner) -> Option<Bo
             &args.node_resources_balanced_allocation,
             symbols,
         )),
+        "PodTopologySpread" => Box::new(pod_topology_spread::PodTopologySpread::new(&args.pod_topology_spread, symbols)),
+        "InterPodAffinity" => Box::new(inter_pod_affinity::InterPodAffinity::new(args.inter_pod_affinity)),
         "ImageLocality" => Box::new(image_locality::ImageLocality),
         "ClusterFit" => Box::new(cluster_fit::ClusterFit),
         "ImagePlatform" => Box::new(image_platform::ImagePlatform),
         "DefaultBinder" => Box::new(default_binder::DefaultBinder),
         "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption),
-        _ => Box::new(not_built::NotBuilt::new(info, args)),
+        _ => Box::new(not_built::NotBuilt::new(info)),
     })
 }

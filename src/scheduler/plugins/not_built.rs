@@ -1,13 +1,11 @@
 //! Plugins that this version knows but does not have: what a pod wants in; a refusal that names the plugin and the field out, or nothing.
 //!
 //! A pod that such a plugin would *filter* for is never placed as if the rule were absent. It stays pending until a version that has the rule, or until
-//! the profile disables the plugin, which then is ignored as upstream ignores it. What a plugin would only *rank* by is not counted: preferred pod
-//! affinity and `ScheduleAnyway` spreading change no placement here, and neither do upstream's default spread constraints, which are all of that kind.
+//! the profile disables the plugin, which then is ignored as upstream ignores it. What a plugin would only *rank* by is not counted.
 //!
 //! On the nodes of a compute cluster a claim is what the cluster's object maps it to, so there only `ClusterFit` asks about it.
 //!
-//! Two things cannot be seen from the pod: required anti-affinity of pods that others have placed, which `InterPodAffinity` would keep up against pods
-//! that ask for nothing themselves; and features that `NodeDeclaredFeatures` would look for.
+//! One thing cannot be seen from the pod: features that `NodeDeclaredFeatures` would look for.
 
 use crate::{
     model::{class::PodClass, ids::ClusterId, node::NodeRecord, pod::Wants},
@@ -15,7 +13,6 @@ use crate::{
         change::Changes,
         framework::{CompiledFilter, FilterPlugin, NodeRule, Plugin, PodInHand, PreEnqueue, Reads, Refusal},
         nodes::Nodes,
-        profile::{PluginArgs, PodTopologySpreadArgs},
         registry::{ExtensionPoint, PluginInfo},
     },
 };
@@ -23,15 +20,12 @@ use crate::{
 /// See the module.
 pub struct NotBuilt {
     info: &'static PluginInfo,
-    /// The profile gives pods without constraints hard ones.
-    spreads_all: bool,
 }
 
 impl NotBuilt {
     /// Stands in for a plugin of the registry.
-    pub fn new(info: &'static PluginInfo, args: &PluginArgs) -> Self {
-        let hard = matches!(&args.pod_topology_spread, PodTopologySpreadArgs::List(list) if list.iter().any(|constraint| constraint.hard));
-        Self { info, spreads_all: hard && info.name == "PodTopologySpread" }
+    pub fn new(info: &'static PluginInfo) -> Self {
+        Self { info }
     }
 
     /// What of the pod the plugin would judge.
@@ -44,13 +38,6 @@ impl NotBuilt {
             ("VolumeRestrictions", wants.volume_claims, CLAIMS),
             ("NodeVolumeLimits", wants.volume_claims, CLAIMS),
             ("VolumeZone", wants.volume_claims, CLAIMS),
-            ("PodTopologySpread", wants.spread_hard, "the pod has a DoNotSchedule topology spread constraint"),
-            (
-                "PodTopologySpread",
-                self.spreads_all && !wants.spread_soft,
-                "the profile's defaultConstraints have one with whenUnsatisfiable: DoNotSchedule",
-            ),
-            ("InterPodAffinity", wants.pod_affinity_required, "the pod has required pod affinity or anti-affinity"),
             ("DynamicResources", wants.resource_claims, "the pod has resourceClaims"),
             ("GangScheduling", wants.pod_group, "the pod has a schedulingGroup"),
         ];
@@ -125,7 +112,7 @@ mod tests {
         model::pod::PodSpecFacts,
         scheduler::{
             plugins::fixtures::{World, node, pod},
-            profile::DefaultConstraint,
+            profile::PluginArgs,
         },
     };
 
@@ -137,10 +124,6 @@ mod tests {
     fn names_the_plugin_and_the_field() {
         let none = Wants::default();
         for (plugin, wants, want) in [
-            ("InterPodAffinity", Wants { pod_affinity_required: true, ..none }, "all!* the pod has required pod affinity or anti-affinity"),
-            ("InterPodAffinity", Wants { pod_affinity_preferred: true, ..none }, "skip"),
-            ("PodTopologySpread", Wants { spread_hard: true, ..none }, "all!* the pod has a DoNotSchedule topology spread constraint"),
-            ("PodTopologySpread", Wants { spread_soft: true, ..none }, "skip"),
             ("VolumeBinding", Wants { volume_claims: true, ..none }, "all!* the pod has volumes of PersistentVolumeClaims"),
             ("VolumeZone", Wants { volume_claims: true, ..none }, "!* the pod has volumes of PersistentVolumeClaims"),
             ("NodeVolumeLimits", Wants { volume_claims: true, ..none }, "!* the pod has volumes of PersistentVolumeClaims"),
@@ -165,25 +148,5 @@ mod tests {
         let refusal = plugin.pre_enqueue().and_then(|gate| gate.gate(PodInHand { key: &key, uid: &uid, class: &class, gates: &[] }));
         let want = "plugin GangScheduling is not built into this version: the pod has a schedulingGroup";
         assert_eq!(refusal, Some(Refusal::unresolvable(want)));
-    }
-
-    #[test]
-    fn hard_default_constraints_bind_pods_without_their_own() {
-        let constraint = |hard| DefaultConstraint {
-            max_skew: 1,
-            topology_key: "zone".into(),
-            hard,
-            min_domains: None,
-            honor_node_affinity: true,
-            honor_node_taints: false,
-            match_label_keys: Vec::new(),
-        };
-        let soft_own = Wants { spread_soft: true, ..Wants::default() };
-        for (hard, wants, refused) in [(true, Wants::default(), true), (true, soft_own, false), (false, Wants::default(), false)] {
-            let args = PluginArgs { pod_topology_spread: PodTopologySpreadArgs::List(vec![constraint(hard)]), ..PluginArgs::default() };
-            let mut world = World::new([node("a")]);
-            let (plugin, class) = (world.plugin("PodTopologySpread", &args), world.class(&wanting(wants)));
-            assert_eq!(world.ask_with(&*plugin, &class)[0].contains("defaultConstraints"), refused);
-        }
     }
 }

@@ -59,7 +59,8 @@ fn tolerated(taint: &Taint, tolerations: &[Toleration]) -> bool {
     tolerations.iter().any(|toleration| toleration.tolerates(taint))
 }
 
-fn has_untolerated(node: &NodeRecord, tolerations: &[Toleration]) -> bool {
+/// Whether a hard taint of the node is not tolerated.
+pub(super) fn has_untolerated(node: &NodeRecord, tolerations: &[Toleration]) -> bool {
     node.taints.iter().any(|taint| is_hard(taint) && !tolerated(taint, tolerations))
 }
 

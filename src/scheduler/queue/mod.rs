@@ -209,6 +209,25 @@ impl Queue {
         self.entries.get_mut(slot as usize)?.as_mut().map(|entry| &mut entry.pod)
     }
 
+    /// A pod has another class: it stays where it is, among those of that class. The class that it had.
+    pub fn recast(&mut self, uid: &PodUid, class: ClassIx) -> Option<ClassIx> {
+        let slot = *self.by_uid.get(uid)?;
+        let Entry { pod, arrival, place } = self.entries.get_mut(slot as usize)?.as_mut()?;
+        let old = std::mem::replace(&mut pod.class, class);
+        if let Place::Unschedulable { rejectors, .. } = place {
+            let (from, to) = ((pod.profile, old, *rejectors), (pod.profile, class, *rejectors));
+            let arrival = *arrival;
+            if let Some(group) = self.unschedulable.get_mut(&from) {
+                group.remove(&(arrival, slot));
+                if group.is_empty() {
+                    self.unschedulable.remove(&from);
+                }
+            }
+            self.unschedulable.entry(to).or_default().insert((arrival, slot));
+        }
+        Some(old)
+    }
+
     fn entry(&self, slot: Slot) -> Option<&Entry> {
         self.entries.get(slot as usize)?.as_ref()
     }

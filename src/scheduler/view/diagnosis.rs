@@ -52,7 +52,7 @@ impl Diagnosis {
         let left_out = view.left_out(profile);
         for (ix, node) in nodes.iter() {
             let excluded = view.only.as_ref().filter(|(names, _)| !names.contains(&node.name)).and(left_out.as_ref());
-            let first = || view.rules.iter().find_map(|(plugin, rule)| Some((*plugin, rule.refuses(node, nodes)?)));
+            let first = || view.rules.iter().find_map(|(plugin, rule)| Some((*plugin, rule.refuses(ix, nodes)?)));
             refusals[ix.at()] = excluded.cloned().or_else(first);
         }
         for (plugin, _) in refusals.iter().flatten() {

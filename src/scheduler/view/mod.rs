@@ -3,11 +3,15 @@
 //! A view remembers, per node, whether the class fits and how well, and a cursor into the change log. Before a decision it asks again only about
 //! the nodes that changed since, which is mostly the one that was used last. The kept answer of a node is used only while nothing that it depends
 //! on has changed, so the result equals asking every rule about every node each time; a property test holds it to that.
+//!
+//! A view with rules or scores over domains is *wide*: what single nodes say is kept as ever (`local`), and before a decision the domains have their
+//! word over all nodes, in straight loops. [`wide`] has that part.
 
 mod best;
 mod diagnosis;
 mod lane;
 mod store;
+mod wide;
 
 use std::sync::Arc;
 
@@ -19,8 +23,9 @@ pub use store::Views;
 
 use smallvec::SmallVec;
 
+use self::{lane::Score, wide::Wide};
 use super::{
-    framework::{CompiledFilter, CompiledScore, NodeRule, Reads, Refusal},
+    framework::{CompiledFilter, CompiledScore, DomainRule, NodeRule, Premise, Reads, Refusal},
     nodes::Nodes,
     profiles::{PluginIx, Profile},
 };
@@ -28,11 +33,15 @@ use crate::model::{class::PodClass, ids::NodeIx, intern::Sym};
 
 /// The default profile scores with seven plugins; so many extremes are compared without an allocation.
 const LANES_INLINE: usize = 8;
+/// A view that is used often has one or two changes to catch up with.
+const CHANGES_INLINE: usize = 8;
 
 /// Kept answers of one profile's rules about one class.
 pub struct ClassView {
     /// Filters in order, those that skip the class left out.
-    rules: Vec<(PluginIx, Box<dyn NodeRule>)>,
+    rules: Vec<(PluginIx, Rule)>,
+    /// What those that skip it rest on.
+    premises: Vec<Box<dyn Premise>>,
     lanes: Vec<Lane>,
     /// The only nodes that PreFilter leaves, and the plugins that said so.
     only: Option<(Vec<Sym>, Vec<PluginIx>)>,
@@ -48,12 +57,45 @@ pub struct ClassView {
     feasible_count: usize,
     /// Weighted sums, valid where feasible.
     totals: Vec<i64>,
+    /// What domains add, if the class has rules or scores over them.
+    wide: Option<Wide>,
     /// Made at the second use: most classes of one pod never need it.
     best: Option<BestIndex>,
     uses: u32,
     diagnosis: Option<(u64, Arc<Diagnosis>)>,
     /// The whole message with what PostFilter plugins said, for the change number it was made at.
     message: Option<(u64, Arc<str>)>,
+}
+
+/// A compiled filter.
+enum Rule {
+    /// Asked about single nodes.
+    Node(Box<dyn NodeRule>),
+    /// Answers for all nodes at once.
+    Domains(Box<dyn DomainRule>),
+}
+
+impl Rule {
+    fn of_nodes(&self, reads: Reads) -> Option<&dyn NodeRule> {
+        match self {
+            Self::Node(rule) if rule.reads() == reads => Some(&**rule),
+            Self::Node(_) | Self::Domains(_) => None,
+        }
+    }
+
+    fn refuses(&self, ix: NodeIx, nodes: &Nodes) -> Option<Refusal> {
+        match self {
+            Self::Node(rule) => rule.refuses(nodes.get(ix), nodes),
+            Self::Domains(rule) => rule.refuses(ix),
+        }
+    }
+
+    fn outdated(&self, nodes: &Nodes) -> bool {
+        match self {
+            Self::Node(rule) => rule.outdated(nodes),
+            Self::Domains(rule) => rule.outdated(nodes),
+        }
+    }
 }
 
 /// Memory of a view that is gone.
@@ -102,6 +144,7 @@ impl ClassView {
     pub fn with(mut spare: Spare, profile: &Profile, class: &PodClass, nodes: &Nodes) -> Self {
         let mut view = Self {
             rules: Vec::with_capacity(profile.filter.len()),
+            premises: Vec::new(),
             lanes: Vec::with_capacity(profile.score.len()),
             only: None,
             verdict: Verdict::AskNodes,
@@ -112,6 +155,7 @@ impl ClassView {
             feasible: std::mem::take(&mut spare.sets[1]),
             feasible_count: 0,
             totals: std::mem::take(&mut spare.totals),
+            wide: None,
             best: None,
             uses: 0,
             diagnosis: None,
@@ -120,6 +164,7 @@ impl ClassView {
         view.compile_filters(profile, class, nodes);
         if matches!(view.verdict, Verdict::AskNodes) {
             view.compile_scores(profile, class, nodes, &mut spare);
+            view.widen();
             view.ask_all(nodes);
         }
         view
@@ -138,10 +183,12 @@ impl ClassView {
             let Some(filter) = profile.plugins[plugin].filter() else { continue };
             match filter.compile(class, nodes) {
                 CompiledFilter::Skip => {}
-                CompiledFilter::Rule(rule) => self.rules.push((plugin, rule)),
+                CompiledFilter::SkipUntil(premise) => self.premises.push(premise),
+                CompiledFilter::Rule(rule) => self.rules.push((plugin, Rule::Node(rule))),
+                CompiledFilter::Domains(rule) => self.rules.push((plugin, Rule::Domains(rule))),
                 CompiledFilter::Only(names, rule) => {
                     self.restrict(plugin, &names);
-                    self.rules.push((plugin, rule));
+                    self.rules.push((plugin, Rule::Node(rule)));
                 }
                 // An unresolvable refusal ends PreFilter at once; a later one wins over a resolvable one. Upstream's rules.
                 CompiledFilter::Refused(refusal) => {
@@ -179,15 +226,20 @@ impl ClassView {
     fn compile_scores(&mut self, profile: &Profile, class: &PodClass, nodes: &Nodes, spare: &mut Spare) {
         for &(plugin, weight) in &profile.score {
             let Some(score) = profile.plugins[plugin].score() else { continue };
-            match score.compile(class, nodes) {
-                CompiledScore::Skip => {}
-                CompiledScore::Score(score) => {
-                    self.lanes.push(Lane::new(plugin, weight, score, spare.lanes.pop().unwrap_or_default()));
+            let score = match score.compile(class, nodes) {
+                CompiledScore::Skip => continue,
+                CompiledScore::SkipUntil(premise) => {
+                    self.premises.push(premise);
+                    continue;
                 }
                 CompiledScore::Failed(why) => {
                     self.score_failure.get_or_insert((plugin, why));
+                    continue;
                 }
-            }
+                CompiledScore::Score(score) => Score::Node(score),
+                CompiledScore::Domains(score) => Score::Domains(score),
+            };
+            self.lanes.push(Lane::new(plugin, weight, score, spare.lanes.pop().unwrap_or_default()));
         }
     }
 
@@ -195,7 +247,8 @@ impl ClassView {
     pub fn outdated(&self, nodes: &Nodes) -> bool {
         self.federated != nodes.clusters.any()
             || self.rules.iter().any(|(_, rule)| rule.outdated(nodes))
-            || self.lanes.iter().any(|lane| lane.score.outdated(nodes))
+            || self.lanes.iter().any(|lane| lane.outdated(nodes))
+            || self.premises.iter().any(|premise| premise.outdated(nodes))
     }
 
     /// Accounts for every change since the last time.
@@ -211,6 +264,11 @@ impl ClassView {
             return Effort { nodes: nodes.slots(), from_scratch: true };
         };
         self.grow(nodes.slots());
+        if self.wide.is_some() {
+            let changed: SmallVec<[NodeIx; CHANGES_INLINE]> = changed.collect();
+            self.catch_up_wide(&changed, since, nodes);
+            return Effort { nodes: behind, from_scratch: false };
+        }
         let before: SmallVec<[_; LANES_INLINE]> = self.lanes.iter().map(Lane::extremes).collect();
         for ix in changed {
             self.ask_again(ix, since, nodes);
@@ -244,9 +302,7 @@ impl ClassView {
         self.grow(nodes.slots());
         for reads in [Reads::Object, Reads::Usage] {
             let set = if reads == Reads::Object { &mut self.passes_object_rules } else { &mut self.feasible };
-            for (_, rule) in self.rules.iter().filter(|(_, rule)| rule.reads() == reads) {
-                rule.keep_admitted(nodes, set);
-            }
+            self.rules.iter().filter_map(|(_, rule)| rule.of_nodes(reads)).for_each(|rule| rule.keep_admitted(nodes, set));
             if reads == Reads::Object {
                 self.feasible.clone_from(&self.passes_object_rules);
             }
@@ -256,6 +312,9 @@ impl ClassView {
             lane.fill(nodes, &self.feasible);
         }
         self.cursor = nodes.changed();
+        if self.wide.is_some() {
+            return self.resolve_all(nodes);
+        }
         self.sum_all();
     }
 
@@ -264,8 +323,7 @@ impl ClassView {
         let node = nodes.get(ix);
         let object_changed = node.object_changed > since;
         if object_changed {
-            let wanted = node.present && self.only.as_ref().is_none_or(|(names, _)| names.contains(&node.name));
-            let passes = wanted && self.admitted(Reads::Object, node, nodes);
+            let passes = self.passes_object(ix, nodes);
             self.passes_object_rules.set(ix.at(), passes);
         }
         let was = self.feasible.contains(ix.at());
@@ -294,13 +352,20 @@ impl ClassView {
         }
     }
 
-    fn admitted(&self, reads: Reads, node: &crate::model::node::NodeRecord, nodes: &Nodes) -> bool {
-        self.rules.iter().filter(|(_, rule)| rule.reads() == reads).all(|(_, rule)| rule.admits(node, nodes))
+    fn passes_object(&self, ix: NodeIx, nodes: &Nodes) -> bool {
+        let node = nodes.get(ix);
+        let wanted = node.present && self.only.as_ref().is_none_or(|(names, _)| names.contains(&node.name));
+        wanted && self.admitted(Reads::Object, node, nodes)
     }
 
+    fn admitted(&self, reads: Reads, node: &crate::model::node::NodeRecord, nodes: &Nodes) -> bool {
+        self.rules.iter().filter_map(|(_, rule)| rule.of_nodes(reads)).all(|rule| rule.admits(node, nodes))
+    }
+
+    /// The sum of the scores about single nodes.
     fn total_of(&self, ix: NodeIx) -> i64 {
         let weighted = |lane: &Lane| lane.weight.saturating_mul(lane.normalised(lane.raw(ix), lane.extremes()));
-        self.lanes.iter().map(weighted).fold(0, i64::saturating_add)
+        self.lanes.iter().filter(|lane| !lane.is_of_domains()).map(weighted).fold(0, i64::saturating_add)
     }
 
     /// Sums the lanes for every feasible node; what stands at the others means nothing.
@@ -350,7 +415,7 @@ impl ClassView {
 
     /// Whether an index of the best nodes is worth its making.
     pub fn is_repeated(&self) -> bool {
-        self.uses > 1
+        self.uses > 1 && self.wide.is_none()
     }
 
     /// The feasible nodes.
@@ -369,8 +434,8 @@ impl ClassView {
     }
 
     /// The scores that apply to the class, in profile order.
-    pub fn lanes(&self) -> &[Lane] {
-        &self.lanes
+    pub fn lanes(&self) -> impl Iterator<Item = &Lane> {
+        self.lanes.iter().filter(|lane| lane.is_present())
     }
 
     /// Why no node takes the class. Kept until something changes, so that the thousands of other pods of the class cost a look-up.
@@ -403,9 +468,14 @@ impl ClassView {
     /// Bytes held, for the bound on all views.
     pub fn bytes(&self) -> usize {
         let best = self.best.as_ref().map_or(0, BestIndex::bytes);
-        self.totals.len() * 8 + self.feasible.len() / 4 + best + self.lanes.iter().map(Lane::bytes).sum::<usize>() + 512
+        let wide = self.wide.as_ref().map_or(0, Wide::bytes);
+        let rules = self.rules.iter().map(|(_, rule)| if let Rule::Domains(rule) = rule { rule.bytes() } else { 0 });
+        let kept = rules.chain(self.lanes.iter().map(Lane::bytes)).sum::<usize>();
+        self.totals.len() * 8 + self.feasible.len() / 4 + best + wide + kept + 512
     }
 }
 
+#[cfg(test)]
+mod naive;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::resources::{Behaviour, ResourceType};
 use super::status::ApiError;
 use super::store::{Key, Stored, Transaction};
-use super::{ApiServer, FieldError, defaults, events, pods, validate};
+use super::{ApiServer, FieldError, defaults, events, label_keys, pods, validate};
 
 /// Tries at a free generated name before giving up, as upstream.
 const GENERATE_TRIES: usize = 8;
@@ -81,6 +81,7 @@ impl ApiServer {
                 object["spec"]["finalizers"] = json!(["kubernetes"]);
                 object["status"] = json!({"phase": "Active"});
             }
+            Behaviour::Pod => label_keys::merge(object),
             Behaviour::Secret => fold_string_data(object),
             Behaviour::Service => self.give_cluster_ip(object),
             Behaviour::CustomResourceDefinition => {

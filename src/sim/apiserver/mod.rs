@@ -33,6 +33,7 @@ mod delete;
 mod discovery;
 mod encode;
 mod events;
+mod label_keys;
 mod logs;
 mod openapi;
 mod patch;

@@ -110,13 +110,18 @@ impl Executor {
 
     pub(super) async fn mirror(&self, order: &Order, patch: &Value) -> Result<Outcome, Trouble> {
         let mut patch = patch.clone();
-        patch["metadata"] = json!({"uid": &*order.uid.0});
+        // Beside the version that the machine judged by: what it did not know of may have changed the verdict.
+        patch["metadata"]["uid"] = json!(&*order.uid.0);
         let path = format!("{}/status", pod_path(&order.home));
         let patched = self.home.patch(path, STRATEGIC_MERGE, &patch).await;
         if patched.is_ok() {
             self.metrics.mirrored();
         }
-        self.unless_other(order, patched).await.or_else(|trouble| Ok(trouble.verdict()))
+        match self.unless_other(order, patched).await {
+            Err(trouble) if trouble.is(StatusCode::CONFLICT) => Ok(Outcome::Conflict),
+            Err(trouble) => Ok(trouble.verdict()),
+            outcome => outcome,
+        }
     }
 
     /// The home pod bears these taints for ever: the API lets tolerations be added, and their time be changed, whoever wrote them.

@@ -87,7 +87,13 @@ async fn status_and_patience_are_written() {
     let (executor, pod) = (world.executor(), world.running("p").await);
     let mirror = Effect::Mirror(json!({"status": {"phase": "Running", "reason": "Mirrored"}}));
     assert_eq!(executor.carry_out(&pod.order(mirror)).await, Outcome::Done);
-    assert_eq!(world.home_pod(&pod).await["status"]["reason"], "Mirrored");
+    let written = world.home_pod(&pod).await;
+    assert_eq!(written["status"]["reason"], "Mirrored");
+    let of_version = |version: &str| Effect::Mirror(json!({"metadata": {"resourceVersion": version}, "status": {"reason": "Judged"}}));
+    assert_eq!(executor.carry_out(&pod.order(of_version("1"))).await, Outcome::Conflict, "the pod has changed since the verdict");
+    assert_eq!(world.home_pod(&pod).await, written);
+    let version = written["metadata"]["resourceVersion"].as_str().unwrap();
+    assert_eq!(executor.carry_out(&pod.order(of_version(version))).await, Outcome::Done);
     let patience = |world: Value| -> Vec<Value> {
         world["spec"]["tolerations"].as_array().unwrap().iter().map(|toleration| toleration["tolerationSeconds"].clone()).collect()
     };

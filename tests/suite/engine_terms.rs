@@ -1,0 +1,271 @@
+//! Pods that want something of other pods, through the engine: which labels tell classes apart, what is waited for, and who is tried again.
+
+use isobar::{
+    model::{
+        cluster::ClusterFacts,
+        ids::{ClusterId, PodKey, PodUid},
+        node::NodeFacts,
+        placement::{CLUSTER, RUN_HOME_UID, RecordedPlacement, virtual_node},
+        pod::{PodFacts, PodSpecFacts},
+        quantity::Quantity,
+        selector::LabelSelectorFacts,
+        terms::{AffinityTermFacts, PodAffinityFacts, SelectingKind, SpreadFacts, WhenUnsatisfiable},
+        time::{DurationMs, Timestamp},
+    },
+    scheduler::{
+        engine::{Engine, EngineSettings},
+        input::{Command, Input},
+        observe::Silent,
+        profile::ProfileSpec,
+        profiles::OutOfTree,
+        registry::Registry,
+    },
+};
+use rustc_hash::FxHashSet;
+
+const ZONE: &str = "topology.kubernetes.io/zone";
+const OWN_NAME: &str = "statefulset.kubernetes.io/pod-name";
+
+struct World {
+    engine: Engine,
+    now: Timestamp,
+}
+
+impl World {
+    /// A leading engine with the first lists, and as many nodes in each of the zones a, b and c.
+    fn new(nodes_per_zone: usize) -> Self {
+        let configuration = isobar::config::load(&[], &Registry::in_tree()).unwrap();
+        let profile = ProfileSpec { scheduler_name: "s".into(), ..configuration.profiles[0].clone() };
+        let engine = Engine::new(vec![profile], OutOfTree::default(), EngineSettings::default(), Box::new(Silent)).unwrap();
+        let mut world = Self { engine, now: Timestamp(1_000_000) };
+        for number in 0..nodes_per_zone {
+            for zone in ["a", "b", "c"] {
+                world.tell(Input::Node(Box::new(node(ClusterId::HOME, &format!("{zone}{number}"), zone))));
+            }
+        }
+        let names = world.engine.cache().nodes.iter().map(|(ix, _)| world.engine.cache().nodes.name(ix).into()).collect();
+        world.tell(Input::NodesListed(ClusterId::HOME, names));
+        world.tell(Input::PodsListed(ClusterId::HOME, FxHashSet::default()));
+        world.tell(Input::Leading(true));
+        world
+    }
+
+    fn tell(&mut self, input: Input) -> Vec<Command> {
+        let mut out = Vec::new();
+        self.engine.handle(self.now, input, &mut out);
+        let faults = self.engine.consistency_check();
+        assert!(faults.is_empty(), "{faults:?}");
+        out
+    }
+
+    fn add(&mut self, pod: &PodFacts) {
+        self.tell(Input::Pod(Box::new(pod.clone())));
+    }
+
+    /// Decides about all pods that are ready, and lets the watch show every binding. Pods with their clusters and nodes.
+    fn schedule(&mut self, pods: &[PodFacts]) -> Vec<(PodUid, ClusterId, Box<str>)> {
+        let mut bound = Vec::new();
+        while self.engine.wants_schedule() {
+            for command in self.tell(Input::Schedule { attempts_max: 1 }) {
+                let Command::Bind(order) = command else { continue };
+                bound.push((order.pod.uid.clone(), order.node.cluster, order.node.name.clone()));
+                self.tell(Input::Bound(order.pod.uid.clone()));
+                let pod = pods.iter().find(|pod| pod.uid == order.pod.uid).unwrap();
+                if order.node.cluster == ClusterId::HOME {
+                    self.add(&PodFacts { node_name: Some(order.node.name), ..pod.clone() });
+                }
+            }
+        }
+        bound
+    }
+
+    /// Enough time for every backoff.
+    fn wait(&mut self) {
+        self.now = self.now + DurationMs::from_secs(20);
+        self.tell(Input::Tick);
+    }
+}
+
+fn node(cluster: ClusterId, name: &str, zone: &str) -> NodeFacts {
+    NodeFacts {
+        cluster,
+        name: name.into(),
+        uid: name.into(),
+        labels: vec![(ZONE.into(), zone.into()), ("kubernetes.io/hostname".into(), name.into())],
+        allocatable: [("cpu", 64), ("memory", 64 << 30), ("pods", 110)]
+            .map(|(name, amount)| (name.into(), Quantity::from_units(amount)))
+            .into_iter()
+            .collect(),
+        ..NodeFacts::default()
+    }
+}
+
+fn pod(name: &str, app: &str) -> PodFacts {
+    PodFacts {
+        key: PodKey::new("default", name),
+        uid: PodUid::from(name),
+        labels: vec![("app".into(), app.into()), (OWN_NAME.into(), name.into())],
+        spec: PodSpecFacts { scheduler_name: "s".into(), ..PodSpecFacts::default() },
+        ..PodFacts::default()
+    }
+}
+
+fn selecting(key: &str, value: &str) -> LabelSelectorFacts {
+    LabelSelectorFacts { match_labels: vec![(key.into(), value.into())], ..LabelSelectorFacts::default() }
+}
+
+fn term(key: &str, app: &str) -> AffinityTermFacts {
+    AffinityTermFacts { label_selector: Some(selecting("app", app)), topology_key: key.into(), ..AffinityTermFacts::default() }
+}
+
+fn spreading(mut pod: PodFacts) -> PodFacts {
+    pod.spec.spread = vec![SpreadFacts {
+        max_skew: 1,
+        topology_key: ZONE.into(),
+        when: WhenUnsatisfiable::DoNotSchedule,
+        min_domains: None,
+        honor_node_affinity: true,
+        honor_node_taints: false,
+        selector: Some(selecting("app", "web")),
+    }];
+    pod
+}
+
+fn near(mut pod: PodFacts, term: AffinityTermFacts) -> PodFacts {
+    pod.spec.pod_affinity = Some(Box::new(PodAffinityFacts { required: vec![term], ..PodAffinityFacts::default() }));
+    pod
+}
+
+fn far(mut pod: PodFacts, term: AffinityTermFacts) -> PodFacts {
+    pod.spec.pod_affinity = Some(Box::new(PodAffinityFacts { anti_required: vec![term], ..PodAffinityFacts::default() }));
+    pod
+}
+
+#[test]
+fn a_hard_spread_is_kept_pod_by_pod() {
+    let mut world = World::new(2);
+    let pods: Vec<PodFacts> = (0..10).map(|number| spreading(pod(&format!("web-{number}"), "web"))).collect();
+    pods.iter().for_each(|pod| world.add(pod));
+    let mut zones = [0_u32; 3];
+    for (_, _, node) in world.schedule(&pods) {
+        zones[usize::from(node.as_bytes()[0] - b'a')] += 1;
+        assert!(zones.iter().max().unwrap() - zones.iter().min().unwrap() <= 1, "{zones:?}");
+    }
+    assert_eq!(zones.iter().sum::<u32>(), 10);
+}
+
+/// Replicas of a `StatefulSet` are one class until somebody reads the label in which they differ, and then only in that namespace.
+#[test]
+fn labels_tell_classes_apart_where_they_are_read() {
+    let mut world = World::new(1);
+    let mut pods: Vec<PodFacts> = (0..20).map(|number| spreading(pod(&format!("web-{number}"), "web"))).collect();
+    for number in 0..5 {
+        let elsewhere = pod(&format!("other-{number}"), "web");
+        pods.push(PodFacts { key: PodKey::new("other", &elsewhere.key.name), ..elsewhere });
+    }
+    pods.iter().take(15).for_each(|pod| world.add(pod));
+    world.schedule(&pods);
+    pods.iter().skip(15).for_each(|pod| world.add(pod));
+    assert_eq!(world.engine.gauges().classes, 2, "one for each namespace");
+    let select = |selector| Input::Selects(SelectingKind::Service, "default".into(), "web-3".into(), selector);
+    world.tell(select(Some(selecting(OWN_NAME, "web-3"))));
+    assert_eq!(world.engine.gauges().classes, 21, "each replica, and the other namespace");
+    world.tell(select(None));
+    assert_eq!(world.schedule(&pods).len(), 10);
+    pods.iter().for_each(|pod| drop(world.tell(Input::PodGone(ClusterId::HOME, pod.uid.clone()))));
+    assert_eq!(world.engine.gauges().classes, 0);
+}
+
+#[test]
+fn nothing_is_decided_before_everything_that_chooses_pods_is_listed() {
+    let mut world = World::new(1);
+    world.tell(Input::AwaitSelectors);
+    world.add(&pod("p", "web"));
+    for kind in SelectingKind::ALL {
+        assert!(!world.engine.wants_schedule(), "before the list of {kind:?}");
+        world.tell(Input::SelectsListed(kind, FxHashSet::default()));
+    }
+    assert!(!world.engine.wants_schedule(), "before the list of namespaces");
+    world.tell(Input::NamespacesListed(FxHashSet::default()));
+    assert!(world.engine.wants_schedule());
+}
+
+#[test]
+fn a_pod_waits_for_the_one_it_wants_to_be_near() {
+    let mut world = World::new(1);
+    let pods = [near(pod("web", "web"), term(ZONE, "db")), pod("db", "db")];
+    world.add(&pods[0]);
+    assert!(world.schedule(&pods).is_empty());
+    world.add(&pods[1]);
+    let first = world.schedule(&pods);
+    world.wait();
+    let second = world.schedule(&pods);
+    assert_eq!((first.len(), second.len()), (1, 1));
+    assert_eq!(first[0].2, second[0].2, "one node is one zone here");
+}
+
+/// As above, where the other pod is there and only its labels are not what they should be.
+#[test]
+fn labels_of_a_running_pod_that_change_cure_and_those_of_a_namespace_too() {
+    let mut world = World::new(1);
+    let db = PodFacts { node_name: Some("a0".into()), ..pod("db", "nothing yet") };
+    world.add(&db);
+    let mut wanted = term(ZONE, "db");
+    wanted.namespace_selector = Some(selecting("team", "a"));
+    let pods = [near(pod("web", "web"), term(ZONE, "db")), near(pod("far-web", "web"), wanted)];
+    pods.iter().for_each(|pod| world.add(pod));
+    assert!(world.schedule(&pods).is_empty());
+    world.add(&PodFacts { labels: pod("db", "db").labels, ..db });
+    world.wait();
+    assert_eq!(world.schedule(&pods), [(PodUid::from("web"), ClusterId::HOME, "a0".into())]);
+    world.tell(Input::Namespace("default".into(), Some(vec![("team".into(), "a".into())])));
+    world.wait();
+    assert_eq!(world.schedule(&pods), [(PodUid::from("far-web"), ClusterId::HOME, "a0".into())]);
+}
+
+#[test]
+fn a_pod_that_is_being_deleted_counts_for_affinity_and_not_for_spread() {
+    let mut world = World::new(1);
+    let running = PodFacts { node_name: Some("a0".into()), ..pod("old", "web") };
+    world.add(&PodFacts { deleting: true, ..running });
+    let pods = [near(pod("near", "p"), term(ZONE, "web")), far(pod("far", "p"), term(ZONE, "web"))];
+    pods.iter().for_each(|pod| world.add(pod));
+    let bound = world.schedule(&pods);
+    assert!(bound.iter().any(|(uid, _, node)| *uid == PodUid::from("near") && **node == *"a0"));
+    assert!(bound.iter().any(|(uid, _, node)| *uid == PodUid::from("far") && **node != *"a0"));
+    let spread: Vec<PodFacts> = (0..3).map(|number| spreading(pod(&format!("web-{number}"), "web"))).collect();
+    spread.iter().for_each(|pod| world.add(pod));
+    let zones: FxHashSet<_> = world.schedule(&spread).into_iter().map(|(_, _, node)| node).collect();
+    assert_eq!(zones.len(), 3, "the old one is no third in its zone");
+}
+
+/// A home pod that runs abroad counts there once, with its own namespace and labels; its run has neither.
+#[test]
+fn a_pod_on_a_compute_cluster_counts_as_the_home_pod_that_it_is() {
+    let cloud = ClusterId(1);
+    let mut world = World::new(1);
+    world.tell(Input::Cluster(Box::new(ClusterFacts { id: cloud, name: "cloud".into(), preference: 100, ..ClusterFacts::default() })));
+    world.tell(Input::Node(Box::new(node(cloud, "r0", "z"))));
+    let recorded = RecordedPlacement { cluster: "cloud".into(), node: "r0".into(), intent: false };
+    let home =
+        PodFacts { node_name: Some(virtual_node("cloud").into()), recorded: Some(Box::new(recorded)), run_attempt: 1, ..pod("db", "db") };
+    let run = PodFacts {
+        cluster: cloud,
+        key: PodKey::new("isobar-runs", "db-1"),
+        uid: PodUid::from("run"),
+        node_name: Some("r0".into()),
+        labels: vec![(RUN_HOME_UID.into(), "db".into())],
+        ..pod("run", "")
+    };
+    // The run is seen first: nobody knows yet what it is.
+    world.add(&run);
+    let pods = [far(pod("away", "web"), term(CLUSTER, "db")), near(pod("near", "web"), term(CLUSTER, "db"))];
+    world.add(&pods[1]);
+    assert!(world.schedule(&pods).is_empty(), "a run has no labels of home");
+    world.add(&home);
+    world.wait();
+    assert_eq!(world.schedule(&pods), [(PodUid::from("near"), cloud, "r0".into())]);
+    world.add(&pods[0]);
+    let bound = world.schedule(&pods);
+    assert!(bound.len() == 1 && bound[0].1 == ClusterId::HOME, "{bound:?}");
+}
