@@ -97,7 +97,8 @@ pub struct Plan {
 pub fn plan(now: Timestamp, candidates: Vec<Candidate>, mut used: Used, bucket: &mut Bucket, rules: &Rules) -> Plan {
     bucket.fill(now, rules);
     let mut plan = Plan::default();
-    let mut ranked: Vec<((std::cmp::Reverse<u64>, Timestamp), Candidate)> = candidates.into_iter().map(|one| (rank(now, &one, rules), one)).collect();
+    let mut ranked: Vec<((std::cmp::Reverse<u64>, Timestamp), Candidate)> =
+        candidates.into_iter().map(|one| (rank(now, &one, rules), one)).collect();
     ranked.sort_by(|(a, one), (b, other)| a.cmp(b).then_with(|| one.key.cmp(other.key)));
     let mut exhausted = false;
     for (_, one) in ranked {
@@ -145,20 +146,20 @@ fn quota(one: &Candidate, used: &Used, rules: &Rules) -> Option<(String, String)
     }
     let over = |(resource, most): (&String, &u64)| {
         let (has, asks) = (sums.get(resource).copied().unwrap_or(0), one.requests.get(resource).copied().unwrap_or(0));
-        (asks > 0 && has.saturating_add(asks) > *most).then(|| {
-            format!("account {account} requests {} of {} {resource}, {} more do not fit", shown(has), shown(*most), shown(asks))
-        })
+        (asks > 0 && has.saturating_add(asks) > *most)
+            .then(|| format!("account {account} requests {} of {} {resource}, {} more do not fit", shown(has), shown(*most), shown(asks)))
     };
     quota.requests_max.iter().find_map(over).map(|text| ("AccountQuota".to_owned(), text))
 }
 
 fn shown(milli: u64) -> String {
-    if milli % 1_000 == 0 { (milli / 1_000).to_string() } else { format!("{milli}m") }
+    if milli.is_multiple_of(1_000) { (milli / 1_000).to_string() } else { format!("{milli}m") }
 }
 
 fn crowd(one: &Candidate, used: &Used, rules: &Rules) -> Option<(String, String)> {
     let waiting = used.unscheduled.get(one.profile).copied().unwrap_or(0);
-    (waiting >= rules.unscheduled_max).then(|| ("Crowded".to_owned(), format!("{waiting} pods of profile {} wait for a node already", one.profile)))
+    (waiting >= rules.unscheduled_max)
+        .then(|| ("Crowded".to_owned(), format!("{waiting} pods of profile {} wait for a node already", one.profile)))
 }
 
 /// Whether an account may submit one more run: it has so many that have not begun. The text is for the sender.
@@ -167,7 +168,9 @@ pub fn may_submit(rules: &Rules, account: &str, queued: u32, live_in_namespace: 
         return Err(format!("the namespace has {live_in_namespace} live runs, which is the limit: wait for some to end"));
     }
     match rules.accounts.get(account).and_then(|quota| quota.queued_max) {
-        Some(most) if queued >= most => Err(format!("account {account} has {queued} queued runs, which is its quota: wait for some to start")),
+        Some(most) if queued >= most => {
+            Err(format!("account {account} has {queued} queued runs, which is its quota: wait for some to start"))
+        }
         _ => Ok(()),
     }
 }

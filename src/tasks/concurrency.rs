@@ -27,6 +27,16 @@ fn rule(run: &Run) -> (ConcurrencyPolicy, usize) {
     (rule.and_then(|rule| rule.policy).unwrap_or(ConcurrencyPolicy::Forbid), if max == 0 { usize::MAX } else { max })
 }
 
+/// What happens while others are live.
+pub fn policy(run: &Run) -> ConcurrencyPolicy {
+    rule(run).0
+}
+
+/// Whether any number of runs may live: nobody has to look at the others.
+pub fn is_unbounded(run: &Run) -> bool {
+    rule(run) == (ConcurrencyPolicy::Allow, usize::MAX)
+}
+
 /// Whether it is a run's turn. `group`: all runs of its task and scope, itself among them.
 pub fn turn(run: &Run, group: &[&Run], now: Timestamp) -> Turn {
     let (policy, max) = rule(run);
@@ -51,7 +61,7 @@ pub fn replaced_by<'a>(run: &Run, group: &[&'a Run], now: Timestamp) -> Option<&
     let newest = all.last()?;
     let (policy, max) = rule(newest);
     let at = all.iter().position(|other| other.key == run.key)?;
-    (policy == ConcurrencyPolicy::Replace && at + max < all.len()).then(|| &*newest.key.name)
+    (policy == ConcurrencyPolicy::Replace && at.saturating_add(max) < all.len()).then_some(&*newest.key.name)
 }
 
 #[cfg(test)]
@@ -107,7 +117,11 @@ mod tests {
 
     #[test]
     fn with_replace_the_newest_live_on() {
-        let runs = [run("a", ConcurrencyPolicy::Replace, 1, Some(Phase::Running)), run("b", ConcurrencyPolicy::Replace, 1, None), run("c", ConcurrencyPolicy::Replace, 1, None)];
+        let runs = [
+            run("a", ConcurrencyPolicy::Replace, 1, Some(Phase::Running)),
+            run("b", ConcurrencyPolicy::Replace, 1, None),
+            run("c", ConcurrencyPolicy::Replace, 1, None),
+        ];
         let group: Vec<&Run> = runs.iter().collect();
         let by: Vec<Option<&str>> = runs.iter().map(|run| replaced_by(run, &group, Timestamp(0))).collect();
         assert_eq!(by, [Some("c"), Some("c"), None]);

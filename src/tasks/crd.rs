@@ -20,7 +20,9 @@ pub const VALUE_CHARS_MAX: usize = 4096;
 pub fn texts() -> Result<[(&'static str, String); 2], serde_saphyr::ser_error::Error> {
     let text = |definition: &Value| -> Result<String, serde_saphyr::ser_error::Error> {
         let yaml = serde_saphyr::to_string(definition)?;
-        Ok(format!("# Generated from src/tasks/{{spec,run,crd}}.rs: change it there, then run\n# `ISOBAR_UPDATE=1 cargo test --test suite tasks`.\n{yaml}"))
+        Ok(format!(
+            "# Generated from src/tasks/{{spec,run,crd}}.rs: change it there, then run\n# `ISOBAR_UPDATE=1 cargo test --test suite tasks`.\n{yaml}"
+        ))
     };
     Ok([("task.yaml", text(&task())?), ("taskrun.yaml", text(&task_run())?)])
 }
@@ -66,7 +68,8 @@ pub fn task_run() -> Value {
         column("Finished", "date", ".status.finishedAt", 1),
         column("Message", "string", ".status.message", 1),
     ]);
-    let rules = json!([{"rule": "self.metadata.name.size() <= 56", "message": "names of pods are made of the name: 56 characters at most"}]);
+    let rules =
+        json!([{"rule": "self.metadata.name.size() <= 56", "message": "names of pods are made of the name: 56 characters at most"}]);
     let about = "One run of a task.";
     definition("TaskRun", "taskruns", "trun", &columns, &schema(about, &spec, &schema_of::<TaskRunStatus>(), &rules))
 }
@@ -183,7 +186,10 @@ fn refine_run(spec: &mut Value) {
     let mut rules = vec![
         rule("self.taskRef == oldSelf.taskRef", "taskRef cannot be changed: start another run"),
         rule("!oldSelf.cancel || self.cancel", "a cancellation cannot be taken back: start another run"),
-        rule("!has(oldSelf.frozen) || (has(self.frozen) && self.frozen == oldSelf.frozen)", "what a run took from its task cannot be changed"),
+        rule(
+            "!has(oldSelf.frozen) || (has(self.frozen) && self.frozen == oldSelf.frozen)",
+            "what a run took from its task cannot be changed",
+        ),
     ];
     rules.extend(fixed);
     spec["x-kubernetes-validations"] = json!(rules);

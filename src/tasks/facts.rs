@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::{
     names,
     run::{Frozen, Phase, TaskRunSpec, TaskRunStatus, TriggerRef},
-    spec::{PodTemplate, TaskSpec, TaskStatus},
+    spec::{TaskSpec, TaskStatus},
     time::Time,
 };
 use crate::model::{quantity::Quantity, time::Timestamp};
@@ -132,7 +132,7 @@ impl Run {
             Ok(spec) => (spec, None),
             Err(error) => (TaskRunSpec::default(), Some(error.to_string())),
         };
-        let template = spec.frozen.as_mut().map(|frozen| std::mem::replace(&mut frozen.template, PodTemplate::default()));
+        let template = spec.frozen.as_mut().map(|frozen| std::mem::take(&mut frozen.template));
         Some(Self {
             key: Key::read(metadata)?,
             uid: text(&metadata["uid"]),
@@ -249,7 +249,8 @@ impl Pod {
     pub fn read(object: &Value) -> Option<Self> {
         let (metadata, spec, status) = (&object["metadata"], &object["spec"], &object["status"]);
         let owners = metadata["ownerReferences"].as_array().into_iter().flatten();
-        let owner = owners.filter(|owner| owner["kind"] == "TaskRun" && owner["controller"] == true).map(|owner| text(&owner["uid"])).next();
+        let owner =
+            owners.filter(|owner| owner["kind"] == "TaskRun" && owner["controller"] == true).map(|owner| text(&owner["uid"])).next();
         let lists = ["initContainerStatuses", "containerStatuses"];
         let states: Vec<&Value> = lists.iter().flat_map(|list| status[*list].as_array().into_iter().flatten()).collect();
         let ended = |one: &&Value| !one["state"]["terminated"].is_null();

@@ -121,11 +121,12 @@ fn concurrency(spec: &TaskSpec, values: &BTreeMap<String, String>, kind: Trigger
     let makes_up = kind == TriggerKind::Cron && crons.any(|cron| cron.missed.policy == MissedPolicy::All);
     let by_kind = if kind == TriggerKind::Data || makes_up { ConcurrencyPolicy::Queue } else { ConcurrencyPolicy::Forbid };
     let policy = spec.concurrency.policy.unwrap_or(by_kind);
-    let unbounded = if policy == ConcurrencyPolicy::Allow { 0 } else { 1 };
-    let scope = spec.concurrency.scope.strip_prefix("param:").map_or_else(
-        || "task".to_owned(),
-        |name| format!("{name}={}", values.get(name).map(String::as_str).unwrap_or_default()),
-    );
+    let unbounded = u32::from(policy != ConcurrencyPolicy::Allow);
+    let scope = spec
+        .concurrency
+        .scope
+        .strip_prefix("param:")
+        .map_or_else(|| "task".to_owned(), |name| format!("{name}={}", values.get(name).map(String::as_str).unwrap_or_default()));
     RunConcurrency { policy: Some(policy), max: spec.concurrency.max.unwrap_or(unbounded), scope }
 }
 
@@ -163,7 +164,8 @@ fn canonical(value: &Value) -> String {
         Value::Object(fields) => {
             let mut fields: Vec<(&String, &Value)> = fields.iter().filter(|(_, field)| !field.is_null()).collect();
             fields.sort_by_key(|(key, _)| *key);
-            let inner: Vec<String> = fields.into_iter().map(|(key, field)| format!("{}:{}", Value::from(key.as_str()), canonical(field))).collect();
+            let inner: Vec<String> =
+                fields.into_iter().map(|(key, field)| format!("{}:{}", Value::from(key.as_str()), canonical(field))).collect();
             format!("{{{}}}", inner.join(","))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
@@ -173,7 +175,8 @@ fn canonical(value: &Value) -> String {
 
 /// The pod of an attempt, from the run as the API server has it. Refused when the template is not the one that was frozen.
 pub fn pod(run: &Value, attempt: u32) -> Result<Value, String> {
-    let spec: TaskRunSpec = serde_json::from_value(run["spec"].clone()).map_err(|error| format!("the run's spec cannot be read: {error}"))?;
+    let spec: TaskRunSpec =
+        serde_json::from_value(run["spec"].clone()).map_err(|error| format!("the run's spec cannot be read: {error}"))?;
     let Some(frozen) = &spec.frozen else { return Err("the run has no template yet".to_owned()) };
     if names::sha256(&canonical(&frozen.template.0)) != frozen.template_hash {
         return Err("the run's template was changed after the run began: start another run".to_owned());
@@ -278,7 +281,8 @@ mod tests {
         assert_eq!(run["metadata"]["labels"][names::CYCLE], "20261128T0600Z");
         assert_eq!(frozen["concurrency"], json!({"policy": "Forbid", "max": 1, "scope": "station=Z9010"}));
         assert_eq!(frozen["priorityTime"], "2026-11-28T06:00:00Z");
-        let terms = &frozen["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
+        let terms =
+            &frozen["template"]["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]["nodeSelectorTerms"];
         assert_eq!(terms[0]["matchExpressions"][1]["values"], json!(["arm64"]));
         assert_eq!(terms[1]["matchExpressions"][0]["key"], ARCH, "every alternative");
 
@@ -318,7 +322,12 @@ mod tests {
         assert_eq!(met(&with("/spec/trigger/key", json!("k")), &run), Met::OtherKey);
         assert_eq!(met(&with("/spec/frozen/taskUid", json!("t0")), &run), Met::OtherTask);
         assert_eq!(met(&with("/spec/params", json!({"station": "Z1"})), &run), Met::Same, "the clock gives no parameters");
-        let manual = made(&Firing { kind: TriggerKind::Manual, key: "k".into(), params: BTreeMap::from([("station".into(), "Z1".into())]), ..Firing::default() });
+        let manual = made(&Firing {
+            kind: TriggerKind::Manual,
+            key: "k".into(),
+            params: BTreeMap::from([("station".into(), "Z1".into())]),
+            ..Firing::default()
+        });
         let mut other = manual.clone();
         other["spec"]["params"]["station"] = "Z2".into();
         assert_eq!(met(&other, &manual), Met::OtherContent);

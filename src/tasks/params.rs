@@ -25,7 +25,8 @@ pub fn resolve(spec: &TaskSpec, given: &BTreeMap<String, String>) -> Result<BTre
     let place = |name: &str| format!("spec.params.{name}");
     let bytes: usize = given.iter().map(|(name, value)| name.len() + value.len()).sum();
     if bytes > VALUES_BYTES_MAX {
-        let message = format!("all parameters together have {bytes} bytes; {VALUES_BYTES_MAX} are the limit: pass the address of what is large");
+        let message =
+            format!("all parameters together have {bytes} bytes; {VALUES_BYTES_MAX} are the limit: pass the address of what is large");
         return Err(Fault::new("ParamsTooLarge", "spec.params", message));
     }
     let declared = |name: &str| spec.params.iter().find(|param| param.name == name);
@@ -57,14 +58,19 @@ pub fn resolve(spec: &TaskSpec, given: &BTreeMap<String, String>) -> Result<BTre
 pub fn check(param: &Param, value: &str) -> Result<(), (&'static str, String)> {
     let chars = value.chars().count();
     if chars > VALUE_CHARS_MAX {
-        return Err(("ParamTooLong", format!("the value has {chars} characters; {VALUE_CHARS_MAX} are the limit: pass the address of what is large")));
+        return Err((
+            "ParamTooLong",
+            format!("the value has {chars} characters; {VALUE_CHARS_MAX} are the limit: pass the address of what is large"),
+        ));
     }
     if value.contains('\0') {
         return Err(("ParamPattern", "the value contains a NUL byte, which no program can be given".to_owned()));
     }
     match param.kind {
         ParamKind::Integer if value.parse::<i64>().is_err() => return Err(("ParamType", format!("{value:?} is not a whole number"))),
-        ParamKind::Boolean if !matches!(value, "true" | "false") => return Err(("ParamType", format!("{value:?} is neither true nor false"))),
+        ParamKind::Boolean if !matches!(value, "true" | "false") => {
+            return Err(("ParamType", format!("{value:?} is neither true nor false")));
+        }
         _ => {}
     }
     if param.pattern.is_empty() {

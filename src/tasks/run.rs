@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    spec::{Condition, ConcurrencyPolicy, KeepPod, Limits, Logs, OnDeadline, PodTemplate, Retry},
+    spec::{ConcurrencyPolicy, Condition, KeepPod, Limits, Logs, OnDeadline, PodTemplate, Retry},
     time::{Span, Time},
 };
 

@@ -61,8 +61,17 @@ async fn examples(client: &kube::Client) -> Result<()> {
 async fn pod_of(client: &kube::Client, task: &Value) -> Result<()> {
     let spec: TaskSpec = serde_json::from_value(task["spec"].clone())?;
     let text = |field: &str| task["metadata"][field].as_str().unwrap_or_default();
-    let given = spec.params.iter().filter(|param| param.required).map(|param| (param.name.clone(), if param.name == "user" { "ada" } else { "Z9010" }.to_owned()));
-    let firing = Firing { key: "once".into(), cycle: Some(isobar::model::time::Timestamp(1_700_000_000_000)), params: given.collect(), ..Firing::default() };
+    let given = spec
+        .params
+        .iter()
+        .filter(|param| param.required)
+        .map(|param| (param.name.clone(), if param.name == "user" { "ada" } else { "Z9010" }.to_owned()));
+    let firing = Firing {
+        key: "once".into(),
+        cycle: Some(isobar::model::time::Timestamp(1_700_000_000_000)),
+        params: given.collect(),
+        ..Firing::default()
+    };
     let owner = freeze::Owner { namespace: "default", name: text("name"), uid: text("uid"), generation: 1 };
     let now = isobar::model::time::Timestamp(1_700_000_000_000);
     let run = freeze::task_run(&owner, &spec, &firing, &Rules::default(), false, now).map_err(|fault| anyhow::anyhow!("{fault:?}"))?;
@@ -119,7 +128,8 @@ async fn bad_tasks(client: &kube::Client) -> Result<()> {
 
 async fn immutable_runs(client: &kube::Client) -> Result<()> {
     let template = json!({"spec": {"containers": [{"name": "a", "image": "b"}]}});
-    let frozen = json!({"template": template, "templateHash": "h", "limits": {"run": {"limit": "5m"}}, "priorityTime": "2026-11-28T06:00:00Z"});
+    let frozen =
+        json!({"template": template, "templateHash": "h", "limits": {"run": {"limit": "5m"}}, "priorityTime": "2026-11-28T06:00:00Z"});
     let spec = json!({"taskRef": {"name": "minimal"}, "params": {"p": "1"}, "cycle": "2026-11-28T06:00:00Z"});
     let object = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "TaskRun", "metadata": {"name": "r"}, "spec": spec});
     send(client, "POST", RUNS, &object).await.map_err(anyhow::Error::msg)?;

@@ -57,8 +57,11 @@ const EXCEPTIONS: [(&str, &str, &str); 1] = [(
 )];
 
 /// Single files of pure rooms that may name something impure, each with the reason.
-const MAY_NAME: [(&str, &str, &str); 1] =
-    [("src/tasks/trigger/calendar.rs", "jiff", "civil time in a zone is computed, from rules that are part of the program; no clock is read")];
+const MAY_NAME: [(&str, &str, &str); 1] = [(
+    "src/tasks/trigger/calendar.rs",
+    "jiff",
+    "civil time in a zone is computed, from rules that are part of the program; no clock is read",
+)];
 
 /// What a pure room must not name, and what to do instead.
 const IMPURE: [(&str, &str); 21] = [

@@ -152,7 +152,8 @@ fn logs(of: Subject, around: &Around) -> (Option<SavedLogs>, Option<Step>) {
     let span = of.run.frozen.as_ref().map_or(LOGS_DEADLINE, |frozen| frozen.logs.deadline.or(LOGS_DEADLINE));
     let ended = attempt.finished.map_or(Timestamp(0), |time| time.0);
     // A pod that had to be stopped ends later than its attempt.
-    let ended = of.pod().and_then(|pod| pod.finished).map_or(ended, |finished| finished.max(ended)).max(around.leading_since.min(ended + GRACE));
+    let ended =
+        of.pod().and_then(|pod| pod.finished).map_or(ended, |finished| finished.max(ended)).max(around.leading_since.min(ended + GRACE));
     if of.notes.failures > 0 && ended + span <= around.now {
         let message = format!("given up after {}: {}", crate::config::duration::format(span), of.notes.failure);
         return (Some(SavedLogs { message, ..SavedLogs::default() }), None);

@@ -210,13 +210,16 @@ fn waiting(of: Subject, around: &Around) -> Step {
     if !news.is_empty() {
         return writing::arrived(run, &news, around.now);
     }
-    let deadline = run.frozen.as_ref().and_then(|frozen| frozen.waits_for.as_ref()).and_then(|waits| Some((waits.deadline?.0, waits.on_deadline)));
+    let deadline =
+        run.frozen.as_ref().and_then(|frozen| frozen.waits_for.as_ref()).and_then(|waits| Some((waits.deadline?.0, waits.on_deadline)));
     if !is_complete(run, around.now) {
         return match deadline {
             Some((at, OnDeadline::Skip)) if at <= around.now => {
                 writing::end(run, Outcome::Skipped, "Deadline", &format!("not all was there in time: {}", missing(run)), around.now)
             }
-            Some((at, _)) if at <= around.now && !run.status.late.iter().any(|late| late == "deadline") => writing::late(run, "deadline", around.now),
+            Some((at, _)) if at <= around.now && !run.status.late.iter().any(|late| late == "deadline") => {
+                writing::late(run, "deadline", around.now)
+            }
             _ if run.phase().is_none() => writing::wait(run, "Incomplete", &format!("it waits for {}", missing(run)), around.now),
             Some((at, _)) if at > around.now => Step::Until(at),
             _ => Step::Rest,
@@ -279,7 +282,8 @@ fn launching(of: Subject, around: &Around) -> Step {
         return finish::ended(of, around, ended, &reason, &text);
     }
     if of.notes.foreign {
-        let text = format!("a pod that is not of this run has the name {}; it is left alone", names::pod_name(&run.key.name, run.status.attempt));
+        let text =
+            format!("a pod that is not of this run has the name {}; it is left alone", names::pod_name(&run.key.name, run.status.attempt));
         return finish::ended(of, around, Ended::Refused, "NameTaken", &text);
     }
     if let Some(text) = &of.notes.refused {

@@ -63,7 +63,9 @@ fn end(of: Subject, around: &Around, pod: &Pod) -> Step {
         };
     }
     let (ended, reason, text) = match &pod.exit {
-        Some(exit) if fatal(exit.code) => (Ended::Fatal, exit.reason.to_string(), format!("exit code {} is fatal. {}", exit.code, exit.message)),
+        Some(exit) if fatal(exit.code) => {
+            (Ended::Fatal, exit.reason.to_string(), format!("exit code {} is fatal. {}", exit.code, exit.message))
+        }
         Some(exit) => (Ended::Application, exit.reason.to_string(), format!("exit code {}. {}", exit.code, exit.message)),
         None => (Ended::Infrastructure, "PodFailed".to_owned(), "the pod failed and no container says why".to_owned()),
     };
@@ -113,13 +115,20 @@ fn clocks(of: Subject, around: &Around, pod: &Pod) -> Option<Step> {
             let ended = if clock.action.unwrap_or(fails) == LimitAction::Fail { Ended::TimedOut } else { Ended::Requeued };
             let why = pod.waiting.as_ref().map(|(reason, text)| format!(" ({reason}: {text})")).unwrap_or_default();
             let text = format!("its {name} clock reached its limit of {}{why}", crate::config::duration::format(limit));
-            let reason = ["QueueLimit", "StartLimit", "RunLimit"][["queue", "start", "run"].iter().position(|one| *one == name).unwrap_or(0)];
+            let reason =
+                ["QueueLimit", "StartLimit", "RunLimit"][["queue", "start", "run"].iter().position(|one| *one == name).unwrap_or(0)];
             return Some(finish::ended(of, around, ended, reason, &text));
         }
         wake = Some(since + limit);
     }
     if around.node_lost && !pod.node.is_empty() {
-        return Some(finish::ended(of, around, Ended::Infrastructure, "NodeLost", &format!("node {} is gone or does not answer", pod.node)));
+        return Some(finish::ended(
+            of,
+            around,
+            Ended::Infrastructure,
+            "NodeLost",
+            &format!("node {} is gone or does not answer", pod.node),
+        ));
     }
     match alarm(run, name, clock, Some(since), around.now) {
         Some(Step::Until(at)) => wake = Some(wake.map_or(at, |wake| wake.min(at))),

@@ -112,7 +112,7 @@ fn reaping(of: Subject, around: &Around) -> Reaping {
     if due > around.now {
         return Reaping::Step(Step::Until(due));
     }
-    if around.rules.force_stuck && around.node_lost && !of.notes.deleted.as_ref().is_some_and(|(_, grace)| *grace == 0) {
+    if around.rules.force_stuck && around.node_lost && of.notes.deleted.as_ref().is_none_or(|(_, grace)| *grace != 0) {
         return Reaping::Step(Step::Order(Effect::DeletePod { pod: pod.key.name.clone(), uid: pod.uid.clone(), grace_seconds: 0 }));
     }
     Reaping::Over(ReapResult::Stuck, format!("the pod does not go: look at node {} and at the pod's finalizers", pod.node))

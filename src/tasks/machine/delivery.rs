@@ -67,7 +67,11 @@ impl Machine {
             match known {
                 Known::New => {}
                 Known::Settled => return Delivery::Settled,
-                Known::TooOld => return Delivery::Refused("it is from a time whose events are not remembered any more: it may have run already".to_owned()),
+                Known::TooOld => {
+                    return Delivery::Refused(
+                        "it is from a time whose events are not remembered any more: it may have run already".to_owned(),
+                    );
+                }
             }
         }
         let owner = Owner { namespace: &task.namespace, name: &task.name, uid: &record.task.uid, generation: record.task.generation };

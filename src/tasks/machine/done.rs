@@ -84,9 +84,8 @@ impl Machine {
                 let waiting = self.runs.values().filter(|run| run.run.frozen.is_none() && !run.run.is_reaped());
                 self.dirty.extend(waiting.map(|run| Subject::Run(run.run.key.clone())).collect::<Vec<_>>());
             }
-            (_, Outcome::Conflict) => record.stale = true,
             (Effect::ReadTask, Outcome::Absent) => self.task_gone(key),
-            (_, Outcome::Gone) => record.stale = true,
+            (_, Outcome::Conflict | Outcome::Gone) => record.stale = true,
             _ => record.failed(now),
         }
     }
@@ -102,13 +101,13 @@ impl Machine {
         let Some(record) = self.runs.get_mut(key) else { return };
         record.admitted = false;
         match (effect, outcome) {
-            (_, Outcome::Run(value)) => return self.run_read(now, key, effect, &value, out),
+            (_, Outcome::Run(value)) => self.run_read(now, key, effect, &value, out),
             (Effect::ReadRun, Outcome::Absent) => {
                 let uid = record.run.uid.clone();
-                return self.run_gone(now, key, &uid);
+                self.run_gone(now, key, &uid);
             }
             (_, Outcome::Conflict | Outcome::Gone) => record.stale = true,
-            (Effect::CreatePod { .. } | Effect::ReadPod(_), Outcome::Pod(pod)) => return self.pod_read(now, key, effect, *pod),
+            (Effect::CreatePod { .. } | Effect::ReadPod(_), Outcome::Pod(pod)) => self.pod_read(now, key, effect, *pod),
             (Effect::ReadPod(name), Outcome::Absent) => {
                 record.pod_absent(name, now);
                 record.notes.failures = 0;
@@ -185,7 +184,8 @@ impl Machine {
             record.pod_absent(name, now);
         } else if *pod.run == *key.name && !pod.owner.is_empty() {
             // Of a run that had the name before; it goes.
-            record.notes.held = Some(("NameTaken".to_owned(), format!("the pod {} of an earlier run of this name is being deleted", pod.key.name)));
+            record.notes.held =
+                Some(("NameTaken".to_owned(), format!("the pod {} of an earlier run of this name is being deleted", pod.key.name)));
         } else {
             debug_assert_eq!(*pod.key.name, names::pod_name(&key.name, record.run.status.attempt));
             record.notes.foreign = true;

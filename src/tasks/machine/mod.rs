@@ -12,6 +12,8 @@ mod records;
 mod retention;
 mod runs;
 mod tasks;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -156,7 +158,8 @@ impl Machine {
             return;
         }
         self.revalidate(&key.namespace);
-        self.dirty.extend(self.runs.values().filter(|record| record.run.frozen.is_none()).map(|record| Subject::Run(record.run.key.clone())));
+        self.dirty
+            .extend(self.runs.values().filter(|record| record.run.frozen.is_none()).map(|record| Subject::Run(record.run.key.clone())));
     }
 
     fn task_gone(&mut self, key: &Key) {
@@ -173,13 +176,19 @@ impl Machine {
     }
 
     fn listed(&mut self, now: Timestamp, listing: &Listing) {
-        let tasks: Vec<Key> = self.tasks.values().filter(|one| !listing.tasks.contains(&one.task.uid)).map(|one| one.task.key.clone()).collect();
+        let tasks: Vec<Key> =
+            self.tasks.values().filter(|one| !listing.tasks.contains(&one.task.uid)).map(|one| one.task.key.clone()).collect();
         tasks.iter().for_each(|key| self.task_gone(key));
-        let runs: Vec<(Key, Box<str>)> =
-            self.runs.values().map(|one| (one.run.key.clone(), one.run.uid.clone())).filter(|(_, uid)| !listing.runs.contains(uid)).collect();
+        let runs: Vec<(Key, Box<str>)> = self
+            .runs
+            .values()
+            .map(|one| (one.run.key.clone(), one.run.uid.clone()))
+            .filter(|(_, uid)| !listing.runs.contains(uid))
+            .collect();
         runs.iter().for_each(|(key, uid)| self.run_gone(now, key, uid));
         let pods = self.runs.values().flat_map(|one| one.pods.values()).chain(self.orphans.values().map(|one| &one.pod));
-        let pods: Vec<(Key, Box<str>)> = pods.map(|pod| (pod.key.clone(), pod.uid.clone())).filter(|(_, uid)| !listing.pods.contains(uid)).collect();
+        let pods: Vec<(Key, Box<str>)> =
+            pods.map(|pod| (pod.key.clone(), pod.uid.clone())).filter(|(_, uid)| !listing.pods.contains(uid)).collect();
         pods.iter().for_each(|(key, uid)| self.pod_gone(now, key, uid));
         self.listed = true;
         self.all_dirty();
@@ -225,7 +234,7 @@ impl Machine {
         self.wakes.insert((at, subject));
     }
 
-    /// What is known, for tests: orders under way and pods by run.
+    /// Whether nothing is under way.
     #[cfg(test)]
     pub fn is_idle(&self) -> bool {
         self.orders.is_empty() && self.arrivals.is_empty()

@@ -9,7 +9,11 @@ use crate::{
         facts::{Key, Pod, Run, Task, is_older},
         life::Notes,
         spec::Condition,
-        trigger::{Firing, arrival::{Arrival, Matcher}, cron::Clockwork},
+        trigger::{
+            Firing,
+            arrival::{Arrival, Matcher},
+            cron::Clockwork,
+        },
     },
 };
 
@@ -102,7 +106,9 @@ impl RunRecord {
 
     pub fn see_pod(&mut self, pod: Pod) -> bool {
         let known = self.pods.get(&pod.key.name);
-        if self.past_pods.contains(&pod.uid) || known.is_some_and(|known| known.uid == pod.uid && is_older(&pod.resource_version, &known.resource_version)) {
+        if self.past_pods.contains(&pod.uid)
+            || known.is_some_and(|known| known.uid == pod.uid && is_older(&pod.resource_version, &known.resource_version))
+        {
             return false;
         }
         self.notes.absent.remove(&pod.key.name);

@@ -36,7 +36,14 @@ pub(super) struct Passed {
 }
 
 impl Machine {
-    pub(super) fn passed(&self, task: &Key, retention: &Retention, watermark: Timestamp, remembered: &Remembered, now: Timestamp) -> Passed {
+    pub(super) fn passed(
+        &self,
+        task: &Key,
+        retention: &Retention,
+        watermark: Timestamp,
+        remembered: &Remembered,
+        now: Timestamp,
+    ) -> Passed {
         let mut passed = Passed::default();
         let runs = self.runs_of(task);
         let ended = |record: &&&RunRecord| record.run.is_reaped() && !record.run.deleting && record.pods.is_empty() && is_closed(record);
@@ -44,13 +51,21 @@ impl Machine {
             runs.values().filter(ended).copied().partition(|record| record.run.status.outcome == Some(Outcome::Succeeded));
         for (mut class, keep, ttl) in [(good, &retention.succeeded, SUCCEEDED_TTL), (bad, &retention.failed, FAILED_TTL)] {
             class.sort_by_key(|record| std::cmp::Reverse((finished(record), record.run.key.clone())));
-            self.pass(&class, keep, ttl, watermark, remembered, now, &mut passed);
+            Self::pass(&class, keep, ttl, watermark, remembered, now, &mut passed);
         }
         passed
     }
 
     #[allow(clippy::too_many_arguments)] // one rule, asked for two classes
-    fn pass(&self, class: &[&RunRecord], keep: &Keep, ttl: DurationMs, watermark: Timestamp, remembered: &Remembered, now: Timestamp, passed: &mut Passed) {
+    fn pass(
+        class: &[&RunRecord],
+        keep: &Keep,
+        ttl: DurationMs,
+        watermark: Timestamp,
+        remembered: &Remembered,
+        now: Timestamp,
+        passed: &mut Passed,
+    ) {
         let count = usize::try_from(keep.count.unwrap_or(COUNT)).unwrap_or(usize::MAX);
         let ttl = keep.ttl.or(ttl);
         for (at, record) in class.iter().enumerate() {

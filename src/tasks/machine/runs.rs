@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Machine, delivery::Delivery, records::{Group, RunRecord}};
+use super::{
+    Machine,
+    delivery::Delivery,
+    records::{Group, RunRecord},
+};
 use crate::{
     model::time::Timestamp,
     tasks::{
@@ -13,6 +17,7 @@ use crate::{
         freeze::{self, Owner},
         life::{self, Around, Follower, Step, Turn},
         run::{Outcome, Phase, TaskRunStatus},
+        spec::ConcurrencyPolicy,
         trigger::after::{self, Upstream},
     },
 };
@@ -54,21 +59,29 @@ impl Machine {
         if record.run.is_reaped() {
             self.dirty.insert(Subject::Task(Key { namespace: key.namespace.clone(), name: record.run.task.clone() }));
         }
-        let Some(group) = Group::of(&record.run) else { return };
+        let Some(group) = Group::of(&record.run).filter(|_| !concurrency::is_unbounded(&record.run)) else { return };
         self.groups.entry(group.clone()).or_default().insert(key.clone());
         self.group_changed(&group);
     }
 
     fn group_changed(&mut self, group: &Group) {
-        let members = self.groups.get(group).into_iter().flatten().filter_map(|key| self.runs.get(key)).map(|record| &record.run);
-        let mut waiting: Vec<&Run> = members.filter(|run| matches!(run.phase(), None | Some(Phase::Waiting))).collect();
-        waiting.sort_by_key(|run| run.order());
-        let is_replace = waiting.iter().any(|run| run.frozen.as_ref().is_some_and(|frozen| frozen.concurrency.policy == Some(crate::tasks::spec::ConcurrencyPolicy::Replace)));
-        let next: Vec<Key> = if is_replace {
-            self.groups.get(group).into_iter().flatten().cloned().collect()
+        let members: Vec<&Run> =
+            self.groups.get(group).into_iter().flatten().filter_map(|key| self.runs.get(key)).map(|record| &record.run).collect();
+        let mut next: Vec<&Run> = members.iter().copied().filter(|run| matches!(run.phase(), None | Some(Phase::Waiting))).collect();
+        if next.iter().any(|run| concurrency::policy(run) == ConcurrencyPolicy::Replace) {
+            next = members;
         } else {
-            waiting.iter().take(NEXT_MAX).map(|run| run.key.clone()).collect()
-        };
+            // Those that wait for something else are not next; they wake by what they wait for.
+            let (mut ready, dated): (Vec<&Run>, Vec<&Run>) = next
+                .into_iter()
+                .filter(|run| life::is_complete(run, Timestamp(u64::MAX)))
+                .partition(|run| life::is_complete(run, Timestamp(0)));
+            ready.sort_by_key(|run| run.order());
+            ready.truncate(NEXT_MAX);
+            ready.extend(dated);
+            next = ready;
+        }
+        let next: Vec<Key> = next.into_iter().map(|run| run.key.clone()).collect();
         self.dirty.extend(next.into_iter().map(Subject::Run));
     }
 
@@ -108,7 +121,9 @@ impl Machine {
         if self.orphans.get(key).is_some_and(|orphan| *orphan.pod.uid == *uid) {
             self.orphans.remove(key);
         }
-        let has = |record: &&mut RunRecord| record.run.key.namespace == key.namespace && record.pods.get(&key.name).is_some_and(|pod| *pod.uid == *uid);
+        let has = |record: &&mut RunRecord| {
+            record.run.key.namespace == key.namespace && record.pods.get(&key.name).is_some_and(|pod| *pod.uid == *uid)
+        };
         if let Some(record) = self.runs.values_mut().find(has) {
             record.pod_absent(&key.name, now);
             let subject = Subject::Run(record.run.key.clone());
@@ -159,7 +174,9 @@ impl Machine {
         }
         if let Some(at) = self.runs.get(key).and_then(|record| record.run.status.next_attempt_at).filter(|at| at.0 > now) {
             self.wake(at.0, Subject::Run(key.clone()));
-        } else if self.ready.contains(key) && self.runs.get(key).is_some_and(|record| record.blocked.as_ref().is_some_and(|why| why.0 == "Backoff")) {
+        } else if self.ready.contains(key)
+            && self.runs.get(key).is_some_and(|record| record.blocked.as_ref().is_some_and(|why| why.0 == "Backoff"))
+        {
             self.plan_wanted = true;
         }
     }
@@ -172,14 +189,15 @@ impl Machine {
     }
 
     fn turn(&self, run: &Run, now: Timestamp) -> (Turn, Option<String>) {
-        if run.is_reaped() {
+        let waits = matches!(run.phase(), None | Some(Phase::Waiting));
+        let replaces = concurrency::policy(run) == ConcurrencyPolicy::Replace;
+        if run.is_reaped() || concurrency::is_unbounded(run) || !(waits || replaces) {
             return (Turn::Go, None);
         }
         let members = Group::of(run).and_then(|group| self.groups.get(&group));
         let group: Vec<&Run> = members.into_iter().flatten().filter_map(|key| self.runs.get(key)).map(|record| &record.run).collect();
-        let waits = matches!(run.phase(), None | Some(Phase::Waiting));
         let turn = if waits { concurrency::turn(run, &group, now) } else { Turn::Go };
-        (turn, concurrency::replaced_by(run, &group, now).map(str::to_owned))
+        (turn, concurrency::replaced_by(run, &group, now).filter(|_| replaces).map(str::to_owned))
     }
 
     /// The next run that follows the end of this one and does not know of it.
@@ -211,7 +229,13 @@ impl Machine {
                 }
                 Delivery::Refused(why) => {
                     let note = format!("no run of task {} follows: {why}", task.name);
-                    out.push(Command::Tell(News { subject: by.clone(), uid: uid.clone(), kind: "Warning", reason: "NotFollowed".to_owned(), note }));
+                    out.push(Command::Tell(News {
+                        subject: by.clone(),
+                        uid: uid.clone(),
+                        kind: "Warning",
+                        reason: "NotFollowed".to_owned(),
+                        note,
+                    }));
                 }
             }
         }
@@ -232,7 +256,8 @@ impl Machine {
             }
             Some((task, Ok(spec))) => {
                 let owner = Owner { namespace: &key.namespace, name: &run.task, uid: &task.task.uid, generation: task.task.generation };
-                freeze::fill_in(&owner, spec, run, &self.rules).map_err(|fault| (fault.reason, format!("{}: {}", fault.path, fault.message)))
+                freeze::fill_in(&owner, spec, run, &self.rules)
+                    .map_err(|fault| (fault.reason, format!("{}: {}", fault.path, fault.message)))
             }
         };
         let effect = match made {
@@ -253,7 +278,8 @@ impl Machine {
             let phase = record.run.phase();
             let Some(frozen) = record.run.frozen.as_ref().filter(|_| record.admitted || phase >= Some(Phase::Launching)) else { continue };
             if phase != Some(Phase::Reaped) {
-                let unscheduled = record.admitted || matches!(phase, Some(Phase::Launching | Phase::Pending)) && record.run.status.node.is_empty();
+                let unscheduled =
+                    record.admitted || matches!(phase, Some(Phase::Launching | Phase::Pending)) && record.run.status.node.is_empty();
                 used.add(&frozen.account, &record.run.demand.requests, unscheduled.then_some(frozen.profile.as_str()));
             }
         }

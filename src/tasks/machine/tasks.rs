@@ -57,7 +57,9 @@ impl Machine {
             return;
         }
         self.retain(now, key, &spec, &mut status);
-        if let Some(at) = status.next_scheduled.map(|time| time.0).into_iter().chain(self.tasks.get(key).and_then(|record| record.look_at)).min() {
+        if let Some(at) =
+            status.next_scheduled.map(|time| time.0).into_iter().chain(self.tasks.get(key).and_then(|record| record.look_at)).min()
+        {
             self.wake(at.max(now), subject);
         }
         self.write_task(key, status, out);
@@ -116,7 +118,13 @@ impl Machine {
             let next = clock.next_after(now);
             ticks.next = ticks.next.into_iter().chain(next).min();
             for at in due.start {
-                let firing = Firing { kind: TriggerKind::Cron, key: at.to_rfc3339(), cycle: Some(clock.cycle(at)), time: Some(at), ..Firing::default() };
+                let firing = Firing {
+                    kind: TriggerKind::Cron,
+                    key: at.to_rfc3339(),
+                    cycle: Some(clock.cycle(at)),
+                    time: Some(at),
+                    ..Firing::default()
+                };
                 if !ticks.due.iter().any(|other| other.key == firing.key) {
                     ticks.due.push(firing);
                 }

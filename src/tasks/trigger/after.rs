@@ -43,8 +43,13 @@ pub fn firing(after: &After, upstream: &Upstream) -> Option<Firing> {
     if !is_met(waited.when, upstream.outcome) {
         return None;
     }
-    let mut firing =
-        Firing { kind: TriggerKind::After, cycle: upstream.cycle, time: Some(upstream.finished), key: upstream.uid.to_owned(), ..Firing::default() };
+    let mut firing = Firing {
+        kind: TriggerKind::After,
+        cycle: upstream.cycle,
+        time: Some(upstream.finished),
+        key: upstream.uid.to_owned(),
+        ..Firing::default()
+    };
     if after.tasks.len() > 1 {
         firing.key = format!("cycle/{}", upstream.cycle?.to_rfc3339());
         firing.waits_for = Some(WaitsFor {
@@ -60,7 +65,9 @@ pub fn firing(after: &After, upstream: &Upstream) -> Option<Firing> {
 /// A circle that the task is part of: `a -> b -> a`, each waiting for the one before.
 pub fn circle(tasks: &BTreeMap<&str, &TaskSpec>, from: &str) -> Option<String> {
     let followers = |name: &str| -> Vec<&str> {
-        let waits = |spec: &TaskSpec| spec.triggers.iter().filter_map(|one| one.after.as_ref()).any(|after| after.tasks.iter().any(|one| one.name == name));
+        let waits = |spec: &TaskSpec| {
+            spec.triggers.iter().filter_map(|one| one.after.as_ref()).any(|after| after.tasks.iter().any(|one| one.name == name))
+        };
         tasks.iter().filter(|(_, spec)| waits(spec)).map(|(name, _)| *name).collect()
     };
     // Breadth first: the shortest circle is told.

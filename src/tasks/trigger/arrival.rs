@@ -50,7 +50,7 @@ pub enum BadBody {
     Unknown,
 }
 
-/// Reads a body: CloudEvents in structured or batched form, or S3 notifications.
+/// Reads a body: `CloudEvents` in structured or batched form, or S3 notifications.
 pub fn read(source: &str, body: &[u8]) -> Result<Vec<Arrival>, BadBody> {
     if body.len() > BODY_BYTES_MAX {
         return Err(BadBody::TooLong(body.len()));
@@ -71,14 +71,17 @@ pub fn read(source: &str, body: &[u8]) -> Result<Vec<Arrival>, BadBody> {
     }
 }
 
-/// A CloudEvent whose attributes are headers: `name` without `ce-`, value.
+/// A `CloudEvent` whose attributes are headers: `name` without `ce-`, value.
 pub fn from_headers<'a>(source: &str, headers: impl Iterator<Item = (&'a str, &'a str)>) -> Result<Arrival, BadBody> {
     let attributes: serde_json::Map<String, Value> = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.into())).collect();
     cloud_event(source, &Value::Object(attributes))
 }
 
 fn text<'a>(value: &'a Value, place: &str) -> Result<&'a str, BadBody> {
-    let text = value.as_str().filter(|text| !text.is_empty()).ok_or_else(|| BadBody::Field(place.to_owned(), "must be a text that is not empty"))?;
+    let text = value
+        .as_str()
+        .filter(|text| !text.is_empty())
+        .ok_or_else(|| BadBody::Field(place.to_owned(), "must be a text that is not empty"))?;
     if text.chars().count() > NAME_CHARS_MAX {
         return Err(BadBody::Field(place.to_owned(), "has more than 900 characters"));
     }

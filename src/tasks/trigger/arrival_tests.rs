@@ -57,7 +57,10 @@ fn bad_bodies_are_refused_in_words() {
         (event(|event| event["type"] = Value::Null).to_string(), "type must be a text"),
         (event(|event| event["time"] = "noon".into()).to_string(), "time is not a time in RFC 3339"),
         (event(|event| event["subject"] = long.clone().into()).to_string(), "subject has more than 900 characters"),
-        (json!({"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "in"}}}]}).to_string(), "Records[0].s3.object.key must be"),
+        (
+            json!({"Records": [{"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "in"}}}]}).to_string(),
+            "Records[0].s3.object.key must be",
+        ),
         (json!({"Records": vec![s3("k", "ObjectCreated:Put"); 1_001]}).to_string(), "more than 1000 entries"),
         (json!(vec![event(|_| {}); 1_001]).to_string(), "more than 1000 events"),
     ] {

@@ -102,7 +102,7 @@ mod tests {
     #[test]
     fn bad_expressions_are_named_and_bounded() {
         assert!(part("(").unwrap_err().contains("\"(\" is not a regular expression: unclosed group"));
-        assert!(part(&format!("(a{{1000}}){{1000}}")).unwrap_err().contains("is not a regular expression"));
+        assert!(part("(a{1000}){1000}").unwrap_err().contains("is not a regular expression"));
         assert!(whole("a|b").unwrap().is_match("b") && !whole("a|b").unwrap().is_match("ab"));
     }
 }

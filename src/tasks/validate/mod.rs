@@ -58,10 +58,8 @@ pub fn task(name: &str, spec: &TaskSpec, rules: &Rules, others: &BTreeMap<&str, 
 /// The condition that tells faults, or that there are none.
 pub fn condition(faults: &[Fault], now: Timestamp) -> Condition {
     let told = faults.iter().take(TOLD_MAX).map(|fault| format!("{}: {}", fault.path, fault.message));
-    let mut message = told.collect::<Vec<_>>().join("; ");
-    if faults.len() > TOLD_MAX {
-        message += &format!("; and {} more", faults.len() - TOLD_MAX);
-    }
+    let more = faults.len().checked_sub(TOLD_MAX).filter(|more| *more > 0).map(|more| format!("and {more} more"));
+    let message = told.chain(more).collect::<Vec<_>>().join("; ");
     Condition {
         kind: "Valid".to_owned(),
         status: if faults.is_empty() { "True" } else { "False" }.to_owned(),
@@ -77,12 +75,21 @@ fn declared_params(spec: &TaskSpec) -> Vec<Fault> {
     for (at, param) in spec.params.iter().enumerate() {
         let place = |field: &str| format!("spec.params[{at}].{field}");
         let first = param.name.chars().next();
-        let is_name = first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && param.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let is_name =
+            first.is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && param.name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
         if !is_name || param.name.len() > 63 {
-            faults.push(Fault::new("BadParamName", place("name"), format!("{:?} is no name: letters, digits and _, not a digit first", param.name)));
+            faults.push(Fault::new(
+                "BadParamName",
+                place("name"),
+                format!("{:?} is no name: letters, digits and _, not a digit first", param.name),
+            ));
         }
         if params::BUILT_IN.contains(&param.name.as_str()) {
-            faults.push(Fault::new("BadParamName", place("name"), format!("{} stands for something of the run itself: choose another", param.name)));
+            faults.push(Fault::new(
+                "BadParamName",
+                place("name"),
+                format!("{} stands for something of the run itself: choose another", param.name),
+            ));
         }
         if !names.insert(&param.name) {
             faults.push(Fault::new("DuplicateParam", place("name"), format!("{} is there twice", param.name)));
@@ -108,7 +115,9 @@ fn declared_params(spec: &TaskSpec) -> Vec<Fault> {
 fn scope(spec: &TaskSpec) -> Option<Fault> {
     let scope = &spec.concurrency.scope;
     let known = scope == "task" || scope.strip_prefix("param:").is_some_and(|name| spec.params.iter().any(|param| param.name == name));
-    (!known).then(|| Fault::new("UnknownScope", "spec.concurrency.scope", format!("{scope:?} is neither task nor param: with a parameter's name")))
+    (!known).then(|| {
+        Fault::new("UnknownScope", "spec.concurrency.scope", format!("{scope:?} is neither task nor param: with a parameter's name"))
+    })
 }
 
 fn spans(spec: &TaskSpec) -> Vec<Fault> {

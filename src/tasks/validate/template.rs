@@ -27,9 +27,15 @@ pub(super) fn faults(spec: &TaskSpec) -> Vec<Fault> {
         let message = "names, owners and finalizers of pods are given by Isobar: a template has labels and annotations only";
         faults.push(Fault::new("TemplateField", format!("spec.template.metadata.{field}"), message));
     }
-    for (list, field) in ["labels", "annotations"].into_iter().flat_map(|list| fields(&template["metadata"][list]).map(move |field| (list, field))) {
+    for (list, field) in
+        ["labels", "annotations"].into_iter().flat_map(|list| fields(&template["metadata"][list]).map(move |field| (list, field)))
+    {
         if RESERVED.contains(&field) {
-            faults.push(Fault::new("ReservedLabel", format!("spec.template.metadata.{list}.{field}"), "it is given by Isobar: leave it out"));
+            faults.push(Fault::new(
+                "ReservedLabel",
+                format!("spec.template.metadata.{list}.{field}"),
+                "it is given by Isobar: leave it out",
+            ));
         }
     }
     if !template["spec"]["nodeName"].is_null() {
@@ -74,5 +80,6 @@ fn containers(spec: &Value) -> Vec<Fault> {
 fn architectures(spec: &TaskSpec) -> Vec<Fault> {
     let is_word = |text: &str| !text.is_empty() && text.len() <= 63 && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let bad = spec.architectures.iter().enumerate().filter(|(_, one)| !is_word(one));
-    bad.map(|(at, one)| Fault::new("BadArchitecture", format!("spec.architectures[{at}]"), format!("{one:?} is none: amd64, arm64, ..."))).collect()
+    bad.map(|(at, one)| Fault::new("BadArchitecture", format!("spec.architectures[{at}]"), format!("{one:?} is none: amd64, arm64, ...")))
+        .collect()
 }

@@ -52,7 +52,9 @@ fn cron(place: &str, cron: &Cron) -> Vec<Fault> {
         };
         faults.push(Fault::new(reason, format!("{place}.cron.{field}"), error.to_string()));
     }
-    if !cron.cycle_offset.is_empty() && duration::parse_signed(&cron.cycle_offset).is_ok_and(|nanos| nanos.unsigned_abs() <= OFFSET_NANOS_MAX) {
+    if !cron.cycle_offset.is_empty()
+        && duration::parse_signed(&cron.cycle_offset).is_ok_and(|nanos| nanos.unsigned_abs() <= OFFSET_NANOS_MAX)
+    {
         return faults;
     }
     if !cron.cycle_offset.is_empty() {
@@ -106,7 +108,11 @@ fn data(place: &str, spec: &TaskSpec, data: &Data, rules: &Rules) -> Vec<Fault> 
             }
         }
         if !data.all_of.is_empty() && !expression.capture_names().flatten().any(|group| group == pattern::CYCLE) {
-            faults.push(Fault::new("NoCycle", path, "with allOf there is one run for each cycle: every expression needs a group (?<cycle>...)"));
+            faults.push(Fault::new(
+                "NoCycle",
+                path,
+                "with allOf there is one run for each cycle: every expression needs a group (?<cycle>...)",
+            ));
         }
     }
     faults
@@ -115,9 +121,15 @@ fn data(place: &str, spec: &TaskSpec, data: &Data, rules: &Rules) -> Vec<Fault> 
 /// Required parameters that a trigger does not give.
 fn unfilled(place: &str, spec: &TaskSpec, data: Option<&Data>) -> Vec<Fault> {
     let given: Vec<String> = match data {
-        Some(data) => pattern::part(&data.matches).ok().into_iter().flat_map(|one| one.capture_names().flatten().map(str::to_owned).collect::<Vec<_>>()).collect(),
+        Some(data) => pattern::part(&data.matches)
+            .ok()
+            .into_iter()
+            .flat_map(|one| one.capture_names().flatten().map(str::to_owned).collect::<Vec<_>>())
+            .collect(),
         None => Vec::new(),
     };
     let missing = spec.params.iter().filter(|param| param.required && !given.contains(&param.name));
-    missing.map(|param| Fault::new("ParamMissing", place, format!("{} is required, and this trigger gives it no value", param.name))).collect()
+    missing
+        .map(|param| Fault::new("ParamMissing", place, format!("{} is required, and this trigger gives it no value", param.name)))
+        .collect()
 }

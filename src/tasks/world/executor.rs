@@ -99,7 +99,15 @@ impl World {
                 }
                 Fault::None | Fault::Unclear => {
                     let outcome = self.carry_out(&flight);
-                    self.note(|| format!("{}{:?} {} -> {}", if flight.awaited { "" } else { "late " }, flight.subject, shown(&flight.effect), short(&outcome)));
+                    self.note(|| {
+                        format!(
+                            "{}{:?} {} -> {}",
+                            if flight.awaited { "" } else { "late " },
+                            flight.subject,
+                            shown(&flight.effect),
+                            short(&outcome)
+                        )
+                    });
                     let outcome = if flight.fault == Fault::Unclear { Outcome::Retry("unclear".to_owned()) } else { outcome };
                     if !self.is_killed(&flight, true) {
                         self.report(&flight, outcome);
@@ -172,8 +180,10 @@ impl World {
                 Outcome::Done
             }
             Effect::DeleteRun { uid } => {
-                let Some(run) = self.run_of(&flight.subject).filter(|run| run["metadata"]["uid"] == **uid).cloned() else { return Outcome::Absent };
-                self.judge_retention(&run);
+                let Some(run) = self.run_of(&flight.subject).filter(|run| run["metadata"]["uid"] == **uid).cloned() else {
+                    return Outcome::Absent;
+                };
+                Self::judge_retention(&run);
                 let name = super::server::name_of(&run);
                 self.server.delete_run(&name, now);
                 Outcome::Done
@@ -183,9 +193,13 @@ impl World {
                 run["spec"]["frozen"] = patch["spec"]["frozen"].clone();
                 run["metadata"]["labels"] = patch["metadata"]["labels"].clone();
             }),
-            Effect::WriteRun { resource_version, status, .. } => self.write(flight, Kind::Run, resource_version, |run| run["status"] = json!(status)),
+            Effect::WriteRun { resource_version, status, .. } => {
+                self.write(flight, Kind::Run, resource_version, |run| run["status"] = json!(status))
+            }
             Effect::ReadTask => self.task_of(&flight.subject),
-            Effect::WriteTask { resource_version, status } => self.write(flight, Kind::Task, resource_version, |task| task["status"] = json!(status)),
+            Effect::WriteTask { resource_version, status } => {
+                self.write(flight, Kind::Task, resource_version, |task| task["status"] = json!(status))
+            }
         }
     }
 
@@ -228,7 +242,9 @@ impl World {
 /// An effect without what is in it.
 pub fn shown(effect: &Effect) -> String {
     match effect {
-        Effect::WriteRun { status, .. } => format!("WriteRun {:?} {:?} attempt {}: {}", status.phase, status.outcome, status.attempt, status.reason),
+        Effect::WriteRun { status, .. } => {
+            format!("WriteRun {:?} {:?} attempt {}: {}", status.phase, status.outcome, status.attempt, status.reason)
+        }
         Effect::CreateRun(run) => format!("CreateRun {}", run["metadata"]["name"]),
         Effect::FillIn { .. } | Effect::WriteTask { .. } => effect.name().to_owned(),
         other => format!("{other:?}"),

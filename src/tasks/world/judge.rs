@@ -38,7 +38,7 @@ impl World {
     }
 
     /// A run is deleted by retention: its firing cannot come again, and it was over.
-    pub fn judge_retention(&self, run: &Value) {
+    pub fn judge_retention(run: &Value) {
         assert_eq!(run["status"]["phase"], "Reaped");
         assert_eq!(run["status"]["followed"], true, "it goes before those that follow it are there: {run}");
     }
@@ -67,7 +67,8 @@ impl World {
             self.ever.iter().filter(|(name, of, _)| name == task && of == kind).map(|(_, _, key)| key.as_str()).collect()
         };
         let cycles = of("clock", "Cron");
-        let until = self.now.0 / 300_000 * 300_000;
+        let is_there = self.server.get(Kind::Task, "clock").is_some();
+        let until = if is_there { self.now.0 / 300_000 * 300_000 } else { 0 };
         let mut expected = BTreeSet::new();
         let mut at = super::START.0 / 300_000 * 300_000 + 300_000;
         while at <= until {
@@ -76,13 +77,17 @@ impl World {
         }
         assert_eq!(cycles, expected.iter().map(String::as_str).collect(), "cycles of the clock");
         let after = of("follow", "After");
+        let follows = self.server.get(Kind::Task, "follow").is_some();
         for (name, uid, outcome) in &self.ended {
-            if name.starts_with("clock-") && outcome == "Succeeded" {
+            if follows && name.starts_with("clock-") && outcome == "Succeeded" {
                 assert!(after.contains(uid.as_str()), "nothing follows {name} {uid}");
             }
         }
         for (task, key) in &self.promised {
-            assert!(self.ever.contains(&(task.clone(), "Data".to_owned(), key.clone())), "an arrival was acknowledged and lost: {task} {key}");
+            assert!(
+                self.ever.contains(&(task.clone(), "Data".to_owned(), key.clone())),
+                "an arrival was acknowledged and lost: {task} {key}"
+            );
         }
     }
 

@@ -2,13 +2,7 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use isobar::tasks::{
-    crd, params,
-    rules::Rules,
-    run::TaskRunSpec,
-    spec::TaskSpec,
-    validate,
-};
+use isobar::tasks::{crd, params, rules::Rules, run::TaskRunSpec, spec::TaskSpec, validate};
 use serde_json::Value;
 
 fn manifests() -> std::path::PathBuf {
