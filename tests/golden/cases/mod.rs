@@ -20,10 +20,10 @@ use cluster::World;
 use draw::Draw;
 
 /// Plugins that the engine may leave out of the scores while the real one gives 0 to every node.
-pub const NOT_SCORED: [&str; 4] = ["DynamicResources", "VolumeBinding", "PodTopologySpread", "InterPodAffinity"];
+pub const NOT_SCORED: [&str; 2] = ["DynamicResources", "VolumeBinding"];
 
 /// Families whose rules the engine does not have yet: the real plugins answer them, and nothing is compared. The place to switch one on.
-pub const NOT_BUILT: [&str; 6] = ["spread", "spread-defaults", "pod-affinity", "topology", "volumes", "preemption"];
+pub const NOT_BUILT: [&str; 2] = ["volumes", "preemption"];
 
 type Dress = fn(&mut Draw, &mut World);
 
