@@ -233,8 +233,7 @@ pub struct Data {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Concurrency {
-    /// Forbid: it is skipped. Allow: it starts, up to `max`. Replace: the oldest is cancelled. Queue: it waits its turn. Default: Queue for data and
-    /// where All that was missed is made up for, else Forbid.
+    /// Forbid: it is skipped. Allow: it starts, up to `max`. Replace: the oldest is cancelled. Queue: it waits its turn. Default: Queue for data, else Forbid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy: Option<ConcurrencyPolicy>,
     /// Most live runs. Default: 1, with Allow no bound.
