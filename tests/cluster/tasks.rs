@@ -4,7 +4,7 @@
 use std::{path::Path, time::Duration};
 
 use anyhow::{Result, ensure};
-use isobar::tasks::{crd, freeze, rules::Rules, run::TaskRunSpec, spec::TaskSpec, trigger::Firing};
+use isobar::tasks::{crd, freeze, rules::Rules, spec::TaskSpec, trigger::Firing};
 use serde_json::{Value, json};
 
 use crate::harness::{
