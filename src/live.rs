@@ -174,16 +174,14 @@ impl Live {
         let mut watches = JoinSet::new();
         let selectors_synced = start_selector_watches(&mut watches, api, &inputs, options.seed);
         if let Some(federation) = federation {
-            start_claim_watch(&mut watches, api, &inputs, options.seed);
+            // Their labels choose among clusters. Nobody waits for their first list.
+            start_watch::<ClaimFacts>(&mut watches, api, &inputs, options.seed ^ 4);
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
             let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
             critical.spawn(named("federation", abroad::supervisor(federation, shared)));
         }
-        let pods = Watch::<PodFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), options.seed);
-        let nodes = Watch::<NodeFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), options.seed ^ 1);
-        let (pods_synced, nodes_synced) = (pods.synced(), nodes.synced());
-        watches.spawn(pods.run());
-        watches.spawn(nodes.run());
+        let pods_synced = start_watch::<PodFacts>(&mut watches, api, &inputs, options.seed);
+        let nodes_synced = start_watch::<NodeFacts>(&mut watches, api, &inputs, options.seed ^ 1);
 
         let elector_stop = CancellationToken::new();
         let elector = Some(start_election(api, clock, leadership_sender, &inputs, options, &elector_stop));
@@ -262,26 +260,23 @@ impl Live {
 
 /// Watches home objects that choose pods, by labels of theirs or of the pods. The engine decides nothing before it has their first lists.
 fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Vec<Synced> {
-    fn start<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Synced {
-        let watch = Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed);
-        let synced = watch.synced();
-        watches.spawn(watch.run());
-        synced
-    }
     // The channel is empty still, so that this comes first.
     let _ = inputs.try_send(Input::AwaitSelectors);
     vec![
-        start::<NamespaceFacts>(watches, api, inputs, seed ^ 3),
-        start::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6),
-        start::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7),
-        start::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8),
-        start::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9),
+        start_watch::<NamespaceFacts>(watches, api, inputs, seed ^ 3),
+        start_watch::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6),
+        start_watch::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7),
+        start_watch::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8),
+        start_watch::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9),
     ]
 }
 
-/// Watches claims of home, whose labels choose among clusters. Nobody waits for their first list.
-fn start_claim_watch(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
-    watches.spawn(Watch::<ClaimFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 4).run());
+/// Watches a kind at home.
+fn start_watch<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Synced {
+    let watch = Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed);
+    let synced = watch.synced();
+    watches.spawn(watch.run());
+    synced
 }
 
 fn start_election(
