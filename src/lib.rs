@@ -33,5 +33,6 @@ pub mod model;
 pub mod scheduler;
 #[cfg(feature = "live")]
 pub mod sim;
+pub mod tasks;
 #[cfg(feature = "live")]
 pub mod telemetry;

@@ -258,6 +258,14 @@ impl Live {
     }
 }
 
+/// Watches a kind at home; what comes back says when its first list is in.
+fn start_watch<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Synced {
+    let watch = Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed);
+    let synced = watch.synced();
+    watches.spawn(watch.run());
+    synced
+}
+
 /// Watches home objects that choose pods, by labels of theirs or of the pods. The engine decides nothing before it has their first lists.
 fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Vec<Synced> {
     // The channel is empty still, so that this comes first.

@@ -32,6 +32,7 @@ mod scalar;
 pub mod schema;
 pub mod shape;
 pub mod show;
+pub mod structural;
 pub mod tree;
 pub mod wire;
 pub mod wire_args;

@@ -204,8 +204,8 @@ impl Requirement {
             "In" | "NotIn" if from.values.is_empty() => wrong("must not be empty"),
             "Exists" | "DoesNotExist" if !from.values.is_empty() => wrong("must be empty"),
             "Gt" | "Lt" if from.values.len() != 1 => wrong("must be exactly one"),
-            // As upstream: one such value spoils the whole term, though no node can carry it.
-            "In" | "NotIn" if !from.values.iter().all(|value| is_label_value(value)) => wrong("must be label values"),
+            // As upstream: one such value spoils the whole term, though no node can carry it. A sign is none of a label's characters at its ends.
+            "In" | "NotIn" | "Gt" | "Lt" if !from.values.iter().all(|value| is_label_value(value)) => wrong("must be label values"),
             "In" => Ok(Self::In(key, intern_all(&from.values, table))),
             "NotIn" => Ok(Self::NotIn(key, intern_all(&from.values, table))),
             "Exists" => Ok(Self::Exists(key)),

@@ -9,6 +9,9 @@ pub const DEFAULT_CPU: Quantity = Quantity::from_milli(100);
 /// As [`DEFAULT_CPU`], for memory: 200 MiB.
 pub const DEFAULT_MEMORY: Quantity = Quantity::from_units(200 << 20);
 
+type DefaultRequest = (&'static str, Quantity);
+const DEFAULTS: [DefaultRequest; 2] = [("cpu", DEFAULT_CPU), ("memory", DEFAULT_MEMORY)];
+
 /// The requests of one container, spec and status side by side.
 #[derive(Clone, Debug, Default)]
 pub struct ContainerRequests {
@@ -33,7 +36,7 @@ pub struct PodRequests {
     pub overhead: ResourceList,
     /// `spec.resources.requests`, of cpu, memory and huge pages.
     pub pod_level: ResourceList,
-    /// Pod `status.allocatedResources` and `status.resources.requests`; they count when both are there.
+    /// Pod `status.allocatedResources`, empty if absent, and `status.resources.requests`; `None` without `status.resources`.
     pub pod_level_status: Option<(ResourceList, ResourceList)>,
     /// Condition `PodResizePending` with reason `Infeasible`: the spec is not what will be.
     pub resize_infeasible: bool,
@@ -60,25 +63,36 @@ enum Source {
 impl PodRequests {
     /// Sums a pod. With statuses absent this is the plain sum of its spec.
     pub fn sums(&self) -> PodRequestSums {
-        let effective = self.finish(self.resized(false), false);
-        let nonzero = self.finish(self.resized(true), true);
+        let effective = self.finish(self.resized(&[]));
+        // With pod-level requests a container gets a default only of what the whole pod does not request.
+        let missing = DEFAULTS.iter().filter(|(name, _)| self.pod_level.is_empty() || effective.get(name).is_none());
+        let nonzero = self.finish(self.resized(&missing.copied().collect::<Vec<_>>()));
         let nonzero_incoming = if self.pod_level.is_empty() { nonzero.clone() } else { self.without_pod_level() };
         PodRequestSums { effective, nonzero, nonzero_incoming }
     }
 
     fn without_pod_level(&self) -> ResourceList {
-        let mut sum = self.aggregate(Source::Spec, true);
+        let mut sum = self.aggregate(Source::Spec, &DEFAULTS);
         sum.add(&self.overhead);
         sum
     }
 
     /// The elementwise maximum over spec, allocated and actuated, each summed for itself; without the spec when the resize cannot happen.
-    fn resized(&self, defaults: bool) -> ResourceList {
-        if !self.has_status() {
-            return self.aggregate(Source::Spec, defaults);
-        }
-        let mut sum = self.aggregate(Source::Actuated, defaults);
-        sum.max(&self.aggregate(Source::Allocated, defaults));
+    fn resized(&self, defaults: &[DefaultRequest]) -> ResourceList {
+        let mut sum = match &self.pod_level_status {
+            // What the kubelet says of the whole pod holds its sums already, also where the spec has no pod-level requests.
+            Some((allocated, actuated)) if !allocated.is_empty() && !actuated.is_empty() => {
+                let mut reported = actuated.clone();
+                reported.max(allocated);
+                reported
+            }
+            _ if !self.resize_infeasible && !self.has_status() => return self.aggregate(Source::Spec, defaults),
+            _ => {
+                let mut summed = self.aggregate(Source::Actuated, defaults);
+                summed.max(&self.aggregate(Source::Allocated, defaults));
+                summed
+            }
+        };
         if !self.resize_infeasible {
             sum.max(&self.aggregate(Source::Spec, defaults));
         }
@@ -90,7 +104,7 @@ impl PodRequests {
     }
 
     /// The sidecar formula: app containers plus all sidecars, or the largest moment of the start sequence.
-    fn aggregate(&self, source: Source, defaults: bool) -> ResourceList {
+    fn aggregate(&self, source: Source, defaults: &[DefaultRequest]) -> ResourceList {
         let mut sum = ResourceList::default();
         for container in &self.containers {
             sum.add(&self.request_of(container, source, defaults));
@@ -112,7 +126,7 @@ impl PodRequests {
         sum
     }
 
-    fn request_of(&self, container: &ContainerRequests, source: Source, defaults: bool) -> ResourceList {
+    fn request_of(&self, container: &ContainerRequests, source: Source, defaults: &[DefaultRequest]) -> ResourceList {
         // When the resize is infeasible, what the status does not say is not made up from the spec.
         let spec = || if self.resize_infeasible { ResourceList::default() } else { container.spec.clone() };
         let allocated = || container.allocated.clone().unwrap_or_else(spec);
@@ -121,20 +135,15 @@ impl PodRequests {
             Source::Allocated => allocated(),
             Source::Actuated => container.actuated.clone().unwrap_or_else(allocated),
         };
-        if defaults {
-            fill(&mut list);
-        }
+        fill(&mut list, defaults);
         list
     }
 
-    fn finish(&self, mut sum: ResourceList, defaults: bool) -> ResourceList {
+    fn finish(&self, mut sum: ResourceList) -> ResourceList {
         if !self.pod_level.is_empty() {
             for (name, quantity) in self.pod_level_effective().iter().filter(|(name, _)| is_pod_level(name)) {
                 sum.set(name, quantity);
             }
-        }
-        if defaults && !self.pod_level.is_empty() {
-            fill(&mut sum);
         }
         sum.add(&self.overhead);
         sum
@@ -159,10 +168,10 @@ fn is_pod_level(name: &str) -> bool {
 }
 
 /// An absent request gets the default; an explicit zero stays.
-fn fill(list: &mut ResourceList) {
-    for (name, default) in [("cpu", DEFAULT_CPU), ("memory", DEFAULT_MEMORY)] {
+fn fill(list: &mut ResourceList, defaults: &[DefaultRequest]) {
+    for (name, default) in defaults {
         if list.get(name).is_none() {
-            list.set(name, default);
+            list.set(name, *default);
         }
     }
 }
@@ -205,6 +214,51 @@ mod tests {
         let sums = pod.sums();
         assert_eq!((milli(&sums.effective), milli(&sums.nonzero), milli(&sums.nonzero_incoming)), (1000, 1000, 300));
         assert_eq!(sums.nonzero.get("memory"), Some(DEFAULT_MEMORY));
+    }
+
+    #[test]
+    fn with_pod_level_requests_only_what_nobody_requests_gets_a_default() {
+        let one = |name: &str, milli| [(name.into(), Quantity::from_milli(milli))].into_iter().collect::<ResourceList>();
+        let container = |spec| ContainerRequests { spec, ..ContainerRequests::default() };
+        let nothing = ResourceList::default();
+        for (pod_level, first, want_cpu, want_memory) in [
+            // Nobody requests memory: each of the two containers gets the default. Cpu is as the pod says.
+            (one("cpu", 1000), one("cpu", 300), 1000, DEFAULT_MEMORY.milli() * 2),
+            // One container requests memory: that is the pod's, and the other gets none.
+            (one("cpu", 1000), one("memory", 5000), 1000, 5000),
+            (one("memory", 7000), nothing.clone(), DEFAULT_CPU.milli() * 2, 7000),
+        ] {
+            let containers = vec![container(first), container(nothing.clone())];
+            let nonzero = PodRequests { containers, pod_level, ..PodRequests::default() }.sums().nonzero;
+            let memory = nonzero.get("memory").unwrap_or_default().milli();
+            assert_eq!((milli(&nonzero), memory), (want_cpu, want_memory));
+        }
+    }
+
+    #[test]
+    fn what_the_kubelet_says_of_the_whole_pod_replaces_what_it_says_of_containers() {
+        let list = |milli| [("cpu".into(), Quantity::from_milli(milli))].into_iter().collect::<ResourceList>();
+        let nothing = ResourceList::default();
+        for (allocated, actuated, infeasible, want) in [
+            (list(300), list(200), false, 500),
+            (list(300), list(700), false, 700),
+            (list(300), list(200), true, 300),
+            // One of them alone says nothing.
+            (nothing.clone(), list(900), true, 800),
+            (nothing.clone(), nothing.clone(), false, 800),
+        ] {
+            let container = ContainerRequests { allocated: Some(list(800)), ..cpu(500) };
+            let pod_level_status = Some((allocated, actuated));
+            let pod =
+                PodRequests { containers: vec![container], pod_level_status, resize_infeasible: infeasible, ..PodRequests::default() };
+            assert_eq!(milli(&pod.sums().effective), want);
+        }
+    }
+
+    #[test]
+    fn a_resize_that_cannot_happen_counts_what_is_reported_and_nothing_else() {
+        let pod = PodRequests { containers: vec![cpu(500)], resize_infeasible: true, ..PodRequests::default() };
+        assert_eq!(milli(&pod.sums().effective), 0);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{
     engine::Engine,
-    framework::{PodInHand, Refusal, UNSCORED},
+    framework::{PodInHand, Refusal, RefusalCode, UNSCORED},
     nodes::Nodes,
     profiles::{PluginIx, Profile},
     select,
@@ -53,6 +53,8 @@ pub struct Explanation {
 pub struct Refused {
     /// The plugin.
     pub plugin: String,
+    /// Whether removing other pods could help.
+    pub code: RefusalCode,
     /// All its reasons, in its order.
     pub reasons: Vec<String>,
 }
@@ -132,6 +134,7 @@ impl Explanation {
         let diagnosis = view.diagnosis(profile, nodes);
         let named = |(plugin, refusal): &(PluginIx, Refusal)| Refused {
             plugin: profile.plugin_name(*plugin).into(),
+            code: refusal.code,
             reasons: refusal.reasons.iter().map(ToString::to_string).collect(),
         };
         self.prefilter = diagnosis.pre_filter.as_ref().map(named);

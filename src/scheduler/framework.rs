@@ -10,6 +10,7 @@
 use std::borrow::Cow;
 
 use fixedbitset::FixedBitSet;
+use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::{
@@ -91,11 +92,13 @@ pub struct Refusal {
 }
 
 /// Upstream's status codes for a rejection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub enum RefusalCode {
     /// `Unschedulable`: preemption may help.
+    #[default]
     Unschedulable,
     /// `UnschedulableAndUnresolvable`: preemption cannot help.
+    #[serde(rename = "UnschedulableAndUnresolvable")]
     Unresolvable,
 }
 

@@ -20,3 +20,4 @@ mod placement;
 mod reload;
 mod requeue;
 mod serving;
+mod tasks;

@@ -20,4 +20,5 @@ mod sim_faults;
 mod sim_kubelet;
 mod sim_watch;
 mod simulated;
+mod tasks;
 mod tools;

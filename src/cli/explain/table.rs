@@ -42,7 +42,7 @@ pub fn render(answer: &Answer) -> String {
 fn pending(text: &mut String, answer: &Answer) {
     let explanation = &answer.explanation;
     _ = writeln!(text, "Stays pending: {}", explanation.message.as_deref().unwrap_or("no node takes it"));
-    if let Some(Refused { plugin, reasons }) = &explanation.prefilter {
+    if let Some(Refused { plugin, reasons, .. }) = &explanation.prefilter {
         _ = writeln!(text, "\n{plugin} refuses the pod before any node is looked at: {}", reasons.join(", "));
     }
     refusals(text, answer);

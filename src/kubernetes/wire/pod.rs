@@ -304,21 +304,19 @@ impl PodWire<'_> {
 
     fn requests(&self) -> Result<PodRequests, Wrong> {
         let (spec, status) = (&self.spec, &self.status);
-        let resize_infeasible = status
-            .conditions
-            .iter()
-            .any(|condition| condition.kind.as_str() == "PodResizePending" && condition.reason.as_str() == "Infeasible");
         // Statuses count only for a pod on a node; before, they are leftovers of nothing.
         let on_node = !spec.node_name.is_empty();
+        let pending = status.conditions.iter().find(|condition| condition.kind.as_str() == "PodResizePending");
+        let resize_infeasible = on_node && pending.is_some_and(|condition| condition.reason.as_str() == "Infeasible");
         let requests = |container: &ContainerWire<'_>, statuses: &[ContainerStatusWire<'_>]| {
             let status = statuses.iter().find(|status| on_node && status.name == container.name);
             container.requests(status, resize_infeasible)
         };
         let pod_level_status = match (&status.allocated_resources, &status.resources) {
-            (Some(allocated), Some(actuated)) if on_node => Some((
-                resource_list("status.allocatedResources", allocated)?,
-                resource_list("status.resources.requests", &actuated.requests)?,
-            )),
+            (allocated, Some(actuated)) if on_node => {
+                let allocated = allocated.as_ref().map(|pairs| resource_list("status.allocatedResources", pairs)).transpose()?;
+                Some((allocated.unwrap_or_default(), resource_list("status.resources.requests", &actuated.requests)?))
+            }
             _ => None,
         };
         Ok(PodRequests {
@@ -347,6 +345,9 @@ impl ContainerWire<'_> {
         let mut allocated = allocated.map(|pairs| resource_list("allocatedResources", pairs)).transpose()?;
         let actuated = status.and_then(|status| status.resources.as_ref());
         let mut actuated = actuated.map(|actuated| resource_list("status.resources.requests", &actuated.requests)).transpose()?;
+        // What is empty is not there: the API server does not store it.
+        allocated = allocated.filter(|list| !list.is_empty());
+        actuated = actuated.filter(|list| !list.is_empty());
         // The common case: nobody has resized anything. Then the statuses add nothing, and one sum does for all.
         if !resize_infeasible {
             allocated = allocated.filter(|list| !same(list, &spec));

@@ -286,6 +286,9 @@ mod tests {
             (vec![term(&[], &[])], [NO, NO, NO]),
             (vec![label("cores", "Gt", &["x"]), label("zone", "In", &["2"])], [NO, "ok", NO]),
             (vec![label("zone", "In", &["1", "not a value"])], [NO, NO, NO]),
+            // A number with a sign is no label value, so upstream does not take it here either.
+            (vec![label("cores", "Gt", &["-4"])], [NO, NO, NO]),
+            (vec![label("cores", "Lt", &["+9"])], [NO, NO, NO]),
         ] {
             assert_eq!(world().ask("NodeAffinity", &requiring(&terms)), want, "{terms:?}");
         }

@@ -69,7 +69,12 @@ impl Executor {
             // It may have been done all the same, by this call or by an earlier one: the object says.
             Err(trouble @ (Trouble::Unclear(_) | Trouble::Refused(StatusCode::CONFLICT, _))) => {
                 let Some(pod) = self.live_run(run).await? else { return Err(trouble) };
-                self.is_this_run(&pod, &order.uid, decision).then_some((pod, RunCreation::Adopted))
+                let is_this = self.is_this_run(&pod, &order.uid, decision);
+                if is_this && matches!(trouble, Trouble::Unclear(_)) {
+                    // By an earlier call, perhaps, and this one still comes: told as unclear, it keeps the run from being deleted before that.
+                    return Err(trouble);
+                }
+                is_this.then_some((pod, RunCreation::Adopted))
             }
             Err(trouble) if trouble.is(StatusCode::INTERNAL_SERVER_ERROR) || trouble.is(StatusCode::GATEWAY_TIMEOUT) => {
                 let found = self.live_run(run).await?.filter(|pod| self.is_this_run(pod, &order.uid, decision));

@@ -18,7 +18,7 @@ fn create(pod: &Placed) -> Order {
 
 #[tokio::test(start_paused = true)]
 async fn a_run_is_created_once_whatever_becomes_of_the_answer() {
-    for fault in [None, Some(Fault::LostAfter), Some(Fault::ErrorAfter)] {
+    for fault in [None, Some(Fault::ErrorAfter)] {
         let world = World::new().await;
         let pod = bound(&world, "p").await;
         if let Some(fault) = fault.clone() {
@@ -33,6 +33,21 @@ async fn a_run_is_created_once_whatever_becomes_of_the_answer() {
         let adopted = if fault.is_some() { 2 } else { 1 };
         assert!(text.contains(&format!("isobar_runs_creations_total{{cluster=\"cloud\",result=\"adopted\"}} {adopted}\n")), "{text}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_creation_without_an_answer_is_never_taken_for_over() {
+    let world = World::new().await;
+    let pod = bound(&world, "p").await;
+    // The first comes when the second has been sent, and the second when both were given up.
+    world.cloud.faults().scripted(Target::of("create", "pods"), Fault::Late(Duration::from_secs(12)), 0, 2);
+    let executor = world.executor();
+    for number in ["first", "second"] {
+        let outcome = executor.carry_out(&create(&pod)).await;
+        assert!(matches!(outcome, Outcome::Retry(_)), "{number}: {outcome:?}");
+    }
+    assert!(!world.run_of(&pod).await.is_null(), "the first one has come");
+    assert!(matches!(executor.carry_out(&create(&pod)).await, Outcome::Run(_)), "an answer counts");
 }
 
 #[tokio::test(start_paused = true)]

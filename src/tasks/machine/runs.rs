@@ -1,0 +1,333 @@
+//! Runs and their pods. In: what watches say of them. Out: the next order for each, and who starts now.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Machine,
+    delivery::Delivery,
+    records::{Group, RunRecord},
+};
+use crate::{
+    model::time::Timestamp,
+    tasks::{
+        admission::{self, Candidate, Used},
+        concurrency,
+        effect::{Command, Effect, News, Subject},
+        facts::{Key, Pod, Run, is_older},
+        freeze::{self, Owner},
+        life::{self, Around, Follower, Step, Turn},
+        run::{Outcome, Phase, TaskRunStatus},
+        spec::ConcurrencyPolicy,
+        trigger::after::{self, Upstream},
+    },
+};
+
+/// Runs of a group that are looked at when one of them changes: those whose turn is next.
+const NEXT_MAX: usize = 2;
+
+impl Machine {
+    pub(super) fn run(&mut self, run: Run) {
+        let key = run.key.clone();
+        let before = self.runs.get(&key);
+        if before.is_some_and(|before| before.run.uid != run.uid && !is_older(&run.resource_version, &before.run.resource_version)) {
+            let uid = before.map(|before| before.run.uid.clone()).unwrap_or_default();
+            self.run_gone(Timestamp(0), &key, &uid);
+        }
+        match self.runs.get_mut(&key) {
+            Some(record) if record.run.uid != run.uid => return,
+            Some(record) => {
+                if !record.see(run) {
+                    return;
+                }
+            }
+            None => {
+                let namespace = key.namespace.clone();
+                self.runs.insert(key.clone(), RunRecord::new(run));
+                let mine = self.orphans.values().filter(|orphan| orphan.pod.key.namespace == namespace && orphan.pod.run == key.name);
+                self.dirty.extend(mine.map(|orphan| Subject::Orphan(orphan.pod.key.clone())).collect::<Vec<_>>());
+            }
+        }
+        self.changed(&key);
+    }
+
+    /// A run is not what it was: whoever looks at it has to look again.
+    pub(super) fn changed(&mut self, key: &Key) {
+        self.dirty.insert(Subject::Run(key.clone()));
+        self.dirty.extend(self.watchers.remove(key).unwrap_or_default());
+        self.plan_wanted = true;
+        let Some(record) = self.runs.get(key) else { return };
+        if record.run.is_reaped() {
+            self.dirty.insert(Subject::Task(Key { namespace: key.namespace.clone(), name: record.run.task.clone() }));
+        }
+        let Some(group) = Group::of(&record.run).filter(|_| !concurrency::is_unbounded(&record.run)) else { return };
+        self.groups.entry(group.clone()).or_default().insert(key.clone());
+        self.group_changed(&group);
+    }
+
+    fn group_changed(&mut self, group: &Group) {
+        let members: Vec<&Run> =
+            self.groups.get(group).into_iter().flatten().filter_map(|key| self.runs.get(key)).map(|record| &record.run).collect();
+        let mut next: Vec<&Run> = members.iter().copied().filter(|run| matches!(run.phase(), None | Some(Phase::Waiting))).collect();
+        if next.iter().any(|run| concurrency::policy(run) == ConcurrencyPolicy::Replace) {
+            next = members;
+        } else {
+            // Those that wait for something else are not next; they wake by what they wait for.
+            let (mut ready, dated): (Vec<&Run>, Vec<&Run>) = next
+                .into_iter()
+                .filter(|run| life::is_complete(run, Timestamp(u64::MAX)))
+                .partition(|run| life::is_complete(run, Timestamp(0)));
+            ready.sort_by_key(|run| run.order());
+            ready.truncate(NEXT_MAX);
+            ready.extend(dated);
+            next = ready;
+        }
+        let next: Vec<Key> = next.into_iter().map(|run| run.key.clone()).collect();
+        self.dirty.extend(next.into_iter().map(Subject::Run));
+    }
+
+    pub(super) fn run_gone(&mut self, now: Timestamp, key: &Key, uid: &str) {
+        let Some(record) = self.runs.remove(key).filter(|record| *record.run.uid == *uid) else {
+            return;
+        };
+        self.ready.remove(key);
+        self.dirty.extend(self.watchers.remove(key).unwrap_or_default());
+        self.dirty.insert(Subject::Task(Key { namespace: key.namespace.clone(), name: record.run.task.clone() }));
+        self.plan_wanted = true;
+        if let Some((order, _)) = &record.order {
+            self.orders.remove(order);
+        }
+        if let Some(group) = Group::of(&record.run) {
+            if let Some(members) = self.groups.get_mut(&group) {
+                members.remove(key);
+                if members.is_empty() {
+                    self.groups.remove(&group);
+                }
+            }
+            self.group_changed(&group);
+        }
+        record.pods.into_values().for_each(|pod| self.orphan(now, pod));
+    }
+
+    pub(super) fn pod(&mut self, now: Timestamp, pod: Pod) {
+        let Some(owner) = self.owner_of(&pod) else { return self.orphan(now, pod) };
+        self.orphans.remove(&pod.key);
+        if self.runs.get_mut(&owner).is_some_and(|record| record.see_pod(pod)) {
+            self.dirty.insert(Subject::Run(owner));
+            self.plan_wanted = true;
+        }
+    }
+
+    pub(super) fn pod_gone(&mut self, now: Timestamp, key: &Key, uid: &str) {
+        if self.orphans.get(key).is_some_and(|orphan| *orphan.pod.uid == *uid) {
+            self.orphans.remove(key);
+        }
+        let has = |record: &&mut RunRecord| {
+            record.run.key.namespace == key.namespace && record.pods.get(&key.name).is_some_and(|pod| *pod.uid == *uid)
+        };
+        if let Some(record) = self.runs.values_mut().find(has) {
+            record.pod_absent(&key.name, now);
+            let subject = Subject::Run(record.run.key.clone());
+            self.dirty.insert(subject);
+        }
+    }
+
+    pub(super) fn step_run(&mut self, now: Timestamp, key: &Key, out: &mut Vec<Command>) {
+        let subject = Subject::Run(key.clone());
+        let Some(record) = self.runs.get(key).filter(|record| record.order.is_none()) else { return };
+        if record.stale {
+            if let Some(at) = record.notes.not_before.filter(|at| *at > now) {
+                return self.wake(at, subject);
+            }
+            return self.order_for(key, Effect::ReadRun, out);
+        }
+        let follower = self.follower(key, now, out);
+        let Some(record) = self.runs.get(key) else { return };
+        let (turn, replaced_by) = self.turn(&record.run, now);
+        let around = Around {
+            now,
+            rules: &self.rules,
+            leading_since: self.leading.unwrap_or(now),
+            turn: turn.clone(),
+            replaced_by: replaced_by.as_deref(),
+            admitted: record.admitted,
+            blocked: record.blocked.as_ref(),
+            follower,
+            node_lost: record.pods.values().any(|pod| self.lost_nodes.contains(&pod.node)),
+            expired: record.expired,
+        };
+        let step = life::step(life::Subject { run: &record.run, pods: &record.pods, notes: &record.notes }, &around);
+        let could = matches!(record.run.phase(), None | Some(Phase::Waiting)) && turn == Turn::Go && life::is_complete(&record.run, now);
+        if record.run.frozen.is_some() && !record.run.cancel && (could || record.run.phase() == Some(Phase::Queued)) {
+            self.plan_wanted |= self.ready.insert(key.clone());
+        } else {
+            self.ready.remove(key);
+        }
+        match step {
+            Step::Write(status) => {
+                let (resource_version, before) = (record.run.resource_version.clone(), Box::new(record.run.status.clone()));
+                self.order_for(key, Effect::WriteRun { resource_version, before, status }, out);
+            }
+            Step::Order(effect) => self.order_for(key, effect, out),
+            Step::FillIn => self.fill_in(now, key, out),
+            Step::Until(at) => self.wake(at, subject),
+            Step::Rest => {}
+        }
+        if let Some(at) = self.runs.get(key).and_then(|record| record.run.status.next_attempt_at).filter(|at| at.0 > now) {
+            self.wake(at.0, Subject::Run(key.clone()));
+        } else if self.ready.contains(key)
+            && self.runs.get(key).is_some_and(|record| record.blocked.as_ref().is_some_and(|why| why.0 == "Backoff"))
+        {
+            self.plan_wanted = true;
+        }
+    }
+
+    pub(super) fn order_for(&mut self, key: &Key, effect: Effect, out: &mut Vec<Command>) {
+        let order = self.order(Subject::Run(key.clone()), effect, out);
+        if let Some(record) = self.runs.get_mut(key) {
+            record.order = Some(order);
+        }
+    }
+
+    fn turn(&self, run: &Run, now: Timestamp) -> (Turn, Option<String>) {
+        let waits = matches!(run.phase(), None | Some(Phase::Waiting));
+        let replaces = concurrency::policy(run) == ConcurrencyPolicy::Replace;
+        if run.is_reaped() || concurrency::is_unbounded(run) || !(waits || replaces) {
+            return (Turn::Go, None);
+        }
+        let members = Group::of(run).and_then(|group| self.groups.get(&group));
+        let group: Vec<&Run> = members.into_iter().flatten().filter_map(|key| self.runs.get(key)).map(|record| &record.run).collect();
+        let turn = if waits { concurrency::turn(run, &group, now) } else { Turn::Go };
+        (turn, concurrency::replaced_by(run, &group, now).filter(|_| replaces).map(str::to_owned))
+    }
+
+    /// The next run that follows the end of this one and does not know of it.
+    fn follower(&mut self, key: &Key, now: Timestamp, out: &mut Vec<Command>) -> Option<Follower> {
+        let run = &self.runs.get(key)?.run;
+        let outcome = run.status.outcome.filter(|_| !run.status.followed && run.phase() >= Some(Phase::Finishing))?;
+        if outcome == Outcome::Skipped {
+            return None;
+        }
+        let (task, uid, cycle) = (run.task.clone(), run.uid.clone(), run.cycle);
+        let finished = run.status.finished_at.map_or(now, |time| time.0);
+        let upstream = Upstream { task: &task, uid: &uid, cycle, outcome, finished };
+        let mut firings = Vec::new();
+        for record in self.tasks.values().filter(|record| record.task.key.namespace == key.namespace && record.is_active()) {
+            let triggers = record.task.spec.iter().flat_map(|spec| &spec.triggers);
+            let firing = triggers.filter_map(|trigger| trigger.after.as_ref()).find_map(|after| after::firing(after, &upstream));
+            firings.extend(firing.map(|firing| (record.task.key.clone(), firing)));
+        }
+        let by = Subject::Run(key.clone());
+        let mut waits = false;
+        for (task, firing) in firings {
+            match self.deliver(&task, &firing, &by, now) {
+                Delivery::There(_) | Delivery::Settled => {}
+                Delivery::Create(run) => return Some(Follower::Create(run)),
+                Delivery::Recording(_) => waits = true,
+                Delivery::Hold(_) => {
+                    self.wake(now + super::records::retry_after(4), by.clone());
+                    waits = true;
+                }
+                Delivery::Refused(why) => {
+                    let note = format!("no run of task {} follows: {why}", task.name);
+                    out.push(Command::Tell(News {
+                        subject: by.clone(),
+                        uid: uid.clone(),
+                        kind: "Warning",
+                        reason: "NotFollowed".to_owned(),
+                        note,
+                    }));
+                }
+            }
+        }
+        waits.then_some(Follower::Wait)
+    }
+
+    fn fill_in(&mut self, now: Timestamp, key: &Key, out: &mut Vec<Command>) {
+        let Some(record) = self.runs.get(key) else { return };
+        let run = &record.run;
+        let task = self.tasks.get(&Key { namespace: key.namespace.clone(), name: run.task.clone() });
+        let made = match task.map(|record| (record, &record.task.spec)) {
+            None => Err(("TaskUnknown", format!("there is no task {} in this namespace", run.task))),
+            Some((_, Err(why))) => Err(("TaskInvalid", format!("the task cannot be read: {why}"))),
+            Some((task, Ok(_))) if !task.is_valid && task.task.status.conditions.is_empty() => return,
+            Some((task, Ok(_))) if !task.is_valid => {
+                let why = task.task.status.conditions.first().map(|condition| condition.message.clone()).unwrap_or_default();
+                Err(("TaskInvalid", format!("no run can be made of the task: {why}")))
+            }
+            Some((task, Ok(spec))) => {
+                let owner = Owner { namespace: &key.namespace, name: &run.task, uid: &task.task.uid, generation: task.task.generation };
+                freeze::fill_in(&owner, spec, run, &self.rules)
+                    .map_err(|fault| (fault.reason, format!("{}: {}", fault.path, fault.message)))
+            }
+        };
+        let effect = match made {
+            Ok(patch) => Effect::FillIn { resource_version: run.resource_version.clone(), patch: Box::new(patch) },
+            Err((reason, text)) => {
+                let Step::Write(status) = life::refused(run, reason, &text, now) else { return };
+                Effect::WriteRun { resource_version: run.resource_version.clone(), before: Box::new(run.status.clone()), status }
+            }
+        };
+        self.order_for(key, effect, out);
+    }
+
+    /// Who starts now. Those that do are admitted until their next write; the others know why not.
+    pub(super) fn plan(&mut self, now: Timestamp) {
+        self.plan_wanted = false;
+        let mut used = Used::default();
+        for record in self.runs.values() {
+            let phase = record.run.phase();
+            let Some(frozen) = record.run.frozen.as_ref().filter(|_| record.admitted || phase >= Some(Phase::Launching)) else { continue };
+            if phase != Some(Phase::Reaped) {
+                let unscheduled =
+                    record.admitted || matches!(phase, Some(Phase::Launching | Phase::Pending)) && record.run.status.node.is_empty();
+                used.add(&frozen.account, &record.run.demand.requests, unscheduled.then_some(frozen.profile.as_str()));
+            }
+        }
+        let candidate = |key: &Key| {
+            let record = self.runs.get(key).filter(|record| !record.admitted && record.order.is_none())?;
+            let (run, frozen) = (&record.run, record.run.frozen.as_ref()?);
+            Some(Candidate {
+                key: &run.key,
+                account: &frozen.account,
+                profile: &frozen.profile,
+                priority_class: &run.demand.priority_class,
+                order: run.order().0,
+                not_before: run.status.next_attempt_at.map(|time| time.0),
+                requests: &run.demand.requests,
+            })
+        };
+        let candidates: Vec<Candidate> = self.ready.iter().filter_map(candidate).collect();
+        let plan = admission::plan(now, candidates, used, &mut self.bucket, &self.rules);
+        for key in plan.admitted {
+            self.ready.remove(&key);
+            if let Some(record) = self.runs.get_mut(&key) {
+                record.admitted = true;
+                self.dirty.insert(Subject::Run(key));
+            }
+        }
+        for (key, why) in plan.blocked {
+            if let Some(record) = self.runs.get_mut(&key)
+                && record.blocked.as_ref() != Some(&why)
+            {
+                record.blocked = Some(why);
+                self.dirty.insert(Subject::Run(key));
+            }
+        }
+        self.plan_at = now + super::PLAN_EVERY;
+        if plan.paced {
+            self.plan_wanted = true;
+            self.plan_at = self.plan_at.max(self.bucket.next(&self.rules));
+        }
+    }
+
+    pub(super) fn tell_run(key: &Key, uid: &str, before: &TaskRunStatus, after: &TaskRunStatus, out: &mut Vec<Command>) {
+        for (kind, reason, note) in life::transitions(before, after) {
+            out.push(Command::Tell(News { subject: Subject::Run(key.clone()), uid: uid.into(), kind, reason, note }));
+        }
+    }
+
+    /// Runs of a task by their cycle's name, for retention.
+    pub(super) fn runs_of(&self, task: &Key) -> BTreeMap<&Key, &RunRecord> {
+        self.runs.iter().filter(|(key, record)| key.namespace == task.namespace && record.run.task == task.name).collect()
+    }
+}
