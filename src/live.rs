@@ -174,8 +174,7 @@ impl Live {
         let mut watches = JoinSet::new();
         let selectors_synced = start_selector_watches(&mut watches, api, &inputs, options.seed);
         if let Some(federation) = federation {
-            // Their labels choose among clusters. Nobody waits for their first list.
-            start_watch::<ClaimFacts>(&mut watches, api, &inputs, options.seed ^ 4);
+            start_claim_watch(&mut watches, api, &inputs, options.seed);
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
             let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
             critical.spawn(named("federation", abroad::supervisor(federation, shared)));
@@ -279,12 +278,9 @@ fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::S
     ]
 }
 
-/// Watches a kind at home.
-fn start_watch<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Synced {
-    let watch = Watch::<K>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed);
-    let synced = watch.synced();
-    watches.spawn(watch.run());
-    synced
+/// Watches claims of home, whose labels choose among clusters. Nobody waits for their first list.
+fn start_claim_watch(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
+    watches.spawn(Watch::<ClaimFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 4).run());
 }
 
 fn start_election(
