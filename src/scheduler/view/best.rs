@@ -24,8 +24,12 @@ pub fn highest(totals: &[i64], set: &FixedBitSet) -> Vec<NodeIx> {
     let highest = tops.iter().copied().max().unwrap_or(i64::MIN);
     let mut found = Vec::new();
     for (at, (word, totals)) in words().enumerate().filter(|(at, _)| tops[*at] == highest) {
-        let equal = totals.iter().enumerate().filter(|(bit, total)| has(word, *bit) && **total == highest);
-        found.extend(equal.map(|(bit, _)| NodeIx(u32::try_from(at * WORD_BITS + bit).unwrap_or(u32::MAX))));
+        let equal = totals.iter().enumerate().fold(0, |equal, (bit, total)| equal | (usize::from(*total == highest) << bit));
+        let mut left = equal & word;
+        while left != 0 {
+            found.push(NodeIx(u32::try_from(at * WORD_BITS + left.trailing_zeros() as usize).unwrap_or(u32::MAX)));
+            left &= left - 1;
+        }
     }
     found
 }
