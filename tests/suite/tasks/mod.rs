@@ -1,4 +1,4 @@
-//! The kinds Task and TaskRun: the committed definitions are current, and every example is good.
+//! The kinds `Task` and `TaskRun`: the committed definitions are current, and every example is good.
 
 use std::{collections::BTreeMap, path::Path};
 
