@@ -104,6 +104,9 @@ pub(super) fn step(of: Subject, around: &Around) -> Step {
     }
     let is_there = of.pod().is_some();
     if let Some(attempt) = status.attempts.last_mut() {
+        if let Some(pod) = of.pod().filter(|_| attempt.pod_uid.is_empty()) {
+            attempt.pod_uid = pod.uid.to_string();
+        }
         if let Some(logs) = logs {
             attempt.logs = Some(logs);
         }
@@ -112,15 +115,12 @@ pub(super) fn step(of: Subject, around: &Around) -> Step {
             reap.requested_at = written(around.now);
         }
     }
-    let saved = status.current().and_then(|attempt| attempt.logs.as_ref()).map(|logs| logs.complete);
-    if let Some(complete) = saved {
-        writing::condition(&mut status, "LogsSaved", complete, if complete { "Complete" } else { "Incomplete" }, around.now);
-    }
+    writing::logs_saved(&mut status, around.now);
     Step::Write(Box::new(status))
 }
 
 /// A pod that still runs although its attempt has ended is stopped; its logs are read when it is.
-fn stop(of: Subject, around: &Around) -> Option<Step> {
+pub(super) fn stop(of: Subject, around: &Around) -> Option<Step> {
     let pod = of.pod().filter(|pod| !pod.is_over())?;
     let grace = of.run.frozen.as_ref().map_or(GRACE, |frozen| frozen.limits.grace.or(GRACE));
     if pod.deletion.is_none() {
@@ -139,7 +139,7 @@ pub(super) fn seconds(span: DurationMs) -> u64 {
 }
 
 /// What is known of the logs, or the step that saves them. An attempt that never ran has none.
-fn logs(of: Subject, around: &Around) -> (Option<SavedLogs>, Option<Step>) {
+pub(super) fn logs(of: Subject, around: &Around) -> (Option<SavedLogs>, Option<Step>) {
     let Some(attempt) = of.run.status.current() else { return (None, None) };
     // It may have begun to run after it was written off.
     let ran = attempt.started.is_some() || of.pod().is_some_and(|pod| pod.started.is_some());
@@ -158,6 +158,7 @@ fn logs(of: Subject, around: &Around) -> (Option<SavedLogs>, Option<Step>) {
         let message = format!("given up after {}: {}", crate::config::duration::format(span), of.notes.failure);
         return (Some(SavedLogs { message, ..SavedLogs::default() }), None);
     }
-    let (pod, uid) = (attempt.pod_name.as_str().into(), attempt.pod_uid.as_str().into());
-    (None, Some(Step::Order(Effect::SaveLogs { pod, uid })))
+    // The pod that is there, if its creation became known only after the attempt had been written off.
+    let uid = of.pod().map_or(attempt.pod_uid.as_str(), |pod| &*pod.uid);
+    (None, Some(Step::Order(Effect::SaveLogs { pod: attempt.pod_name.as_str().into(), uid: uid.into() })))
 }

@@ -2,7 +2,7 @@
 
 use super::{
     Around, Follower, Step, Subject,
-    finish::{GRACE, STUCK_AFTER, seconds},
+    finish::{self, GRACE, STUCK_AFTER, seconds},
     writing,
 };
 use crate::{
@@ -132,7 +132,27 @@ fn delete(of: Subject, around: &Around, pod: &Pod) -> Option<Step> {
     if quiet > around.now {
         return Some(Step::Until(quiet));
     }
+    if let Some(step) = save(of, around, pod) {
+        return Some(step);
+    }
     Some(Step::Order(Effect::ReleasePod { pod: pod.key.name.clone(), uid: pod.uid.clone() }))
+}
+
+/// A pod of this attempt that became known only now, when it had been written off: its logs are still to be saved.
+fn save(of: Subject, around: &Around, pod: &Pod) -> Option<Step> {
+    if of.pod().is_none_or(|own| own.uid != pod.uid) {
+        return None;
+    }
+    let (logs, step) = finish::logs(of, around);
+    if let Some(step) = step {
+        return finish::stop(of, around).or(Some(step));
+    }
+    let mut status = of.run.status.clone();
+    let attempt = status.attempts.last_mut()?;
+    attempt.logs = Some(logs?);
+    attempt.pod_uid = pod.uid.to_string();
+    writing::logs_saved(&mut status, around.now);
+    Some(Step::Write(Box::new(status)))
 }
 
 /// The pod is not there: a look that is late enough makes sure.

@@ -191,6 +191,14 @@ pub(super) fn observe(status: &mut TaskRunStatus, pod: &Pod, now: Timestamp) {
     }
 }
 
+/// Whether the logs of the attempt are saved, and whole.
+pub(super) fn logs_saved(status: &mut TaskRunStatus, now: Timestamp) {
+    let saved = status.current().and_then(|attempt| attempt.logs.as_ref()).map(|logs| logs.complete);
+    if let Some(complete) = saved {
+        condition(status, "LogsSaved", complete, if complete { "Complete" } else { "Incomplete" }, now);
+    }
+}
+
 /// What people are told of a change: one word and a text.
 pub fn transitions(before: &TaskRunStatus, after: &TaskRunStatus) -> Vec<(&'static str, String, String)> {
     let mut news = Vec::new();

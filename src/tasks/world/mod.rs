@@ -1,7 +1,7 @@
 //! Worlds that go wrong: machines of one leader, or of two at once with clocks that differ, on an API server in memory, with kubelets, people, events, faults
 //! and deaths by seed. In: a seed. Out: nothing, or a panic when a firing becomes two runs or none, a run has two pods, a pod goes before its logs.
 //!
-//! `ISOBAR_SEEDS=n`: so many worlds; `ISOBAR_SEED=n`: this one, which tells its story.
+//! `ISOBAR_TASK_SEEDS=n`: so many worlds; `ISOBAR_SEED=n`: this one, which tells its story.
 
 mod executor;
 mod judge;
@@ -461,7 +461,7 @@ fn number(name: &str) -> Option<u64> {
 fn each_firing_is_one_run_with_one_pod_in_worlds_that_go_wrong() {
     let seeds = match number("ISOBAR_SEED") {
         Some(seed) => seed..seed + 1,
-        None => number("ISOBAR_SEED_FIRST").unwrap_or(0)..number("ISOBAR_SEEDS").unwrap_or(SEEDS),
+        None => number("ISOBAR_SEED_FIRST").unwrap_or(0)..number("ISOBAR_TASK_SEEDS").unwrap_or(SEEDS),
     };
     for seed in seeds {
         let mut world = World::new(seed);
