@@ -1,4 +1,4 @@
-//! Schemas as the API server wants them. In: our structs. Out: the structural subset of JSON schema, for the definitions of our kinds.
+//! Schemas as the API server wants them. In: our structs. Out: the structural subset of JSON schema, and the definitions of our kinds around it.
 //!
 //! Structural schemas are narrower than what `schemars` makes: no references, no null types, enums without alternatives, nothing said by `additionalProperties:
 //! false`. Everything that a rule looks at is bounded, as the API server refuses rules whose cost it cannot bound.
@@ -12,6 +12,35 @@ const ITEMS_MAX: u32 = 64;
 
 /// Go's spans of time, or nothing.
 pub const SPAN: &str = r"^(([0-9]+(\.[0-9]+)?(ms|s|m|h))+)?$";
+
+/// Group of our kinds.
+pub const GROUP: &str = "isobar.dev";
+/// Their version.
+pub const VERSION: &str = "v1alpha1";
+
+/// The manifest that defines one of our kinds: its names, where it lives, what lists show of it, and the schema of an object.
+pub fn definition(names: &Value, scope: &str, columns: &Value, schema: &Value) -> Value {
+    let plural = names["plural"].as_str().unwrap_or_default();
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {
+            "name": format!("{plural}.{GROUP}"),
+            "labels": {"app.kubernetes.io/name": "isobar", "app.kubernetes.io/part-of": "isobar"},
+        },
+        "spec": {
+            "group": GROUP,
+            "scope": scope,
+            "names": names,
+            "versions": [{
+                "name": VERSION, "served": true, "storage": true,
+                "subresources": {"status": {}},
+                "additionalPrinterColumns": columns,
+                "schema": {"openAPIV3Schema": schema},
+            }],
+        },
+    })
+}
 
 /// A struct's schema without references, in the structural subset.
 pub fn schema_of<T: JsonSchema>() -> Value {
@@ -108,5 +137,34 @@ pub fn bound(schema: &mut Value) {
 pub fn set(schema: &mut Value, place: &str, key: &str, value: &Value) {
     if let Some(Value::Object(fields)) = schema.pointer_mut(place) {
         fields.insert(key.to_owned(), value.clone());
+    }
+}
+
+/// Panics unless the schema of an object, of so many schemas at least, keeps to the structural subset.
+#[cfg(test)]
+pub fn assert_structural(schema: &Value, more_than: usize) {
+    let mut found = Vec::new();
+    walk(schema, "", &mut found);
+    assert!(found.len() > more_than, "{}", found.len());
+    for (place, schema) in found {
+        assert!(schema["type"].is_string(), "{place} has no type: {schema}");
+        for forbidden in ["$ref", "$schema", "oneOf", "anyOf", "allOf", "title", "const"] {
+            assert!(schema.get(forbidden).is_none(), "{place} has {forbidden}: {schema}");
+        }
+        assert_ne!(schema["additionalProperties"], false, "{place}");
+    }
+}
+
+/// Every schema of the tree with its place.
+#[cfg(test)]
+fn walk(schema: &Value, place: &str, found: &mut Vec<(String, Value)>) {
+    found.push((place.to_owned(), schema.clone()));
+    for (name, inner) in schema["properties"].as_object().into_iter().flatten() {
+        walk(inner, &format!("{place}.{name}"), found);
+    }
+    for key in ["items", "additionalProperties"] {
+        if schema[key].is_object() {
+            walk(&schema[key], &format!("{place}[]"), found);
+        }
     }
 }

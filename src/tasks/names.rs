@@ -6,10 +6,6 @@ use sha2::{Digest as _, Sha256};
 use super::run::TriggerKind;
 use crate::model::time::Timestamp;
 
-/// API group of our kinds.
-pub const GROUP: &str = "isobar.dev";
-/// Version.
-pub const VERSION: &str = "v1alpha1";
 /// `apiVersion` of objects.
 pub const API_VERSION: &str = "isobar.dev/v1alpha1";
 

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::object::{ComputeClusterStatus, GROUP, KIND, PLURAL, VERSION};
+use super::object::{ComputeClusterStatus, KIND, PLURAL};
 use crate::{
-    config::structural::{SPAN, bound, schema_of, set},
+    config::structural::{self, SPAN, bound, schema_of, set},
     federation::spec::ComputeClusterSpec,
 };
 
@@ -13,25 +13,9 @@ const QUANTITY: &str = r"^\+?[0-9]+(\.[0-9]+)?([numkMGTPE]|[KMGTPE]i|[eE][-+]?[0
 
 /// The manifest.
 pub fn definition() -> Value {
-    json!({
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": format!("{PLURAL}.{GROUP}"),
-            "labels": {"app.kubernetes.io/name": "isobar", "app.kubernetes.io/part-of": "isobar"},
-        },
-        "spec": {
-            "group": GROUP,
-            "scope": "Cluster",
-            "names": {"kind": KIND, "listKind": format!("{KIND}List"), "plural": PLURAL, "singular": KIND.to_lowercase(), "shortNames": ["cc"]},
-            "versions": [{
-                "name": VERSION, "served": true, "storage": true,
-                "subresources": {"status": {}},
-                "additionalPrinterColumns": columns(),
-                "schema": {"openAPIV3Schema": schema()},
-            }],
-        },
-    })
+    let names =
+        json!({"kind": KIND, "listKind": format!("{KIND}List"), "plural": PLURAL, "singular": KIND.to_lowercase(), "shortNames": ["cc"]});
+    structural::definition(&names, "Cluster", &columns(), &schema())
 }
 
 /// The manifest as text, as committed.

@@ -8,12 +8,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::config::structural::{GROUP, VERSION};
 use crate::federation::{names, spec::ComputeClusterSpec};
 
-/// API group.
-pub const GROUP: &str = "isobar.dev";
-/// Version.
-pub const VERSION: &str = "v1alpha1";
 /// Kind.
 pub const KIND: &str = "ComputeCluster";
 /// Plural.
