@@ -8,7 +8,7 @@ use kube::Resource;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::federation::names::{RUN, RUN_HOME_UID};
+use crate::federation::names::RUN_HOME_UID;
 use crate::model::quantity::Quantity;
 use crate::sim::behaviour::Behaviour;
 
@@ -74,11 +74,6 @@ impl BoundPod {
     /// UID of the pod that a user created.
     pub fn home_uid(&self) -> &str {
         self.metadata.labels.as_ref().and_then(|labels| labels.get(RUN_HOME_UID)).map_or(self.uid(), String::as_str)
-    }
-
-    /// Whether it runs in another cluster.
-    pub fn is_abroad(&self) -> bool {
-        self.metadata.annotations.as_ref().is_some_and(|annotations| annotations.contains_key(RUN))
     }
 
     pub fn behaviour(&self) -> Behaviour {

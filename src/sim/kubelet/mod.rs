@@ -218,7 +218,7 @@ impl Kubelet {
                 let node = self.server.object("", "nodes", "", &pod.spec.node_name);
                 node.is_some_and(|node| node["metadata"]["labels"].get(VIRTUAL_NODE).is_some())
             };
-            if pod.is_abroad() || virtual_node() {
+            if virtual_node() {
                 return;
             }
             self.meet(&uid, pod.clone());

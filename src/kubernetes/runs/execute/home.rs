@@ -21,6 +21,7 @@ use crate::{
             record,
         },
     },
+    model::placement::is_virtual_node,
     scheduler::input::BindFailure,
 };
 
@@ -66,8 +67,8 @@ impl Executor {
         let mut conflict = None;
         for _ in 0..SWAPS_MAX {
             let Some(pod) = self.live_home(order).await? else { return Ok(Outcome::Gone) };
-            // A binding is no intent: what it records is not taken back.
-            if !text(&pod, "/spec/nodeName").is_empty() {
+            // A binding is no intent: what it records is not taken back. One to a node of home, which came from an earlier leader, records nothing.
+            if is_virtual_node(text(&pod, "/spec/nodeName"), annotation(&pod, names::CLUSTER)) {
                 return Ok(Outcome::Done);
             }
             let none: Map<String, Value> = record::TAKEN_BACK.iter().map(|key| ((*key).to_owned(), Value::Null)).collect();
@@ -84,6 +85,14 @@ impl Executor {
         if self.entry.spec.commit_order() == Commit::CreateFirst {
             // A binding merges annotations and cannot remove one.
             annotations.insert(names::INTENT, String::new());
+        }
+        // From the binding on home's own controllers would count: with nobody leading for 300 s they would evict it.
+        if let Some(pod) = self.live_home(order).await?.filter(|pod| text(pod, "/spec/nodeName").is_empty()) {
+            let patient = self.make_patient(order, &pod).await?;
+            // What is refused, or met another write, is tried again after the binding.
+            if !matches!(patient, Outcome::Done | Outcome::Refused(_) | Outcome::Conflict) {
+                return Ok(patient);
+            }
         }
         let binding = Binding { pod: &order.home, uid: &order.uid, node: &self.entry.virtual_node, annotations: &annotations };
         Ok(match self.binder.bind(&binding).await {
@@ -127,6 +136,10 @@ impl Executor {
     /// The home pod bears these taints for ever: the API lets tolerations be added, and their time be changed, whoever wrote them.
     pub(super) async fn set_patience(&self, order: &Order) -> Result<Outcome, Trouble> {
         let Some(pod) = self.live_home(order).await? else { return Ok(Outcome::Gone) };
+        self.make_patient(order, &pod).await
+    }
+
+    async fn make_patient(&self, order: &Order, pod: &Value) -> Result<Outcome, Trouble> {
         let mut tolerations = pod.pointer("/spec/tolerations").and_then(Value::as_array).cloned().unwrap_or_default();
         let before = tolerations.clone();
         for taint in LOST_TAINTS {
@@ -144,7 +157,7 @@ impl Executor {
         if tolerations == before {
             return Ok(Outcome::Done);
         }
-        let metadata = json!({"uid": &*order.uid.0, "resourceVersion": text(&pod, "/metadata/resourceVersion")});
+        let metadata = json!({"uid": &*order.uid.0, "resourceVersion": text(pod, "/metadata/resourceVersion")});
         let patch = json!({"metadata": metadata, "spec": {"tolerations": tolerations}});
         match gone_or_done(self.home.patch(pod_path(&order.home), MERGE, &patch).await) {
             Err(trouble) => Ok(trouble.verdict()),

@@ -3,7 +3,10 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::sim::faults::{Fault, Target};
+use crate::{
+    federation::LOST_TAINTS,
+    sim::faults::{Fault, Target},
+};
 
 #[tokio::test(start_paused = true)]
 async fn an_intent_is_written_once_and_taken_back_with_its_number_kept() {
@@ -20,6 +23,19 @@ async fn an_intent_is_written_once_and_taken_back_with_its_number_kept() {
     assert_eq!(executor.carry_out(&pod.order(Effect::Withdraw)).await, Outcome::Done);
     let annotations = world.home_pod(&pod).await["metadata"]["annotations"].clone();
     assert_eq!(annotations, json!({"theirs": "kept", names::ATTEMPT: "1"}));
+}
+
+/// A late binding of an earlier leader meets the intent of a later one.
+#[tokio::test(start_paused = true)]
+async fn an_intent_is_taken_back_from_a_pod_that_home_has_bound() {
+    let world = World::new().await;
+    let (executor, pod) = (world.executor(), world.pod("p", "Always", json!({})).await);
+    assert_eq!(executor.carry_out(&pod.order(Effect::Intend(pod.decision.clone()))).await, Outcome::Done);
+    let target = json!({"metadata": {"name": "p"}, "target": {"apiVersion": "v1", "kind": "Node", "name": "home-1"}});
+    world.at(&world.home, Method::POST, "/api/v1/namespaces/default/pods/p/binding", &target).await;
+    assert_eq!(executor.carry_out(&pod.order(Effect::Withdraw)).await, Outcome::Done);
+    let written = world.home_pod(&pod).await;
+    assert_eq!((&written["spec"]["nodeName"], &written["metadata"]["annotations"]), (&json!("home-1"), &json!({names::ATTEMPT: "1"})));
 }
 
 #[tokio::test(start_paused = true)]
@@ -97,6 +113,9 @@ async fn status_and_patience_are_written() {
     let patience = |world: Value| -> Vec<Value> {
         world["spec"]["tolerations"].as_array().unwrap().iter().map(|toleration| toleration["tolerationSeconds"].clone()).collect()
     };
+    assert_eq!(patience(world.home_pod(&pod).await), [Value::Null, Value::Null], "before it was bound");
+    let limits = json!({"spec": {"tolerations": LOST_TAINTS.map(|key| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300}))}});
+    world.at(&world.home, Method::PATCH, "/api/v1/namespaces/default/pods/p", &limits).await;
     assert_eq!(patience(world.home_pod(&pod).await), [json!(300), json!(300)]);
     assert_eq!(executor.carry_out(&pod.order(Effect::SetPatience)).await, Outcome::Done);
     assert_eq!(patience(world.home_pod(&pod).await), [Value::Null, Value::Null]);
