@@ -60,7 +60,6 @@ impl DomainScore for Near {
         if self.terms.iter().all(|(_, sum)| self.topologies.total(*sum) == 0) {
             return false;
         }
-        set.ones().for_each(|at| lane[at] = 0);
         for (place, topology) in self.topologies.0.iter().enumerate() {
             // No pods count where there is no label.
             let mut by_domain = vec![0_i64; topology.nodes().len()];
@@ -68,7 +67,10 @@ impl DomainScore for Near {
                 let pods = topology.sum(*sum).by_domain();
                 by_domain.iter_mut().zip(pods).for_each(|(value, pods)| *value += weight * i64::from(*pods));
             }
-            set.ones().for_each(|at| lane[at] += by_domain[topology.domain(at)]);
+            for at in set.ones() {
+                let here = by_domain[topology.domain(at)];
+                lane[at] = if place == 0 { here } else { lane[at] + here };
+            }
         }
         true
     }

@@ -30,6 +30,8 @@ pub struct Topology {
     numbers: FxHashMap<Sym, u32>,
     /// Domain of each node.
     domain: Vec<u32>,
+    /// Nodes that have the label.
+    labelled: FixedBitSet,
     /// Nodes whose pods count for their domain.
     counts: FixedBitSet,
     /// How many such nodes each domain has.
@@ -78,6 +80,7 @@ impl Topology {
             key,
             numbers: FxHashMap::default(),
             domain: Vec::new(),
+            labelled: FixedBitSet::new(),
             counts: FixedBitSet::new(),
             nodes: vec![0],
             sets: Vec::new(),
@@ -103,14 +106,17 @@ impl Topology {
         }
         self.domain.clear();
         self.domain.resize(slots, 0);
-        self.counts.clear();
-        self.counts.grow(slots);
+        for set in [&mut self.labelled, &mut self.counts] {
+            set.clear();
+            set.grow(slots);
+        }
         self.nodes.fill(0);
         let mut near = 0;
         for (at, node) in nodes.records().iter().enumerate() {
             let value = if node.present { node.labels.get_near(self.key, &mut near) } else { None };
             let domain = value.map_or(NOWHERE, |value| self.number(value));
             self.domain[at] = u32::try_from(domain).unwrap_or(u32::MAX);
+            self.labelled.set(at, domain != NOWHERE);
             if node.present && counts(node) {
                 self.counts.insert(at);
                 self.nodes[domain] += 1;
@@ -141,6 +147,7 @@ impl Topology {
         if self.domain.len() <= at {
             self.domain.resize(at + 1, 0);
             self.counts.grow(at + 1);
+            self.labelled.grow(at + 1);
             self.sums.iter_mut().for_each(|sum| sum.on.resize(at + 1, 0));
         }
         let value = if node.present { node.labels.get(self.key) } else { None };
@@ -149,6 +156,7 @@ impl Topology {
         let is_counted = node.present && counts(node);
         if old != domain || self.sets.first().is_some_and(|set| set.len() <= at) {
             self.domain[at] = u32::try_from(domain).unwrap_or(u32::MAX);
+            self.labelled.set(at, domain != NOWHERE);
             self.moves += 1;
             self.make_sets();
         }
@@ -236,13 +244,12 @@ impl Topology {
 
     /// Clears the nodes that do not have the label.
     pub fn keep_labelled(&self, set: &mut FixedBitSet) {
-        let admitted: Vec<bool> = (0..self.nodes.len()).map(|domain| domain != NOWHERE).collect();
-        self.keep(set, &admitted);
+        set.intersect_with(&self.labelled);
     }
 
     /// Bytes held.
     pub fn bytes(&self) -> usize {
         let domains = self.numbers.len() * 16 + self.nodes.len() * 4 + self.sets.len() * self.domain.len() / 8;
-        self.domain.len() * 4 + self.counts.len() / 8 + domains + self.sums.len() * (self.domain.len() + self.nodes.len()) * 4
+        self.domain.len() * 4 + self.counts.len() / 4 + domains + self.sums.len() * (self.domain.len() + self.nodes.len()) * 4
     }
 }

@@ -12,23 +12,23 @@ use crate::model::ids::NodeIx;
 const NOWHERE: u32 = u32::MAX;
 const WORD_BITS: usize = usize::BITS as usize;
 
-/// The nodes of a set with the highest total, without an index: two straight passes over the totals, the second only where the highest is.
+/// The nodes of a set with the highest total, without an index: one pass over the set.
 pub fn highest(totals: &[i64], set: &FixedBitSet) -> Vec<NodeIx> {
-    let words = || set.as_slice().iter().zip(totals.chunks(WORD_BITS));
-    let has = |word: &usize, bit: usize| (word >> bit) & 1 == 1;
-    let top = |(word, totals): (&usize, &[i64])| match word {
-        0 => i64::MIN,
-        word => totals.iter().enumerate().map(|(bit, total)| if has(word, bit) { *total } else { i64::MIN }).fold(i64::MIN, i64::max),
-    };
-    let tops: Vec<i64> = words().map(top).collect();
-    let highest = tops.iter().copied().max().unwrap_or(i64::MIN);
-    let mut found = Vec::new();
-    for (at, (word, totals)) in words().enumerate().filter(|(at, _)| tops[*at] == highest) {
-        let equal = totals.iter().enumerate().fold(0, |equal, (bit, total)| equal | (usize::from(*total == highest) << bit));
-        let mut left = equal & word;
+    let (mut highest, mut found) = (i64::MIN, Vec::new());
+    for (at, (word, totals)) in set.as_slice().iter().zip(totals.chunks(WORD_BITS)).enumerate() {
+        let mut left = *word;
         while left != 0 {
-            found.push(NodeIx(u32::try_from(at * WORD_BITS + left.trailing_zeros() as usize).unwrap_or(u32::MAX)));
+            let bit = left.trailing_zeros() as usize;
             left &= left - 1;
+            let total = totals[bit];
+            if total < highest {
+                continue;
+            }
+            if total > highest {
+                highest = total;
+                found.clear();
+            }
+            found.push(NodeIx(u32::try_from(at * WORD_BITS + bit).unwrap_or(u32::MAX)));
         }
     }
     found

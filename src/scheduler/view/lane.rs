@@ -109,14 +109,23 @@ impl Lane {
             (None, Normalise::AsIs) => {
                 totals.iter_mut().zip(&self.raw).for_each(|(total, raw)| *total = total.wrapping_add(weighted(*raw)));
             }
-            (None, Normalise::Extremes(_)) => {
-                let extremes = self.extremes();
-                let mut memo = Memo::default();
-                for at in set.ones() {
-                    let raw = self.raw[at];
-                    totals[at] = totals[at].wrapping_add(memo.of(raw, || weighted(self.normalised(raw, extremes))));
-                }
-            }
+            (None, Normalise::Extremes(_)) => self.each(set, |at, score| totals[at] = totals[at].wrapping_add(score)),
+        }
+    }
+
+    /// The weighted score on top of what `base` has, for every node of the set. Totals of other nodes mean nothing.
+    pub fn put_over(&self, base: &[i64], totals: &mut Vec<i64>, set: &FixedBitSet) {
+        totals.resize(base.len(), 0);
+        self.each(set, |at, score| totals[at] = base[at].wrapping_add(score));
+    }
+
+    /// Tells the weighted score of each node of the set.
+    fn each(&self, set: &FixedBitSet, mut tell: impl FnMut(usize, i64)) {
+        let extremes = self.extremes();
+        let mut memo = Memo::default();
+        for at in set.ones() {
+            let raw = self.raw[at];
+            tell(at, memo.of(raw, || self.weight.wrapping_mul(self.normalised(raw, extremes))));
         }
     }
 
@@ -170,11 +179,19 @@ impl Lane {
     pub(super) fn find_extremes(&mut self, feasible: &FixedBitSet) -> bool {
         let Kept::Found(known) = &mut self.extremes else { return false };
         let (mut min, mut max) = (i64::MAX, i64::MIN);
-        for (word, raws) in feasible.as_slice().iter().zip(self.raw.chunks(usize::BITS as usize)).filter(|(word, _)| **word != 0) {
-            for (bit, raw) in raws.iter().enumerate() {
-                let counts = (word >> bit) & 1 == 1;
-                min = min.min(if counts && *raw != UNSCORED { *raw } else { i64::MAX });
-                max = max.max(if counts { *raw } else { i64::MIN });
+        let mut see = |raw: i64| {
+            min = min.min(if raw == UNSCORED { i64::MAX } else { raw });
+            max = max.max(raw);
+        };
+        for (word, raws) in feasible.as_slice().iter().zip(self.raw.chunks(usize::BITS as usize)) {
+            if *word == usize::MAX {
+                raws.iter().for_each(|raw| see(*raw));
+                continue;
+            }
+            let mut left = *word;
+            while left != 0 {
+                see(raws[left.trailing_zeros() as usize]);
+                left &= left - 1;
             }
         }
         let found = if max == UNSCORED { Extremes { min: 0, max: 0 } } else { Extremes { min, max } };

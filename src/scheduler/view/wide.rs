@@ -145,7 +145,11 @@ impl ClassView {
     /// Adds what scores over domains say about the feasible nodes.
     fn sum_domains(&mut self) {
         let Some(wide) = self.wide.as_ref().filter(|wide| wide.scores) else { return };
-        self.totals.clone_from(&wide.base);
-        self.lanes.iter().filter(|lane| lane.is_of_domains()).for_each(|lane| lane.add_to(&mut self.totals, &self.feasible));
+        let mut lanes = self.lanes.iter().filter(|lane| lane.is_of_domains() && lane.is_present());
+        match lanes.next() {
+            Some(first) => first.put_over(&wide.base, &mut self.totals, &self.feasible),
+            None => self.totals.clone_from(&wide.base),
+        }
+        lanes.for_each(|lane| lane.add_to(&mut self.totals, &self.feasible));
     }
 }
