@@ -21,11 +21,16 @@ const lineBytesMax = 64 << 20
 
 func main() {
 	workers := flag.Int("workers", runtime.GOMAXPROCS(0), "cases decided at once; answers keep the order of the cases")
+	bench := flag.Bool("bench", false, "measure the plugins instead: see bench.go")
 	flag.Parse()
 	klog.SetOutput(io.Discard)
 	klog.LogToStderr(false)
 	metrics.Register()
-	if err := answerAll(os.Stdin, os.Stdout, max(*workers, 1)); err != nil {
+	work := func() error { return answerAll(os.Stdin, os.Stdout, max(*workers, 1)) }
+	if *bench {
+		work = func() error { return benchAll(os.Stdout) }
+	}
+	if err := work(); err != nil {
 		fmt.Fprintf(os.Stderr, "oracle: %v\n", err)
 		os.Exit(1)
 	}
