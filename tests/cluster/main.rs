@@ -15,6 +15,7 @@ mod federation;
 mod image_registry;
 mod kubelet_endpoint;
 mod manifests;
+mod parity;
 mod permissions;
 mod placement;
 mod reload;

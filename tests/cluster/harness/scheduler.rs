@@ -92,15 +92,29 @@ pub struct Options {
     pub leases: Option<LeaseTimings>,
     /// Whose rights it has; `None`: a certificate in system:masters.
     pub kubeconfig: Option<PathBuf>,
+    /// More of the profile: `plugins`, `pluginConfig`.
+    pub profile: Value,
 }
 
 impl Options {
     pub fn new(identity: &str, scheduler_name: &str) -> Self {
-        Self { identity: identity.to_owned(), scheduler_name: scheduler_name.to_owned(), leases: None, kubeconfig: None }
+        Self {
+            identity: identity.to_owned(),
+            scheduler_name: scheduler_name.to_owned(),
+            leases: None,
+            kubeconfig: None,
+            profile: Value::Null,
+        }
     }
 
     pub fn with_leases(mut self, leases: LeaseTimings) -> Self {
         self.leases = Some(leases);
+        self
+    }
+
+    /// Its fields beside `schedulerName`.
+    pub fn with_profile(mut self, profile: Value) -> Self {
+        self.profile = profile;
         self
     }
 }
@@ -191,11 +205,15 @@ fn configuration(options: &Options, kubeconfig: &str) -> Value {
             "resourceNamespace": LEASE_NAMESPACE,
         }),
     };
+    let mut profile = json!({ "schedulerName": options.scheduler_name });
+    for (field, value) in options.profile.as_object().into_iter().flatten() {
+        profile[field] = value.clone();
+    }
     json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1",
         "kind": "KubeSchedulerConfiguration",
         "clientConnection": { "kubeconfig": kubeconfig, "qps": 5000, "burst": 5000 },
         "leaderElection": election,
-        "profiles": [{ "schedulerName": options.scheduler_name }],
+        "profiles": [profile],
     })
 }
