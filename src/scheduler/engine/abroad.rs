@@ -198,7 +198,7 @@ impl Engine {
             return self.admit(now, pod, "IntentRefused", false);
         };
         let flight =
-            Flight { pod, node, stage: Stage::Bind, since: now, started_ticks: self.observer.ticks(), resumes: true, update: None };
+            Flight { pod, node, stage: Stage::Bind, since: now, started_ticks: self.observer.ticks(), resumes: true, settles_within: None, update: None };
         out.push(self.bind_order(&flight));
         self.flights.insert(uid, flight);
     }

@@ -93,7 +93,15 @@ impl World {
     }
 
     pub fn ask_with(&self, plugin: &dyn Plugin, class: &PodClass) -> Vec<String> {
-        match plugin.filter().expect("a filter").compile(class, &self.nodes) {
+        self.ask_compiled(plugin.filter().expect("a filter").compile(class, &self.nodes))
+    }
+
+    fn ask_compiled(&self, outcome: CompiledFilter) -> Vec<String> {
+        match outcome {
+            CompiledFilter::Until(premise, outcome) => {
+                assert!(!premise.outdated(&self.nodes));
+                self.ask_compiled(*outcome)
+            }
             CompiledFilter::Skip | CompiledFilter::SkipUntil(_) => vec!["skip".into()],
             CompiledFilter::Domains(mut rule) => self.ask_domains(&mut *rule),
             CompiledFilter::Rule(rule) | CompiledFilter::Only(_, rule) => self.ask_rule(&*rule),

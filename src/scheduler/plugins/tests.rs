@@ -55,7 +55,7 @@ fn every_plugin_of_the_registry_builds_as_its_line_says() {
 #[test]
 fn no_filter_is_forgotten() {
     let none = Wants::default();
-    for wants in [Wants { volume_claims: true, ..none }, Wants { exclusive_disks: true, ..none }, Wants { resource_claims: true, ..none }] {
+    for wants in [Wants { resource_claims: true, ..none }] {
         let mut world = World::default();
         let class = world.class(&PodSpecFacts { wants, ..pod(&[]) });
         let refused = IN_TREE.iter().any(|info| {
