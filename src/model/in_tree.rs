@@ -40,8 +40,7 @@ pub enum InTreePlugin {
 
 impl InTreePlugin {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::AwsEbs, Self::GcePd, Self::Cinder, Self::AzureDisk, Self::AzureFile, Self::Vsphere, Self::Portworx];
+    pub const ALL: [Self; 7] = [Self::AwsEbs, Self::GcePd, Self::Cinder, Self::AzureDisk, Self::AzureFile, Self::Vsphere, Self::Portworx];
 
     /// The name that classes and nodes use.
     pub fn name(self) -> &'static str {

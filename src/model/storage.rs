@@ -1,12 +1,6 @@
 //! Objects of storage as they say it, reduced to what scheduling reads: claims, volumes, classes, and what drivers tell of nodes.
 
-use super::{
-    affinity::NodeSelector,
-    in_tree::InTreePlugin,
-    labels::LabelFacts,
-    quantity::Quantity,
-    selector::LabelSelectorFacts,
-};
+use super::{affinity::NodeSelector, in_tree::InTreePlugin, labels::LabelFacts, quantity::Quantity, selector::LabelSelectorFacts};
 
 /// A kind of object of storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,8 +23,7 @@ pub enum StorageKind {
 
 impl StorageKind {
     /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Claim, Self::Volume, Self::Class, Self::CsiNode, Self::CsiDriver, Self::Capacity, Self::Attachment];
+    pub const ALL: [Self; 7] = [Self::Claim, Self::Volume, Self::Class, Self::CsiNode, Self::CsiDriver, Self::Capacity, Self::Attachment];
 }
 
 /// An object of storage.

@@ -21,3 +21,4 @@ mod reload;
 mod requeue;
 mod serving;
 mod tasks;
+mod volumes;

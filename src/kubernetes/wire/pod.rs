@@ -424,10 +424,7 @@ impl SpecWire<'_> {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            resource_claims: self.resource_claims.0 > 0,
-            pod_group: self.scheduling_group,
-        }
+        Wants { resource_claims: self.resource_claims.0 > 0, pod_group: self.scheduling_group }
     }
 }
 

@@ -212,11 +212,8 @@ impl VolumeSpec<'_> {
 impl VolumeObjectWire<'_> {
     fn facts(&self) -> Result<VolumeFacts, Wrong> {
         let (meta, spec) = (&self.metadata, &self.spec);
-        let claim_ref = |wire: &ClaimRefWire<'_>| ClaimRef {
-            namespace: wire.namespace.boxed(),
-            name: wire.name.boxed(),
-            uid: wire.uid.boxed(),
-        };
+        let claim_ref =
+            |wire: &ClaimRefWire<'_>| ClaimRef { namespace: wire.namespace.boxed(), name: wire.name.boxed(), uid: wire.uid.boxed() };
         Ok(VolumeFacts {
             name: meta.name.boxed(),
             uid: meta.uid.boxed(),

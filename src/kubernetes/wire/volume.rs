@@ -152,9 +152,7 @@ impl VolumeWire<'_> {
     pub fn mounted(&self, pod: &str) -> Option<PodVolume> {
         match &self.kind {
             Kind::Claim(claim) => Some(PodVolume::Claim(claim.claim_name.boxed())),
-            Kind::Other(kind) if kind.as_str() == "ephemeral" => {
-                Some(PodVolume::Ephemeral(format!("{pod}-{}", self.name.as_str()).into()))
-            }
+            Kind::Other(kind) if kind.as_str() == "ephemeral" => Some(PodVolume::Ephemeral(format!("{pod}-{}", self.name.as_str()).into())),
             Kind::Disk(field, disk) => disk.disk(field.as_str()).map(PodVolume::Disk),
             Kind::Csi(csi) => Some(PodVolume::Csi(csi.driver.boxed())),
             _ => None,
@@ -220,8 +218,15 @@ impl<'de> Visitor<'de> for VolumeVisitor {
                 "image" => map.next_value::<Option<_>>()?.map(Kind::Image),
                 "csi" => map.next_value::<Option<_>>()?.map(Kind::Csi),
                 "nfs" => map.next_value::<Option<_>>()?.map(Kind::Nfs),
-                "gcePersistentDisk" | "awsElasticBlockStore" | "azureDisk" | "azureFile" | "cinder" | "vsphereVolume" | "portworxVolume"
-                | "iscsi" | "rbd" => map.next_value::<Option<_>>()?.map(|disk| Kind::Disk(key, disk)),
+                "gcePersistentDisk"
+                | "awsElasticBlockStore"
+                | "azureDisk"
+                | "azureFile"
+                | "cinder"
+                | "vsphereVolume"
+                | "portworxVolume"
+                | "iscsi"
+                | "rbd" => map.next_value::<Option<_>>()?.map(|disk| Kind::Disk(key, disk)),
                 "hostPath" => map.next_value::<Option<IgnoredAny>>()?.map(|_| Kind::HostPath),
                 _ => map.next_value::<Option<IgnoredAny>>()?.map(|_| Kind::Other(key)),
             };

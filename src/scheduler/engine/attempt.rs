@@ -117,7 +117,10 @@ impl Engine {
         let uid = pod.uid.clone();
         let stage = if waits.is_empty() { Stage::PreBind(0) } else { Stage::Permit(waits) };
         let proceed = matches!(stage, Stage::PreBind(_));
-        self.flights.insert(uid.clone(), Flight { pod, node, stage, since: now, started_ticks: started, resumes: false, settles_within: None, update: None });
+        self.flights.insert(
+            uid.clone(),
+            Flight { pod, node, stage, since: now, started_ticks: started, resumes: false, settles_within: None, update: None },
+        );
         if proceed {
             self.pre_bind(now, &uid, out);
         }

@@ -95,7 +95,8 @@ impl Engine {
     pub(super) fn on_bound(&mut self, now: Timestamp, uid: &PodUid, out: &mut Vec<Command>) {
         // Gone meanwhile: the pod was deleted, which the watch has told.
         let Some(flight) = self.land(uid) else { return };
-        self.cache.nodes.storage.keep_booked(uid);
+        // What was booked is written, so that nothing is free again; and what is not is nobody's any more.
+        self.cache.nodes.storage.give_back(uid);
         if self.cache.placed(uid).is_some_and(|placed| placed.assumed) {
             self.acknowledged.insert(uid.clone());
         }
@@ -122,7 +123,7 @@ impl Engine {
         let Some(mut flight) = self.land(uid) else { return };
         if self.held.contains_key(uid) || self.cache.placed(uid).is_some_and(|placed| !placed.assumed) {
             // The watch has seen it bound, whatever the answer says.
-            self.cache.nodes.storage.keep_booked(uid);
+            self.cache.nodes.storage.give_back(uid);
             self.release_class(flight.pod.class);
             return;
         }

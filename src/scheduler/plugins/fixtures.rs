@@ -15,6 +15,7 @@ use crate::{
         pod::PodSpecFacts,
         quantity::Quantity,
         resources::ResourceList,
+        storage::StorageFacts,
         taints::{Effect, TaintFacts, TolerationFacts},
     },
     scheduler::{
@@ -45,6 +46,11 @@ impl World {
 
     pub fn add(&mut self, node: &NodeFacts) -> NodeIx {
         self.nodes.apply(node).0
+    }
+
+    /// An object of storage.
+    pub fn store(&mut self, facts: StorageFacts) {
+        self.nodes.apply_storage(facts);
     }
 
     /// Connects a compute cluster, or changes it.

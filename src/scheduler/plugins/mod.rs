@@ -36,6 +36,8 @@ mod volume_zone;
 mod fixtures;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod volume_tests;
 
 pub(in crate::scheduler) use image_platform::matters as platforms_matter;
 

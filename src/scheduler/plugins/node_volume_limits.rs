@@ -64,14 +64,13 @@ impl FilterPlugin for NodeVolumeLimits {
     fn compile(&self, class: &PodClass, nodes: &Nodes) -> CompiledFilter {
         let Some(volumes) = class.volumes.as_ref().filter(|volumes| volumes.is_attached()) else { return CompiledFilter::Skip };
         let namespace = nodes.symbols.text(class.namespace);
-        for (claim, is_ephemeral) in volumes.all_claims() {
-            let Some(facts) = nodes.storage.claim_object(&format!("{namespace}/{claim}")) else {
-                let why = format!("looking up PVC {namespace}/{claim}: persistentvolumeclaim {claim:?} not found");
-                return until_changed(at_home(Missing(Refusal::unresolvable(why))), nodes);
-            };
-            if is_ephemeral && let Some(why) = not_own(volumes, facts, namespace) {
-                return until_changed(CompiledFilter::Failed(why), nodes);
-            }
+        let unusable = volumes.all_claims().find_map(|(claim, is_ephemeral)| {
+            let missing = || Some(format!("looking up PVC {namespace}/{claim}: persistentvolumeclaim {claim:?} not found"));
+            let facts = nodes.storage.claim_object(&format!("{namespace}/{claim}"));
+            facts.map_or_else(missing, |facts| not_own(volumes, facts, namespace).filter(|_| is_ephemeral))
+        });
+        if let Some(why) = unusable {
+            return until_changed(at_home(Unusable(Refusal::unresolvable(why))), nodes);
         }
         let of = |migrated: bool| counted(namespace, volumes, migrated, &nodes.storage);
         let rule = Limits { plain: of(false).collect(), migrated: of(true).collect() };
@@ -86,10 +85,10 @@ pub fn not_own(volumes: &PodVolumes, claim: &ClaimFacts, namespace: &str) -> Opt
     (claim.controller_uid.as_ref() != Some(uid)).then(why)
 }
 
-/// The claim is not there, so how it counts cannot be told.
-struct Missing(Refusal);
+/// A claim is not there, or another pod's, so how it counts cannot be told.
+struct Unusable(Refusal);
 
-impl NodeRule for Missing {
+impl NodeRule for Unusable {
     fn reads(&self) -> Reads {
         Reads::Object
     }

@@ -88,7 +88,9 @@ impl Plugin for VolumeBinding {
 fn cures(class: &PodClass, change: &StorageChange, nodes: &Nodes) -> bool {
     let Some(volumes) = &class.volumes else { return false };
     match change {
-        StorageChange::Class(None, _) | StorageChange::Volume(..) | StorageChange::CsiNode(None, _) | StorageChange::Capacity(None, _) => true,
+        StorageChange::Class(None, _) | StorageChange::Volume(..) | StorageChange::CsiNode(None, _) | StorageChange::Capacity(None, _) => {
+            true
+        }
         StorageChange::Class(Some(old), new) => old.allowed_topologies != new.allowed_topologies,
         StorageChange::Claim(_, claim) => {
             *claim.namespace == *nodes.symbols.text(class.namespace) && volumes.all_claims().any(|(name, _)| *name == *claim.name)

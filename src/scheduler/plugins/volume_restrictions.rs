@@ -20,8 +20,7 @@ use crate::{
 };
 
 const DISK: &str = "node(s) had no available disk";
-const ONE_POD: &str =
-    "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
+const ONE_POD: &str = "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by another pod";
 
 /// See the module.
 pub struct VolumeRestrictions;
@@ -44,7 +43,9 @@ impl Plugin for VolumeRestrictions {
         match change {
             Change::PodDelete { class: gone, .. } => {
                 let freed = gone.volumes.as_ref().filter(|_| gone.namespace == class.namespace);
-                freed.is_some_and(|freed| conflict(volumes, freed) || volumes.claims().any(|claim| freed.claims().any(|other| other == claim)))
+                freed.is_some_and(|freed| {
+                    conflict(volumes, freed) || volumes.claims().any(|claim| freed.claims().any(|other| other == claim))
+                })
             }
             Change::Storage(StorageChange::Claim(None, claim)) => {
                 *claim.namespace == *nodes.symbols.text(class.namespace) && volumes.claims().any(|name| name == &*claim.name)

@@ -110,23 +110,22 @@ impl Search {
         }
         let hostname = nodes.symbols.get(HOSTNAME_LABEL);
         let mut search = Self { bound: Vec::new(), chosen: Vec::new(), open: Vec::new(), hostname };
-        let mut is_immediate = false;
+        let mut open = Vec::new();
         for (claim, _) in volumes.all_claims() {
             let Some((record, chosen)) = storage.claim(&format!("{namespace}/{claim}")) else { continue };
             let facts = &record.facts;
             if facts.is_fully_bound() {
                 search.bound.push(storage.volume(&facts.volume).cloned());
-            } else if facts.volume.is_empty() && waits(facts, storage) {
-                match chosen {
-                    Some(node) => search.chosen.push((node, Waiting::new(record, storage))),
-                    None => search.open.push(Waiting::with_candidates(record, storage, hostname)?),
-                }
+            } else if !facts.volume.is_empty() || !waits(facts, storage) {
+                return Err(Refused::Unresolvable("pod has unbound immediate PersistentVolumeClaims".into()));
+            } else if let Some(node) = chosen {
+                search.chosen.push((node, Waiting::new(record, storage)));
             } else {
-                is_immediate = true;
+                open.push(record);
             }
         }
-        if is_immediate {
-            return Err(Refused::Unresolvable("pod has unbound immediate PersistentVolumeClaims".into()));
+        for record in open {
+            search.open.push(Waiting::with_candidates(record, storage, hostname)?);
         }
         search.open.sort_by_key(|waiting| waiting.requested);
         Ok(Some(search))
@@ -261,13 +260,7 @@ impl Waiting {
     }
 
     /// The volume that it gets on a node. One that is reserved for it is taken, or none.
-    fn volume_near<'s>(
-        &'s self,
-        node: &NodeRecord,
-        host: Option<Sym>,
-        taken: &[&VolumeRecord],
-        nodes: &Nodes,
-    ) -> Option<&'s VolumeRecord> {
+    fn volume_near<'s>(&'s self, node: &NodeRecord, host: Option<Sym>, taken: &[&VolumeRecord], nodes: &Nodes) -> Option<&'s VolumeRecord> {
         let is_free = |volume: &VolumeRecord| !taken.iter().any(|other| other.facts.name == volume.facts.name);
         let is_near = |volume: &VolumeRecord| volume.is_near(&node.labels, &nodes.symbols);
         if let Some(reserved) = self.reserved.iter().find(|volume| is_free(volume)) {

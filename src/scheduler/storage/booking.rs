@@ -68,7 +68,8 @@ impl Storage {
     fn book(&mut self, booked: &mut Booked, found: &Found, node: &str) -> Result<(), String> {
         let missing = |what: &str, name: &str| format!("{what} {name:?} not found");
         for (volume, claim) in &found.bindings {
-            let facts = self.claims.get(claim).map(|entry| entry.record.facts.clone()).ok_or_else(|| missing("persistentvolumeclaims", claim))?;
+            let facts =
+                self.claims.get(claim).map(|entry| entry.record.facts.clone()).ok_or_else(|| missing("persistentvolumeclaims", claim))?;
             let entry = self.volumes.get_mut(volume).ok_or_else(|| missing("persistentvolumes", volume))?;
             let version = entry.record.facts.resource_version.clone();
             let patch = volume_patch(&entry.record.facts, &facts);
@@ -110,21 +111,18 @@ impl Storage {
         let mut was_any = false;
         for step in booked.steps.iter().filter(|step| !step.is_written) {
             was_any |= match &step.object {
-                Object::Volume(volume, _) => self.volumes.get_mut(volume).is_some_and(|entry| {
-                    entry.record.facts.resource_version == step.booked_in && entry.booked.take().is_some()
-                }),
-                Object::Claim(claim) => self.claims.get_mut(claim).is_some_and(|entry| {
-                    entry.record.facts.resource_version == step.booked_in && entry.booked.take().is_some()
-                }),
+                Object::Volume(volume, _) => self
+                    .volumes
+                    .get_mut(volume)
+                    .is_some_and(|entry| entry.record.facts.resource_version == step.booked_in && entry.booked.take().is_some()),
+                Object::Claim(claim) => self
+                    .claims
+                    .get_mut(claim)
+                    .is_some_and(|entry| entry.record.facts.resource_version == step.booked_in && entry.booked.take().is_some()),
             };
         }
         self.version += u64::from(was_any);
         was_any
-    }
-
-    /// The pod is bound: what was booked for it is true.
-    pub fn keep_booked(&mut self, uid: &PodUid) {
-        self.booked.remove(uid);
     }
 
     /// Pods for which something is booked, in no order that matters.

@@ -17,8 +17,8 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-pub use self::{apply::StorageChange, booking::Found, settle::Settled};
 use self::booking::Booked;
+pub use self::{apply::StorageChange, booking::Found, settle::Settled};
 use crate::model::{
     affinity::SelectorMatcher,
     ids::PodUid,

@@ -4,7 +4,10 @@
 
 use super::{VolumeRecord, booking::Object};
 use crate::{
-    model::{ids::{ClusterId, NodeIx, PodUid}, node::NodeRecord},
+    model::{
+        ids::{ClusterId, NodeIx, PodUid},
+        node::NodeRecord,
+    },
     scheduler::nodes::Nodes,
 };
 
