@@ -280,12 +280,12 @@ fn start_other_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Send
         start_watch::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8),
         start_watch::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9),
         start_watch::<ClaimFacts>(watches, api, inputs, seed ^ 4),
-        start_watch::<VolumeFacts>(watches, api, inputs, seed ^ 10),
-        start_watch::<ClassFacts>(watches, api, inputs, seed ^ 11),
-        start_watch::<CsiNodeFacts>(watches, api, inputs, seed ^ 12),
-        start_watch::<CsiDriverFacts>(watches, api, inputs, seed ^ 13),
-        start_watch::<CapacityFacts>(watches, api, inputs, seed ^ 14),
-        start_watch::<AttachmentFacts>(watches, api, inputs, seed ^ 15),
+        start_watch::<VolumeFacts>(watches, api, inputs, seed ^ 0xa),
+        start_watch::<ClassFacts>(watches, api, inputs, seed ^ 0xb),
+        start_watch::<CsiNodeFacts>(watches, api, inputs, seed ^ 0xc),
+        start_watch::<CsiDriverFacts>(watches, api, inputs, seed ^ 0xd),
+        start_watch::<CapacityFacts>(watches, api, inputs, seed ^ 0xe),
+        start_watch::<AttachmentFacts>(watches, api, inputs, seed ^ 0xf),
     ]
 }
 

@@ -36,7 +36,7 @@ enum Kind<'a> {
     Csi(CsiWire<'a>),
     Nfs(NfsWire<'a>),
     /// A disk, by its field.
-    Disk(Text<'a>, DiskWire<'a>),
+    Disk(Text<'a>, Box<DiskWire<'a>>),
     /// Any other, by its field.
     Other(Text<'a>),
 }

@@ -77,6 +77,7 @@ pub enum Refused {
 
 /// What a node lacks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // a set of independent flags
 pub struct Lacks {
     /// A bound volume cannot be reached.
     pub reach: bool,
@@ -167,10 +168,9 @@ impl Search {
                 break;
             };
             match make.room_near(node) {
-                Some(_) if is_static => {}
-                Some(Some(bytes)) => fit.count(&waiting.class, waiting.requested, Share::Same(bytes)),
-                Some(None) => {}
-                None => {
+                Room::Bytes(bytes) if !is_static => fit.count(&waiting.class, waiting.requested, Share::Same(bytes)),
+                Room::Bytes(_) | Room::Uncounted => {}
+                Room::TooLittle => {
                     lacks.room = true;
                     break;
                 }
@@ -182,6 +182,7 @@ impl Search {
 }
 
 /// How capacities of one class come together.
+#[derive(Clone, Copy)]
 enum Share {
     /// Each volume has its own.
     Sum(i64),
@@ -250,9 +251,8 @@ impl Waiting {
             }
             match owner {
                 Some(owner) if owner.is_for(facts) => waiting.reserved.push(volume.clone()),
-                Some(_) => {}
                 None if is_candidate(volume, record) => all.push(volume.clone()),
-                None => {}
+                Some(_) | None => {}
             }
         }
         waiting.candidates = Candidates::new(all, hostname);
@@ -327,9 +327,19 @@ impl Make {
         self.topologies.as_ref().is_none_or(|topologies| topologies.matches_labels(&node.labels, &nodes.symbols))
     }
 
-    /// How many bytes there are to make it from, if somebody counts. `None`: too few.
-    fn room_near(&self, node: &NodeRecord) -> Option<Option<i64>> {
-        let Some(rooms) = &self.room else { return Some(None) };
-        rooms.iter().find(|(topology, _)| topology.matches(&node.labels)).map(|(_, bytes)| Some(*bytes))
+    fn room_near(&self, node: &NodeRecord) -> Room {
+        let Some(rooms) = &self.room else { return Room::Uncounted };
+        let near = rooms.iter().find(|(topology, _)| topology.matches(&node.labels));
+        near.map_or(Room::TooLittle, |(_, bytes)| Room::Bytes(*bytes))
     }
+}
+
+/// What there is near a node to make a volume from.
+enum Room {
+    /// Enough, as far as anybody knows.
+    Uncounted,
+    /// Enough; so many bytes.
+    Bytes(i64),
+    /// Not enough.
+    TooLittle,
 }
