@@ -477,4 +477,6 @@ impl ClassView {
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
+mod stored;
+#[cfg(test)]
 mod tests;
