@@ -261,11 +261,15 @@ fn ephemeral(draw: &mut Draw, world: &mut World) {
     list_at(&mut world.asked, &["spec", "volumes"]).push(json!({"name": "own", "ephemeral": {"volumeClaimTemplate": template}}));
     if draw.chance(85) {
         let uid = if draw.chance(85) { "asked-uid" } else { "other-uid" };
+        let class = draw.pick(&["wait", "local"]);
+        // Of a volume that is gone VolumeZone asks nothing here, so that VolumeBinding has its word.
+        let volume = draw.maybe(15, |draw| draw.pick(&["lost", "v7"]));
         world.others.push(json!({
             "kind": "PersistentVolumeClaim", "apiVersion": "v1",
             "metadata": {"name": "asked-own", "namespace": "web", "uid": "own-uid",
+                "annotations": volume.map(|_| json!({"pv.kubernetes.io/bind-completed": "yes"})),
                 "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "asked", "uid": uid, "controller": true}]},
-            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": draw.pick(&["wait", "local"])},
+            "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}, "storageClassName": class, "volumeName": volume},
             "status": {"phase": "Pending"},
         }));
     }
