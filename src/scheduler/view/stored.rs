@@ -87,8 +87,8 @@ fn owner(claim: u8) -> ClaimRef {
     ClaimRef { namespace: "ns".into(), name: format!("c{claim}").into(), uid: format!("u{claim}").into() }
 }
 
-fn facts() -> impl Strategy<Value = StorageFacts> {
-    let claim = (0..CLAIMS, 0..3_u8, 0..3_usize, prop::option::of(0..3_u8), any::<bool>(), prop::option::weighted(0.2, 0..3_u8)).prop_map(
+fn claim() -> impl Strategy<Value = StorageFacts> {
+    (0..CLAIMS, 0..3_u8, 0..3_usize, prop::option::of(0..3_u8), any::<bool>(), prop::option::weighted(0.2, 0..3_u8)).prop_map(
         |(at, version, class, volume, done, chosen)| {
             StorageFacts::Claim(Box::new(ClaimFacts {
                 namespace: "ns".into(),
@@ -104,8 +104,11 @@ fn facts() -> impl Strategy<Value = StorageFacts> {
                 ..ClaimFacts::default()
             }))
         },
-    );
-    let volume = (0..3_u8, 0..3_u8, any::<bool>(), 0..4_u8, prop::option::of(0..CLAIMS), any::<bool>()).prop_map(
+    )
+}
+
+fn volume() -> impl Strategy<Value = StorageFacts> {
+    (0..3_u8, 0..3_u8, any::<bool>(), 0..4_u8, prop::option::of(0..CLAIMS), any::<bool>()).prop_map(
         |(at, version, local, place, claim, zoned)| {
             let host = format!("n{}", 2 * place);
             StorageFacts::Volume(Box::new(VolumeFacts {
@@ -122,7 +125,10 @@ fn facts() -> impl Strategy<Value = StorageFacts> {
                 ..VolumeFacts::default()
             }))
         },
-    );
+    )
+}
+
+fn facts() -> impl Strategy<Value = StorageFacts> {
     let class = (any::<bool>(), any::<bool>(), any::<bool>()).prop_map(|(local, at_once, bounded)| {
         StorageFacts::Class(Box::new(ClassFacts {
             name: if local { "local" } else { "wait" }.into(),
@@ -157,7 +163,7 @@ fn facts() -> impl Strategy<Value = StorageFacts> {
             volume: Some(format!("v{volume}").into()),
         }))
     });
-    prop_oneof![4 => claim, 4 => volume, 2 => class, 2 => csi_node, 1 => csi_driver, 1 => capacity, 1 => attachment]
+    prop_oneof![4 => claim(), 4 => volume(), 2 => class, 2 => csi_node, 1 => csi_driver, 1 => capacity, 1 => attachment]
 }
 
 /// Does it. What is booked for a claim is booked for a pod of its name.
