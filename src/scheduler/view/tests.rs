@@ -379,6 +379,9 @@ impl World {
         let pods = self.pods();
         let walk = Naive { nodes: &self.nodes, pods: &pods, class: self.class(number) };
         let kept = &self.views[usize::from(number)];
+        if !matches!(kept.verdict, Verdict::AskNodes) {
+            return;
+        }
         for (ix, _) in self.nodes.iter() {
             for (plugin, walked) in [("PodTopologySpread", walk.spread(ix)), ("InterPodAffinity", walk.affinity(ix))] {
                 let rule = kept.rules.iter().find(|(ix, _)| self.profile().plugin_name(*ix) == plugin);
