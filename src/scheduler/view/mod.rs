@@ -477,6 +477,4 @@ impl ClassView {
 #[cfg(test)]
 mod naive;
 #[cfg(test)]
-mod stored;
-#[cfg(test)]
 mod tests;

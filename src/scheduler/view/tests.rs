@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{naive::Naive, stored, *};
+use super::{naive::Naive, *};
 use crate::{
     model::{
         affinity::{NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm, PreferredTerm},
@@ -42,8 +42,6 @@ enum Step {
     Service(u8, bool),
     /// Somebody tells which platforms an image has, or that nobody knows.
     Told(Platforms),
-    /// Something happens to storage.
-    Stored(stored::Step),
     Place {
         node: u8,
         class: u8,
@@ -98,7 +96,6 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..3_u8, prop::option::weighted(0.8, any::<bool>())).prop_map(|(name, labelled)| Step::Namespace(name, labelled)),
         1 => (0..3_u8, any::<bool>()).prop_map(|(app, there)| Step::Service(app, there)),
         2 => any::<u8>().prop_map(|which| Step::Leave { which }),
-        4 => stored::step().prop_map(Step::Stored),
         6 => (0..CLASSES).prop_map(Step::Look),
     ]
 }
@@ -116,9 +113,7 @@ fn cluster() -> impl Strategy<Value = ClusterFacts> {
     })
 }
 
-/// Without and with volumes.
-const CLASSES: u8 = WITHOUT_VOLUMES + stored::CLASSES;
-const WITHOUT_VOLUMES: u8 = 22;
+const CLASSES: u8 = 22;
 
 /// One class for every kind of rule.
 fn class(number: u8) -> PodSpecFacts {
@@ -148,7 +143,6 @@ fn class(number: u8) -> PodSpecFacts {
         6 => spec.travel = Some(Box::new(TravelFacts { placement: Some("remote".into()), ..TravelFacts::default() })),
         7 => spec.travel = Some(Box::new(TravelFacts { data: vec!["icon".into()], ..TravelFacts::default() })),
         8 => spec.node_affinity = Some(Box::new(NodeAffinity { required: Some(NodeSelector { terms: vec![named] }), preferred: vec![] })),
-        WITHOUT_VOLUMES.. => spec.volumes = Some(stored::volumes(number - WITHOUT_VOLUMES)),
         _ => {
             spec.pod_affinity = Some(Box::new(pod_affinity(number))).filter(|facts| **facts != PodAffinityFacts::default());
             spec.spread = spread(number);
@@ -313,7 +307,6 @@ impl World {
                 let nodes = &mut self.nodes;
                 nodes.terms.set_selector(SelectingKind::Service, "ns", app, selector.as_ref(), &mut nodes.symbols);
             }
-            Step::Stored(step) => stored::apply(&mut self.nodes, step),
             Step::Told(platforms) => {
                 let image = self.nodes.symbols.intern("app:1");
                 self.nodes.platforms.ask(Timestamp(0), &[image]);
@@ -379,9 +372,6 @@ impl World {
         let pods = self.pods();
         let walk = Naive { nodes: &self.nodes, pods: &pods, class: self.class(number) };
         let kept = &self.views[usize::from(number)];
-        if !matches!(kept.verdict, Verdict::AskNodes) {
-            return;
-        }
         for (ix, _) in self.nodes.iter() {
             for (plugin, walked) in [("PodTopologySpread", walk.spread(ix)), ("InterPodAffinity", walk.affinity(ix))] {
                 let rule = kept.rules.iter().find(|(ix, _)| self.profile().plugin_name(*ix) == plugin);
