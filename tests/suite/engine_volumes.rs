@@ -18,6 +18,7 @@ use isobar::{
         engine::{Engine, EngineSettings},
         input::{BindFailure, Command, Input, PreBindDone},
         observe::Silent,
+        profile::ProfileSpec,
         profiles::OutOfTree,
         registry::Registry,
     },
@@ -35,7 +36,8 @@ impl World {
     fn new() -> Self {
         let configuration = isobar::config::load(&[], &Registry::in_tree()).unwrap();
         let settings = EngineSettings { binds_in_flight_max: 1, ..EngineSettings::default() };
-        let engine = Engine::new(configuration.profiles, OutOfTree::default(), settings, Box::new(Silent)).unwrap();
+        let profile = ProfileSpec { scheduler_name: "s".into(), ..configuration.profiles[0].clone() };
+        let engine = Engine::new(vec![profile], OutOfTree::default(), settings, Box::new(Silent)).unwrap();
         let mut world = Self { engine, now: Timestamp(1_000) };
         for name in ["a", "b"] {
             let mut facts = NodeFacts { name: name.into(), labels: labels(&[("kubernetes.io/hostname", name)]), ..NodeFacts::default() };
@@ -90,7 +92,7 @@ fn labels(pairs: &[(&str, &str)]) -> LabelFacts {
 fn pod(name: &str, claims: &[&str]) -> Input {
     let list = claims.iter().map(|claim| PodVolume::Claim((*claim).into())).collect();
     let volumes = Some(Arc::new(PodVolumes { list, owner: None }));
-    let spec = PodSpecFacts { scheduler_name: "default-scheduler".into(), volumes, ..PodSpecFacts::default() };
+    let spec = PodSpecFacts { scheduler_name: "s".into(), volumes, ..PodSpecFacts::default() };
     Input::Pod(Box::new(PodFacts { key: PodKey::new("d", name), uid: PodUid::from(name), spec, ..PodFacts::default() }))
 }
 
