@@ -87,22 +87,18 @@ impl World {
     }
 }
 
-fn some(text: &str) -> Option<String> {
-    Some(text.to_owned())
-}
-
 #[test]
 fn what_is_booked_is_seen_and_given_back() {
     let mut world = World::new();
     let before = world.0.storage.version();
     world.book_binding();
-    assert_eq!(world.state(), (some("c"), None));
+    assert_eq!(world.state(), (Some("c".to_owned()), None));
     assert!(world.0.storage.version() > before, "who compiled before must look again");
     assert!(world.0.storage.give_back(&PodUid::from(UID)));
     assert_eq!(world.state(), (None, None));
     assert!(!world.0.storage.give_back(&PodUid::from(UID)), "once");
     world.book_provision();
-    assert_eq!(world.state(), (None, some("a")));
+    assert_eq!(world.state(), (None, Some("a".to_owned())));
     world.0.storage.give_back(&PodUid::from(UID));
     assert_eq!(world.state(), (None, None));
 }
@@ -145,7 +141,7 @@ fn another_version_has_the_last_word() {
     world.book_binding();
     // The same version again, as after a new list: nothing is lost.
     assert_eq!(world.tell_volume(volume("7")), None);
-    assert_eq!(world.state().0, some("c"));
+    assert_eq!(world.state().0, Some("c".to_owned()));
     // Changed by somebody else: what we booked is void, and who waited for the volume hears of it.
     assert!(matches!(world.tell_volume(volume("8")), Some(StorageChange::Volume(Some(_), _))));
     assert_eq!(world.state().0, None);
@@ -155,7 +151,7 @@ fn another_version_has_the_last_word() {
     let found = Found { bindings: vec![("v".into(), "d/c".into())], provisions: Vec::new() };
     world.0.book_volumes(&PodUid::from("other"), NodeIx(0), &found).unwrap();
     world.0.storage.give_back(&PodUid::from(UID));
-    assert_eq!(world.state().0, some("c"));
+    assert_eq!(world.state().0, Some("c".to_owned()));
 }
 
 #[test]
@@ -164,9 +160,9 @@ fn what_is_written_stays_booked_until_it_shows() {
     world.book_binding();
     world.written("10");
     assert!(!world.0.storage.give_back(&PodUid::from(UID)));
-    assert_eq!(world.state().0, some("c"), "another pod must not take the volume meanwhile");
+    assert_eq!(world.state().0, Some("c".to_owned()), "another pod must not take the volume meanwhile");
     world.tell_volume(given("10"));
-    assert_eq!(world.state().0, some("c"));
+    assert_eq!(world.state().0, Some("c".to_owned()));
 }
 
 #[test]
