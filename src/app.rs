@@ -338,10 +338,14 @@ fn http_options(configuration: &Configuration, options: &AppOptions) -> Option<H
 
 fn http_state(live: &Live, api: &Api, metrics: &Metrics, in_force: InForce) -> HttpState {
     let health = HealthChecks::default();
-    let mut lists = live.selectors_synced.clone();
+    let mut lists = live.others_synced.clone();
     lists.extend([live.pods_synced.clone(), live.nodes_synced.clone()]);
     health.add("sched-handler-sync", &[Probe::Readyz], move || {
-        if lists.iter().all(Synced::is_synced) { Ok(()) } else { Err("pods, nodes and what chooses pods are not listed yet".to_owned()) }
+        if lists.iter().all(Synced::is_synced) {
+            Ok(())
+        } else {
+            Err("pods, nodes, what chooses pods and storage are not listed yet".to_owned())
+        }
     });
     HttpState {
         health,

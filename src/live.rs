@@ -40,9 +40,14 @@ use crate::{
         lease::{Elector, Ended},
         patch::{ConditionDesk, Patcher},
         watch::{Synced, Watch},
-        wire::{ClaimFacts, NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched},
+        wire::{NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched},
     },
-    model::{ids::ClusterId, node::NodeFacts, pod::PodFacts},
+    model::{
+        ids::ClusterId,
+        node::NodeFacts,
+        pod::PodFacts,
+        storage::{AttachmentFacts, CapacityFacts, ClaimFacts, ClassFacts, CsiDriverFacts, CsiNodeFacts, VolumeFacts},
+    },
     scheduler::{
         input::{Command, Input},
         observe::Gauges,
@@ -98,8 +103,8 @@ pub struct Live {
     pub pods_synced: Synced,
     /// Whether all nodes were seen once.
     pub nodes_synced: Synced,
-    /// Whether what chooses pods was seen once: namespaces, Services, controllers.
-    pub selectors_synced: Vec<Synced>,
+    /// Whether what else decisions rest on was seen once: namespaces, Services, controllers, storage.
+    pub others_synced: Vec<Synced>,
     /// For news of our own.
     pub events: EventDesk,
     elector: Option<JoinHandle<Ended>>,
@@ -172,9 +177,8 @@ impl Live {
         }
 
         let mut watches = JoinSet::new();
-        let selectors_synced = start_selector_watches(&mut watches, api, &inputs, options.seed);
+        let others_synced = start_other_watches(&mut watches, api, &inputs, options.seed);
         if let Some(federation) = federation {
-            start_claim_watch(&mut watches, api, &inputs, options.seed);
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
             let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
             critical.spawn(named("federation", abroad::supervisor(federation, shared)));
@@ -189,7 +193,7 @@ impl Live {
             leadership,
             pods_synced,
             nodes_synced,
-            selectors_synced,
+            others_synced,
             events,
             elector,
             elector_stop,
@@ -265,22 +269,24 @@ fn start_watch<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, 
     synced
 }
 
-/// Watches home objects that choose pods, by labels of theirs or of the pods. The engine decides nothing before it has their first lists.
-fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Vec<Synced> {
+/// Watches home objects that choose pods by labels, and those of storage. The engine decides nothing before it has their first lists.
+fn start_other_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Vec<Synced> {
     // The channel is empty still, so that this comes first.
-    let _ = inputs.try_send(Input::AwaitSelectors);
+    let _ = inputs.try_send(Input::AwaitLists);
     vec![
         start_watch::<NamespaceFacts>(watches, api, inputs, seed ^ 3),
         start_watch::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6),
         start_watch::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7),
         start_watch::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8),
         start_watch::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9),
+        start_watch::<ClaimFacts>(watches, api, inputs, seed ^ 4),
+        start_watch::<VolumeFacts>(watches, api, inputs, seed ^ 0xa),
+        start_watch::<ClassFacts>(watches, api, inputs, seed ^ 0xb),
+        start_watch::<CsiNodeFacts>(watches, api, inputs, seed ^ 0xc),
+        start_watch::<CsiDriverFacts>(watches, api, inputs, seed ^ 0xd),
+        start_watch::<CapacityFacts>(watches, api, inputs, seed ^ 0xe),
+        start_watch::<AttachmentFacts>(watches, api, inputs, seed ^ 0xf),
     ]
-}
-
-/// Watches claims of home, whose labels choose among clusters. Nobody waits for their first list.
-fn start_claim_watch(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) {
-    watches.spawn(Watch::<ClaimFacts>::new(api.clone(), ClusterId::HOME, HOME, inputs.clone(), seed ^ 4).run());
 }
 
 fn start_election(

@@ -1,4 +1,4 @@
-//! Executes [`BindOrder`]s and the work before them: orders in; exactly one [`Input::Bound`], [`Input::PreBound`] or [`Input::BindFailed`] out for each.
+//! Executes [`BindOrder`]s and the work before them: orders in; exactly one [`Input::Bound`], [`Input::BindFailed`] or [`Input::PreBound`] out for each.
 //!
 //! A binding is one compare-and-swap on the API server: it takes at most one per incarnation of a pod. So nothing is ever bound twice; the care
 //! taken here is for knowing the outcome. A POST is never repeated blindly: after a conflict or an answer that leaves the outcome open (time-out,
@@ -25,13 +25,14 @@ use super::{
     api::{Answer, Api, Call, CallError, JSON, MERGE},
     leadership::Permission,
     patch::ConditionDesk,
+    wire::NamedWire,
 };
 use crate::{
     metrics::CallType,
     model::ids::{ClusterId, PodKey, PodUid},
     scheduler::{
         framework::PreBindWork,
-        input::{BindFailure, BindOrder, Input, PodRef},
+        input::{BindFailure, BindOrder, Input, PodRef, PreBindDone},
     },
 };
 
@@ -48,7 +49,7 @@ const READ_BACK_MAX: Duration = Duration::from_secs(30);
 const READ_BACK_WAIT: Duration = Duration::from_millis(200);
 /// A 429 without `Retry-After` means this.
 const RETRY_AFTER_DEFAULT: Duration = Duration::from_secs(1);
-/// How often a patch before the binding is sent. It is a merge patch, so sending it again changes nothing more.
+/// How often a patch before the binding is sent. It is a merge patch for one version of its object, so sending it again changes nothing more.
 const PATCH_TRIES_MAX: u32 = 3;
 /// An order that may not be sent is handed back only after this, so that engine and binder do not run in a circle until the loss of the lease is known.
 const NOT_SENT_PAUSE: Duration = Duration::from_millis(100);
@@ -172,8 +173,8 @@ impl Binder {
                 told(order.pod.uid, outcome, Input::Bound)
             }
             BindWork::PreBind(pod, work) => {
-                let outcome = self.prepare(&work).await;
-                told(pod.uid, outcome, Input::PreBound)
+                let (versions, outcome) = self.prepare(&work).await;
+                Input::PreBound(pod.uid, PreBindDone { plugin: work.plugin, versions, failure: outcome.err() })
             }
         }
     }
@@ -261,25 +262,27 @@ impl Binder {
         }
     }
 
-    /// Patches of a `PreBind` plugin, in order.
-    async fn prepare(&self, work: &PreBindWork) -> Result<(), BindFailure> {
+    /// Patches of a `PreBind` plugin, in order, until one is not taken.
+    async fn prepare(&self, work: &PreBindWork) -> (Vec<Box<str>>, Result<(), BindFailure>) {
+        let mut versions = Vec::with_capacity(work.patches.len());
         for (path, patch) in &work.patches {
-            self.patch(path, patch).await.map_err(|failure| match failure {
-                BindFailure::Failed(why) => BindFailure::Failed(format!("{}: {why}", work.plugin)),
-                other => other,
-            })?;
+            match self.patch(path, patch).await {
+                Ok(version) => versions.push(version),
+                Err(failure) => return (versions, Err(failure)),
+            }
         }
-        Ok(())
+        (versions, Ok(()))
     }
 
-    async fn patch(&self, path: &str, patch: &str) -> Result<(), BindFailure> {
+    /// The version of the object that the patch made.
+    async fn patch(&self, path: &str, patch: &str) -> Result<Box<str>, BindFailure> {
         let mut wait = READ_BACK_WAIT;
         for attempt in 1.. {
             self.still_permitted().await?;
             let call =
                 Call { method: Method::PATCH, path: path.to_owned(), content_type: MERGE, body: patch.into(), timeout: BIND_TIMEOUT };
-            let why = match self.writer.tell(call).await {
-                Ok(answer) if answer.status.is_success() => return Ok(()),
+            let why = match self.writer.call(call).await {
+                Ok(answer) if answer.status.is_success() => return Ok(version_of(&answer.body)),
                 Ok(answer) if !answer.is_transient() => return Err(BindFailure::Failed(answer.failure())),
                 Ok(answer) => {
                     wait = wait.max(answer.retry_after.unwrap_or_default());
@@ -294,8 +297,14 @@ impl Binder {
             sleep(wait.min(BIND_TIMEOUT)).await;
             wait *= 2;
         }
-        Ok(())
+        Err(BindFailure::Failed("no patch was tried".to_owned()))
     }
+}
+
+/// `metadata.resourceVersion`; empty if the answer does not say.
+fn version_of(body: &[u8]) -> Box<str> {
+    let object: NamedWire<'_> = serde_json::from_slice(body).unwrap_or_default();
+    object.metadata.resource_version.boxed()
 }
 
 fn told(uid: PodUid, outcome: Result<(), BindFailure>, done: fn(PodUid) -> Input) -> Input {

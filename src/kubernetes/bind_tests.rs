@@ -106,12 +106,15 @@ async fn nothing_is_sent_without_the_lease() {
 
 #[tokio::test(start_paused = true)]
 async fn work_before_the_binding_is_done_in_order_and_retried() {
-    let (server, api) = Script::new(vec![status(200), status(503), status(200), status(422)]);
+    let object = Reply::Json(200, serde_json::json!({"metadata": {"resourceVersion": "7"}}));
+    let (server, api) = Script::new(vec![object, status(503), status(200), status(422)]);
     let (_keep, leads) = watch::channel(Leadership::Unlimited);
     let binder = Binder::new(api, Permission::new(leads), ConditionDesk::default());
     let patches = ["/a", "/b", "/c"].map(|path| (path.to_owned(), r#"{"x":1}"#.to_owned())).to_vec();
-    let outcome = binder.carry_out(BindWork::PreBind(order().pod, PreBindWork { plugin: "Volumes", patches })).await;
-    assert!(matches!(outcome, Input::BindFailed(_, BindFailure::Failed(why)) if why == "Volumes: the API server answered 422: scripted"));
+    let work = PreBindWork { plugin: "Volumes", patches, settles_within: None };
+    let Input::PreBound(_, done) = binder.carry_out(BindWork::PreBind(order().pod, work)).await else { panic!("another answer") };
+    let failure = Some(BindFailure::Failed("the API server answered 422: scripted".into()));
+    assert_eq!(done, PreBindDone { plugin: "Volumes", versions: vec!["7".into(), "".into()], failure });
     assert_eq!(server.trace(), ["PATCH /a", "PATCH /b", "PATCH /b", "PATCH /c"]);
     assert_eq!(server.asked()[0].content_type, MERGE);
 }

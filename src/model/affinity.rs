@@ -133,6 +133,25 @@ impl SelectorMatcher {
         self.terms.iter().flatten().any(|term| term.matches(name, labels, table))
     }
 
+    /// The one value that a label must have for anything to match, if there is such a value.
+    pub fn only_value_of(&self, key: Sym) -> Option<Sym> {
+        let of_term = |term: &TermMatcher| {
+            term.labels.iter().find_map(|requirement| match requirement {
+                Requirement::In(label, values) if *label == key && values.len() == 1 => Some(values[0]),
+                _ => None,
+            })
+        };
+        match &*self.terms {
+            [Ok(term)] => of_term(term),
+            _ => None,
+        }
+    }
+
+    /// As [`Self::matches`] where only labels are known, as upstream asks for volumes: what terms say about names is not looked at.
+    pub fn matches_labels(&self, labels: &Labels, table: &Interner) -> bool {
+        self.terms.iter().flatten().any(|term| term.labels.iter().all(|requirement| requirement.matches(labels, table)))
+    }
+
     /// All symbols held, for the sweep.
     pub fn symbols(&self, mark: &mut dyn FnMut(Sym)) {
         self.terms.iter().flatten().for_each(|term| term.symbols(mark));

@@ -1,9 +1,9 @@
 //! Pod classes: everything that any rule reads of a pod, held once for all pods cut from one template.
 //!
-//! In: [`PodFacts`](super::pod::PodFacts). Out: a [`ClassIx`] that equal pods share. Names, labels that no live selector reads, claim names that differ
-//! per replica are not part of a class, or every `StatefulSet` pod would be a class of its own.
+//! In: [`PodFacts`](super::pod::PodFacts). Out: a [`ClassIx`] that equal pods share. Names and labels that no live selector reads are not part of a class,
+//! or every pod would be a class of its own. Names of claims are, as rules read the claims: a replica that has its own claim is a class of one pod.
 
-use std::hash::BuildHasher;
+use std::{hash::BuildHasher, sync::Arc};
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 use smallvec::SmallVec;
@@ -19,6 +19,7 @@ use super::{
     resources::ResourceVec,
     taints::Toleration,
     terms::{PodTerms, SelectingKind, Spread},
+    volumes::PodVolumes,
 };
 
 /// What rules read of a pod.
@@ -64,6 +65,8 @@ pub struct PodClass {
     pub host_ports: Box<[HostPort]>,
     /// Normalised image names, one entry per container, init container and image volume.
     pub images: Box<[Sym]>,
+    /// Volumes that rules read something of.
+    pub volumes: Option<Arc<PodVolumes>>,
     /// What needs other rules.
     pub wants: Wants,
     /// What matters only where the pod may leave home.
@@ -97,6 +100,7 @@ impl PodClass {
             tolerations: Box::default(),
             host_ports: spec.host_ports.clone().into_boxed_slice(),
             images: Box::default(),
+            volumes: None,
             wants: Wants::default(),
             travel: None,
         }
@@ -140,6 +144,7 @@ impl PodClass {
             tolerations: spec.tolerations.iter().filter_map(|facts| Toleration::intern(facts, table)).collect(),
             host_ports: spec.host_ports.clone().into_boxed_slice(),
             images: spec.images.iter().map(|image| table.intern(&normalised_image(image))).collect(),
+            volumes: spec.volumes.clone(),
             wants: spec.wants,
             travel: spec.travel.clone(),
         }

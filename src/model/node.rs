@@ -1,5 +1,7 @@
 //! A node: as its object says it ([`NodeFacts`]), and as the cache keeps it ([`NodeRecord`]).
 
+use std::sync::Arc;
+
 use smallvec::SmallVec;
 
 use super::{
@@ -10,6 +12,7 @@ use super::{
     ports::HostPort,
     resources::{ResourceList, ResourceVec},
     taints::{Effect, Taint, TaintFacts},
+    volumes::PodVolumes,
 };
 
 /// Label that carries the architecture, `amd64` or `arm64`.
@@ -106,6 +109,8 @@ pub struct NodeRecord {
     pub images: Box<[Sym]>,
     /// Host ports in use, one entry per pod and port.
     pub ports: Vec<HostPort>,
+    /// Namespace and volumes of each of its pods that has some.
+    pub volumes: Vec<(Sym, Arc<PodVolumes>)>,
     /// How many of its pods have which priority, lowest first: whether preemption could find victims.
     pub priorities: SmallVec<[(i32, u32); 2]>,
     /// Architecture, empty if unknown.
@@ -140,6 +145,7 @@ impl NodeRecord {
             labels: Labels::default(),
             images: Box::default(),
             ports: Vec::new(),
+            volumes: Vec::new(),
             priorities: SmallVec::new(),
             architecture: Sym::EMPTY,
             operating_system: Sym::EMPTY,
@@ -171,10 +177,11 @@ impl NodeRecord {
     /// The object is gone; what runs there is still counted until its pods are gone too.
     pub fn withdraw(&mut self) {
         let (requested, ports) = (std::mem::take(&mut self.requested), std::mem::take(&mut self.ports));
-        let priorities = std::mem::take(&mut self.priorities);
+        let (volumes, priorities) = (std::mem::take(&mut self.volumes), std::mem::take(&mut self.priorities));
         *self = Self {
             requested,
             ports,
+            volumes,
             priorities,
             nonzero_cpu_milli: self.nonzero_cpu_milli,
             nonzero_memory_bytes: self.nonzero_memory_bytes,
@@ -199,6 +206,18 @@ impl NodeRecord {
         self.priorities[at].1 -= 1;
         if self.priorities[at].1 == 0 {
             self.priorities.remove(at);
+        }
+    }
+
+    /// One pod more that has volumes.
+    pub fn mount(&mut self, namespace: Sym, volumes: &Arc<PodVolumes>) {
+        self.volumes.push((namespace, volumes.clone()));
+    }
+
+    /// One pod less that has such volumes.
+    pub fn unmount(&mut self, namespace: Sym, volumes: &PodVolumes) {
+        if let Some(at) = self.volumes.iter().position(|(known, used)| *known == namespace && **used == *volumes) {
+            self.volumes.swap_remove(at);
         }
     }
 
@@ -231,6 +250,7 @@ impl NodeRecord {
             mark(taint.value);
         });
         self.images.iter().for_each(|image| mark(*image));
+        self.volumes.iter().for_each(|(namespace, _)| mark(*namespace));
         self.allocatable.scalars.iter().chain(&self.requested.scalars).for_each(|(name, _)| mark(*name));
     }
 }

@@ -1,5 +1,7 @@
 //! A pod as its object says it: what the wire layer hands to the engine. Strings are still strings here.
 
+use std::sync::Arc;
+
 use super::{
     affinity::NodeAffinity,
     ids::{ClusterId, PodKey, PodUid},
@@ -10,6 +12,7 @@ use super::{
     taints::TolerationFacts,
     terms::{OwnerFacts, PodAffinityFacts, SpreadFacts},
     time::Timestamp,
+    volumes::PodVolumes,
 };
 
 /// One pod object, reduced to what scheduling reads.
@@ -72,6 +75,8 @@ pub struct PodSpecFacts {
     pub host_ports: Vec<HostPort>,
     /// Images of init containers, containers and image volumes, one entry each, as written.
     pub images: Vec<Box<str>>,
+    /// Volumes that rules read something of.
+    pub volumes: Option<Arc<PodVolumes>>,
     /// What the pod asks for that needs a rule beyond this list.
     pub wants: Wants,
     /// What matters only where the pod may leave home.
@@ -82,10 +87,6 @@ pub struct PodSpecFacts {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[allow(clippy::struct_excessive_bools)] // a set of independent flags
 pub struct Wants {
-    /// A volume that is a claim, or an ephemeral claim.
-    pub volume_claims: bool,
-    /// An inline disk that `VolumeRestrictions` judges (GCE PD, EBS, RBD, iSCSI).
-    pub exclusive_disks: bool,
     /// `spec.resourceClaims`.
     pub resource_claims: bool,
     /// `spec.schedulingGroup`: member of a pod group.

@@ -266,6 +266,7 @@ impl Cache {
             self.nodes.clusters.symbols(mark);
             self.nodes.platforms.symbols(mark);
             self.nodes.terms.symbols(mark);
+            self.nodes.storage.symbols(mark);
             self.labels.values().for_each(|labels| labels.symbols(mark));
             self.runs.symbols(mark);
             others(mark);
@@ -321,6 +322,7 @@ struct Sums<'a> {
     nonzero: (i64, i64),
     pods: u32,
     ports: Vec<&'a crate::model::ports::HostPort>,
+    volumes: usize,
 }
 
 impl<'a> Sums<'a> {
@@ -330,6 +332,7 @@ impl<'a> Sums<'a> {
         self.nonzero.1 += class.nonzero_memory_bytes;
         self.pods += 1;
         self.ports.extend(&class.host_ports);
+        self.volumes += usize::from(class.volumes.is_some());
     }
 
     fn agrees(mut self, node: &NodeRecord) -> bool {
@@ -342,6 +345,7 @@ impl<'a> Sums<'a> {
         counted == self.requested
             && (node.nonzero_cpu_milli, node.nonzero_memory_bytes) == self.nonzero
             && node.pods_used == self.pods
+            && node.volumes.len() == self.volumes
             && ports == self.ports
     }
 }

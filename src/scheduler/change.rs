@@ -4,6 +4,7 @@
 
 use std::ops::{BitOr, BitOrAssign};
 
+use super::storage::StorageChange;
 use crate::model::{
     class::PodClass,
     ids::{ClusterId, NodeIx},
@@ -46,6 +47,8 @@ impl Changes {
     pub const PLATFORMS: Self = Self(1 << 12);
     /// The labels of a bound pod changed.
     pub const POD_LABEL: Self = Self(1 << 13);
+    /// An object of storage appeared or changed, or a volume was detached.
+    pub const STORAGE: Self = Self(1 << 14);
     /// Every kind.
     pub const ALL: Self = Self(u16::MAX);
 
@@ -130,6 +133,8 @@ pub enum Change<'a> {
     Namespace(&'a str),
     /// More is known of the platforms of this image.
     Platforms(Sym),
+    /// An object of storage appeared or changed.
+    Storage(&'a StorageChange),
 }
 
 impl Change<'_> {
@@ -146,6 +151,7 @@ impl Change<'_> {
             Self::Claim { .. } => Changes::CLAIM,
             Self::Namespace(_) => Changes::NAMESPACE,
             Self::Platforms(_) => Changes::PLATFORMS,
+            Self::Storage(_) => Changes::STORAGE,
         }
     }
 
@@ -166,6 +172,7 @@ impl Change<'_> {
             Self::Claim { .. } => "PersistentVolumeClaimUpdate",
             Self::Namespace(_) => "NamespaceUpdate",
             Self::Platforms(_) => "ImagePlatformsKnown",
+            Self::Storage(change) => change.label(),
         }
     }
 }

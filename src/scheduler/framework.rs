@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::{
     change::{Change, Changes},
     nodes::Nodes,
+    storage::Settled,
 };
 use crate::model::{
     class::PodClass,
@@ -169,6 +170,8 @@ pub enum CompiledFilter {
     Domains(Box<dyn DomainRule>),
     /// A rule, and the only node names that can pass it.
     Only(Box<[Sym]>, Box<dyn NodeRule>),
+    /// One of the others, until something beyond single nodes changes.
+    Until(Box<dyn Premise>, Box<CompiledFilter>),
     /// No node can take the class.
     Refused(Refusal),
     /// The question itself is broken; the attempt ends in error.
@@ -355,9 +358,9 @@ pub struct RoomMade {
 /// Books what a chosen node must keep for the pod, and gives it back.
 pub trait Reserve {
     /// Books; a refusal ends the attempt, and every plugin's `unreserve` is called in reverse order.
-    fn reserve(&mut self, pod: PodInHand<'_>, node: NodeIx, nodes: &Nodes) -> Result<(), Refusal>;
+    fn reserve(&mut self, pod: PodInHand<'_>, node: NodeIx, nodes: &mut Nodes) -> Result<(), Refusal>;
     /// Gives back; must be harmless when nothing was booked.
-    fn unreserve(&mut self, pod: PodInHand<'_>, node: NodeIx);
+    fn unreserve(&mut self, pod: PodInHand<'_>, node: NodeIx, nodes: &mut Nodes);
 }
 
 /// Holds a pod with its node until others are ready.
@@ -381,6 +384,12 @@ pub enum Permission {
 pub trait PreBind {
     /// `None`: nothing to do for this pod (upstream's Skip).
     fn work(&mut self, pod: PodInHand<'_>, node: NodeIx, nodes: &Nodes) -> Option<PreBindWork>;
+    /// The API server took the first patches, and answered with these versions of their objects.
+    fn written(&mut self, _pod: PodInHand<'_>, _versions: &[Box<str>], _nodes: &mut Nodes) {}
+    /// Whether what was written has come true, where the work says that this takes time. `is_overdue`: it was to be done by now.
+    fn settled(&self, _pod: PodInHand<'_>, _is_overdue: bool, _nodes: &Nodes) -> Settled {
+        Settled::Done
+    }
 }
 
 /// Work that the edge does for a PreBind plugin before it writes the binding: merge patches, in order.
@@ -390,6 +399,8 @@ pub struct PreBindWork {
     pub plugin: &'static str,
     /// (API path, merge patch as JSON text).
     pub patches: Vec<(String, String)>,
+    /// How long others may take, once it is written, to make it true; `None`: nobody has to.
+    pub settles_within: Option<DurationMs>,
 }
 
 /// Claims the binding of a pod.

@@ -13,6 +13,7 @@ use crate::model::{
     node::NodeFacts,
     pod::PodFacts,
     selector::LabelSelectorFacts,
+    storage::{StorageFacts, StorageKind},
     terms::SelectingKind,
 };
 
@@ -35,8 +36,8 @@ pub enum Input {
     Bound(PodUid),
     /// The binding did not happen.
     BindFailed(PodUid, BindFailure),
-    /// The work of a PreBind plugin is done; the binding may be written.
-    PreBound(PodUid),
+    /// The work of a PreBind plugin was carried out, as far as the outcome says.
+    PreBound(PodUid, PreBindDone),
     /// A waiting pod was allowed or refused by the plugin that held it.
     Permit(PodUid, PermitVerdict),
     /// We became leader, or ceased to be. A standby keeps everything in memory and decides nothing.
@@ -47,8 +48,8 @@ pub enum Input {
     Cluster(Box<ClusterFacts>),
     /// A compute cluster was removed, and its nodes and pods with it.
     ClusterGone(ClusterId),
-    /// Lists of what selects pods, and of namespaces, are to come: nothing is decided before they are complete.
-    AwaitSelectors,
+    /// Lists of what selects pods, of namespaces and of storage are to come: nothing is decided before they are complete.
+    AwaitLists,
     /// The labels of a home namespace; `None` when it is gone.
     Namespace(Box<str>, Option<LabelFacts>),
     /// The list of home namespaces is complete.
@@ -57,10 +58,12 @@ pub enum Input {
     Selects(SelectingKind, Box<str>, Box<str>, Option<LabelSelectorFacts>),
     /// The list of such a kind is complete: `namespace/name` of each.
     SelectsListed(SelectingKind, FxHashSet<Box<str>>),
-    /// A claim of the home cluster was listed, added or changed: namespace, name, labels.
-    Claim(Box<str>, Box<str>, LabelFacts),
-    /// A claim of the home cluster is gone.
-    ClaimGone(Box<str>, Box<str>),
+    /// An object of storage of the home cluster was listed, added or changed.
+    Storage(StorageFacts),
+    /// An object of storage is gone: its name, behind its namespace if it has one.
+    StorageGone(StorageKind, Box<str>),
+    /// A list of such a kind is complete: whatever else is known of it is gone.
+    StorageListed(StorageKind, FxHashSet<Box<str>>),
     /// Which platforms an image has.
     ImagePlatforms(Box<str>, Platforms),
     /// A pod that is bound to a compute cluster needs another node there, as these refused it. Answered by [`Command::PlacedAgain`].
@@ -83,24 +86,34 @@ pub enum Input {
     },
 }
 
-/// A list of home objects that choose pods.
+/// A list of home objects beside pods and nodes that decisions rest on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum List {
     /// Namespaces.
     Namespaces,
     /// Services or controllers.
     Selecting(SelectingKind),
+    /// Objects of storage.
+    Storage(StorageKind),
 }
 
 impl List {
     /// All of them.
-    pub const ALL: [Self; 5] = [
-        Self::Namespaces,
-        Self::Selecting(SelectingKind::Service),
-        Self::Selecting(SelectingKind::ReplicationController),
-        Self::Selecting(SelectingKind::ReplicaSet),
-        Self::Selecting(SelectingKind::StatefulSet),
-    ];
+    pub fn all() -> impl Iterator<Item = Self> {
+        let selecting = SelectingKind::ALL.into_iter().map(Self::Selecting);
+        std::iter::once(Self::Namespaces).chain(selecting).chain(StorageKind::ALL.into_iter().map(Self::Storage))
+    }
+}
+
+/// What became of the work of a PreBind plugin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PreBindDone {
+    /// Whose work it was.
+    pub plugin: &'static str,
+    /// `resourceVersion` of each object whose patch was taken, in the order of the patches.
+    pub versions: Vec<Box<str>>,
+    /// Why the next patch was not.
+    pub failure: Option<BindFailure>,
 }
 
 /// Why a binding did not happen.
@@ -130,7 +143,7 @@ pub enum PermitVerdict {
 pub enum Command {
     /// Write the binding.
     Bind(Box<BindOrder>),
-    /// Do a plugin's work first; answer with [`Input::PreBound`] or [`Input::BindFailed`].
+    /// Do a plugin's work first; answer with [`Input::PreBound`].
     PreBind(PodRef, PreBindWork),
     /// Write condition `PodScheduled=False` and the nominated node into the pod's status.
     Condition(Box<ConditionOrder>),

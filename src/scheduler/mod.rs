@@ -16,5 +16,6 @@ pub mod profiles;
 pub mod queue;
 pub mod registry;
 pub mod select;
+pub mod storage;
 pub mod terms;
 pub mod view;

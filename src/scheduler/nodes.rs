@@ -12,7 +12,7 @@ use crate::model::{
     node::{ImageFacts, NodeFacts, NodeRecord},
 };
 
-use super::{change::Changes, clusters::Clusters, platforms::PlatformTable, terms::Terms};
+use super::{change::Changes, clusters::Clusters, platforms::PlatformTable, storage::Storage, terms::Terms};
 
 /// How many changes the log remembers. A view that is further behind walks all nodes once instead, so the length only trades memory for time:
 /// at 5,000 nodes a walk costs as much as some hundred re-evaluations.
@@ -47,6 +47,8 @@ pub struct Nodes {
     pub clusters: Clusters,
     /// Platforms of present nodes and of images.
     pub platforms: PlatformTable,
+    /// Claims, volumes and what drivers tell, of home.
+    pub storage: Storage,
     /// Which pods match which terms, by node. Whoever counts a pod on a node counts it there as well.
     pub terms: Terms,
 }
@@ -214,6 +216,12 @@ impl Nodes {
         node.pods_used += 1;
         node.ports.extend(class.host_ports.iter().cloned());
         node.count_priority(class.priority);
+        if let Some(volumes) = &class.volumes {
+            node.mount(class.namespace, volumes);
+            if cluster == ClusterId::HOME {
+                self.storage.mount(self.symbols.text(class.namespace), volumes);
+            }
+        }
         self.touch_usage(ix);
         ix
     }
@@ -232,6 +240,12 @@ impl Nodes {
         for port in &class.host_ports {
             if let Some(at) = node.ports.iter().position(|used| used == port) {
                 node.ports.swap_remove(at);
+            }
+        }
+        if let Some(volumes) = &class.volumes {
+            node.unmount(class.namespace, volumes);
+            if node.cluster == ClusterId::HOME {
+                self.storage.unmount(self.symbols.text(class.namespace), volumes);
             }
         }
         self.touch_usage(ix);
@@ -359,6 +373,8 @@ impl Nodes {
             faults.push("the index of node names does not cover the slots in use".into());
         }
         faults.extend(self.platforms.consistency_check(self.iter().map(|(_, node)| node)));
+        let home = self.records.iter().filter(|node| node.cluster == ClusterId::HOME).flat_map(|node| &node.volumes);
+        faults.extend(self.storage.consistency_check(home.map(|(namespace, volumes)| (self.symbols.text(*namespace), &**volumes))));
         faults
     }
 }

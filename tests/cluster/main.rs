@@ -22,3 +22,4 @@ mod reload;
 mod requeue;
 mod serving;
 mod tasks;
+mod volumes;

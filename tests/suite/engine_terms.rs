@@ -9,6 +9,7 @@ use isobar::{
         pod::{PodFacts, PodSpecFacts},
         quantity::Quantity,
         selector::LabelSelectorFacts,
+        storage::StorageKind,
         terms::{AffinityTermFacts, PodAffinityFacts, SelectingKind, SpreadFacts, WhenUnsatisfiable},
         time::{DurationMs, Timestamp},
     },
@@ -177,10 +178,14 @@ fn labels_tell_classes_apart_where_they_are_read() {
 }
 
 #[test]
-fn nothing_is_decided_before_everything_that_chooses_pods_is_listed() {
+fn nothing_is_decided_before_everything_is_listed() {
     let mut world = World::new(1);
-    world.tell(Input::AwaitSelectors);
+    world.tell(Input::AwaitLists);
     world.add(&pod("p", "web"));
+    for kind in StorageKind::ALL {
+        assert!(!world.engine.wants_schedule(), "before the list of {kind:?}");
+        world.tell(Input::StorageListed(kind, FxHashSet::default()));
+    }
     for kind in SelectingKind::ALL {
         assert!(!world.engine.wants_schedule(), "before the list of {kind:?}");
         world.tell(Input::SelectsListed(kind, FxHashSet::default()));

@@ -9,6 +9,7 @@ mod config_files;
 mod demo;
 mod documentation;
 mod engine_terms;
+mod engine_volumes;
 mod engine_worlds;
 mod federation;
 mod http_server;

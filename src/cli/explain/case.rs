@@ -128,7 +128,7 @@ impl World {
         for input in objects.abroad.into_iter().filter(|input| !is_run_of(input, &asked.facts.uid)) {
             engine.handle(Timestamp(0), input, &mut effects);
         }
-        for input in objects.selecting {
+        for input in objects.others {
             engine.handle(Timestamp(0), input, &mut effects);
         }
         for node in objects.nodes {

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use serde_json::Value;
 use tokio::{runtime::Runtime, sync::mpsc};
 
 use super::objects::{Objects, PodObject, is_scheduled};
@@ -15,7 +14,7 @@ use crate::kubernetes::client::{ConnectionOptions, connect};
 use crate::kubernetes::cluster::{Connect, access, glance, rest::Rest};
 use crate::kubernetes::images::{self, Resolver, ResolverOptions};
 use crate::kubernetes::wire::{
-    ClaimFacts, NamespaceFacts, ReplicaSet, ReplicationController, Selecting, SelectingFacts, Service, StatefulSet, Watched, read_value,
+    NamespaceFacts, ReplicaSet, ReplicationController, Selecting, SelectingFacts, Service, StatefulSet, Watched, read_value,
 };
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::model::{
@@ -24,6 +23,7 @@ use crate::model::{
     node::NodeFacts,
     placement,
     pod::PodFacts,
+    storage::{AttachmentFacts, CapacityFacts, ClaimFacts, ClassFacts, CsiDriverFacts, CsiNodeFacts, VolumeFacts},
 };
 use crate::scheduler::input::{Input, PodRef};
 
@@ -92,7 +92,8 @@ pub(super) async fn objects(home: &Api, connect: &Connect, pod: &PodKey) -> anyh
     // What cannot be read is left out, as the scheduler itself would.
     let mut objects = Objects { remarks: bad_nodes.iter().chain(&bad_pods).map(ToString::to_string).collect(), ..Objects::default() };
     add_selecting(&home, &asked.facts.key.namespace, &mut objects).await;
-    add_clusters(&home, connect, &nodes, &asked.facts, &mut objects).await;
+    add_storage(&home, &asked.facts, &mut objects).await;
+    add_clusters(&home, connect, &nodes, &mut objects).await;
     objects.nodes = nodes;
     objects.pods = pods.into_iter().map(|facts| PodObject { facts, scheduled: true }).collect();
     objects.pods.retain(|other| other.facts.key != asked.facts.key);
@@ -125,15 +126,15 @@ async fn add_of<K: Selecting>(home: &Rest, namespace: &str, objects: &mut Object
 async fn add<K: Watched<Input = Input>>(home: &Rest, path: &str, objects: &mut Objects) {
     match home.facts::<K>(path, ClusterId::HOME).await {
         Ok((found, bad)) => {
-            objects.selecting.extend(found.into_iter().map(Watched::seen));
+            objects.others.extend(found.into_iter().map(Watched::seen));
             objects.remarks.extend(bad.iter().map(ToString::to_string));
         }
-        Err(error) => objects.remarks.push(format!("{} are not known, which spread and affinity of pods may read: {error}", K::RESOURCE)),
+        Err(error) => objects.remarks.push(format!("{} are not known, which rules may read: {error}", K::RESOURCE)),
     }
 }
 
 /// Compute clusters, and labels of home that choose among them.
-async fn add_clusters(home: &Rest, connect: &Connect, nodes: &[NodeFacts], asked: &PodFacts, objects: &mut Objects) {
+async fn add_clusters(home: &Rest, connect: &Connect, nodes: &[NodeFacts], objects: &mut Objects) {
     let cordoned =
         |name: &str| nodes.iter().any(|node| node.is_virtual && node.unschedulable && placement::is_virtual_node(&node.name, name));
     let glances = match glance::all(home, connect, cordoned).await {
@@ -147,16 +148,18 @@ async fn add_clusters(home: &Rest, connect: &Connect, nodes: &[NodeFacts], asked
         objects.abroad.extend(glance.inputs);
         objects.remarks.extend(glance.remarks);
     }
-    let namespace = &asked.key.namespace;
-    if asked.spec.travel.as_ref().is_none_or(|travel| travel.claims.is_empty()) {
-        return;
-    }
-    match home.list(&format!("/api/v1/namespaces/{namespace}/{}", ClaimFacts::RESOURCE), "").await {
-        Ok(claims) => objects.abroad.extend(claims.iter().filter_map(read::<ClaimFacts>)),
-        Err(error) => objects.remarks.push(format!("labels of claims in namespace {namespace} are not known: {error}")),
-    }
 }
 
-fn read<K: Watched<Input = Input>>(value: &Value) -> Option<Input> {
-    read_value::<K>(value, ClusterId::HOME).ok().map(Watched::seen)
+/// Claims of the pod's namespace and of pods beside it, volumes, and what drivers tell: only if the pod has volumes.
+async fn add_storage(home: &Rest, asked: &PodFacts, objects: &mut Objects) {
+    if asked.spec.volumes.is_none() {
+        return;
+    }
+    add::<ClaimFacts>(home, ClaimFacts::PATH, objects).await;
+    add::<VolumeFacts>(home, VolumeFacts::PATH, objects).await;
+    add::<ClassFacts>(home, ClassFacts::PATH, objects).await;
+    add::<CsiNodeFacts>(home, CsiNodeFacts::PATH, objects).await;
+    add::<CsiDriverFacts>(home, CsiDriverFacts::PATH, objects).await;
+    add::<CapacityFacts>(home, CapacityFacts::PATH, objects).await;
+    add::<AttachmentFacts>(home, AttachmentFacts::PATH, objects).await;
 }

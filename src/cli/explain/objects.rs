@@ -12,11 +12,14 @@ use crate::model::{
     ids::{ClusterId, PodUid},
     node::NodeFacts,
     pod::PodFacts,
+    storage::{AttachmentFacts, CapacityFacts, ClaimFacts, ClassFacts, CsiDriverFacts, CsiNodeFacts, VolumeFacts},
 };
 use crate::scheduler::input::Input;
 
 /// Faults shown of one file; a wrong file has them by the thousand, and twenty tell as much.
 const FAULTS_SHOWN_MAX: usize = 20;
+/// Where classes and drivers are.
+const STORAGE: &str = "storage.k8s.io/v1";
 /// Where a pod lives that does not say, as kubectl has it.
 const DEFAULT_NAMESPACE: &str = "default";
 
@@ -27,8 +30,8 @@ pub struct Objects {
     pub nodes: Vec<NodeFacts>,
     /// Pods, names and uids unique.
     pub pods: Vec<PodObject>,
-    /// Namespaces, Services and controllers: what chooses pods by labels.
-    pub selecting: Vec<Input>,
+    /// Namespaces, Services and controllers, which choose pods by labels; claims, volumes and what else there is of storage.
+    pub others: Vec<Input>,
     /// How many objects of which other kinds there were.
     pub ignored: BTreeMap<String, usize>,
     /// Compute clusters with their nodes and pods, and what of home chooses among them: for the engine as it is.
@@ -125,11 +128,18 @@ impl Reader {
         match kind {
             "Node" if version == "v1" => self.node(place, value),
             "Pod" if version == "v1" => self.pod(place, value),
-            "Namespace" if version == "v1" => self.selecting::<NamespaceFacts>(place, value, false),
-            "Service" if version == "v1" => self.selecting::<SelectingFacts<Service>>(place, value, true),
-            "ReplicationController" if version == "v1" => self.selecting::<SelectingFacts<ReplicationController>>(place, value, true),
-            "ReplicaSet" if version == "apps/v1" => self.selecting::<SelectingFacts<ReplicaSet>>(place, value, true),
-            "StatefulSet" if version == "apps/v1" => self.selecting::<SelectingFacts<StatefulSet>>(place, value, true),
+            "Namespace" if version == "v1" => self.others::<NamespaceFacts>(place, value, false),
+            "Service" if version == "v1" => self.others::<SelectingFacts<Service>>(place, value, true),
+            "ReplicationController" if version == "v1" => self.others::<SelectingFacts<ReplicationController>>(place, value, true),
+            "ReplicaSet" if version == "apps/v1" => self.others::<SelectingFacts<ReplicaSet>>(place, value, true),
+            "PersistentVolumeClaim" if version == "v1" => self.others::<ClaimFacts>(place, value, true),
+            "PersistentVolume" if version == "v1" => self.others::<VolumeFacts>(place, value, false),
+            "StorageClass" if version == STORAGE => self.others::<ClassFacts>(place, value, false),
+            "CSINode" if version == STORAGE => self.others::<CsiNodeFacts>(place, value, false),
+            "CSIDriver" if version == STORAGE => self.others::<CsiDriverFacts>(place, value, false),
+            "CSIStorageCapacity" if version == STORAGE => self.others::<CapacityFacts>(place, value, true),
+            "VolumeAttachment" if version == STORAGE => self.others::<AttachmentFacts>(place, value, false),
+            "StatefulSet" if version == "apps/v1" => self.others::<SelectingFacts<StatefulSet>>(place, value, true),
             _ => *self.objects.ignored.entry(kind.to_owned()).or_default() += 1,
         }
     }
@@ -151,7 +161,7 @@ impl Reader {
         }
     }
 
-    fn selecting<K: Watched<Input = Input>>(&mut self, place: &str, value: &Value, namespaced: bool) {
+    fn others<K: Watched<Input = Input>>(&mut self, place: &str, value: &Value, namespaced: bool) {
         let mut value = value.clone();
         let meta = value.get_mut("metadata").and_then(Value::as_object_mut);
         if let Some(meta) = meta.filter(|_| namespaced) {
@@ -163,7 +173,7 @@ impl Reader {
             Err(bad) => self.faults.push(format!("{place}: {}", refusal(K::KIND, &bad.name, &bad.why))),
             Ok(facts) => {
                 if self.is_new(place, format!("{} {name:?}", K::KIND)) {
-                    self.objects.selecting.push(facts.seen());
+                    self.objects.others.push(facts.seen());
                 }
             }
         }

@@ -56,12 +56,15 @@ pub struct OwnerWire<'a> {
     /// `name`.
     #[serde(borrow)]
     pub name: Text<'a>,
+    /// `uid`.
+    #[serde(borrow)]
+    pub uid: Text<'a>,
     /// `controller`: the one owner that manages the object.
     #[serde(deserialize_with = "or_default")]
     pub controller: bool,
 }
 
-/// Annotations with our prefix, and the mark of mirror pods; all others are skipped unread. They may be long and many.
+/// Annotations with our prefix, those about storage, and the mark of mirror pods; all others are skipped unread. They may be long and many.
 #[derive(Debug, Default)]
 pub struct Annotations<'a>(Vec<(Text<'a>, Text<'a>)>);
 
@@ -70,7 +73,21 @@ const OURS: &str = "isobar.dev/";
 /// On the mirror that a kubelet makes of a static pod.
 const MIRROR: &str = "kubernetes.io/config.mirror";
 
+/// About claims, volumes and nodes with drivers.
+const OF_STORAGE: [&str; 5] = [
+    "pv.kubernetes.io/bind-completed",
+    "pv.kubernetes.io/bound-by-controller",
+    "volume.kubernetes.io/selected-node",
+    "volume.beta.kubernetes.io/storage-class",
+    "storage.alpha.kubernetes.io/migrated-plugins",
+];
+
 impl Annotations<'_> {
+    /// The value under a key, be it empty.
+    pub fn find(&self, key: &str) -> Option<&str> {
+        self.0.iter().find(|(name, _)| name.as_str() == key).map(|(_, value)| value.as_str())
+    }
+
     /// The value under one of our keys, unless it is empty.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(name, _)| name.as_str() == key).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
@@ -100,7 +117,7 @@ impl<'de> Visitor<'de> for AnnotationsVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut kept = Vec::new();
         while let Some(key) = map.next_key::<Text<'de>>()? {
-            if key.as_str().starts_with(OURS) || key.as_str() == MIRROR {
+            if key.as_str().starts_with(OURS) || key.as_str() == MIRROR || OF_STORAGE.contains(&key.as_str()) {
                 kept.push((key, map.next_value()?));
             } else {
                 map.next_value::<IgnoredAny>()?;

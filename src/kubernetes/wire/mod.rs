@@ -9,6 +9,7 @@ mod meta;
 mod named;
 mod node;
 mod pod;
+mod storage;
 mod stream;
 mod terms;
 #[cfg(test)]
@@ -21,8 +22,8 @@ use serde::Deserialize;
 
 pub use self::{
     json::Text,
-    meta::{MetaWire, StatusWire},
-    named::{ClaimFacts, NamespaceFacts},
+    meta::{MetaWire, NamedWire, StatusWire},
+    named::NamespaceFacts,
     stream::{Happening, Page, read_happening, read_page},
     terms::{ReplicaSet, ReplicationController, Selecting, SelectingFacts, Service, StatefulSet},
 };

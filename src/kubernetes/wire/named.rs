@@ -1,5 +1,4 @@
-//! Home objects of which only name and labels count: namespaces for their placement and for terms that choose them, claims for the rules that map them.
-//! JSON in, facts out.
+//! Home objects of which only name and labels count: namespaces, for their placement and for terms that choose them. JSON in, facts out.
 
 use std::borrow::Cow;
 
@@ -14,17 +13,6 @@ use crate::{
 /// What is read of a Namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceFacts {
-    /// `metadata.name`.
-    pub name: Box<str>,
-    /// `metadata.labels`.
-    pub labels: LabelFacts,
-}
-
-/// What is read of a `PersistentVolumeClaim`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClaimFacts {
-    /// `metadata.namespace`.
-    pub namespace: Box<str>,
     /// `metadata.name`.
     pub name: Box<str>,
     /// `metadata.labels`.
@@ -67,43 +55,5 @@ impl Watched for NamespaceFacts {
     }
     fn listed(_cluster: ClusterId, keys: Vec<Box<str>>) -> Input {
         Input::NamespacesListed(keys.into_iter().collect())
-    }
-}
-
-impl Watched for ClaimFacts {
-    const KIND: &'static str = "PersistentVolumeClaim";
-    const RESOURCE: &'static str = "persistentvolumeclaims";
-    const PATH: &'static str = "/api/v1/persistentvolumeclaims";
-    const FIELD_SELECTOR: &'static str = "";
-    type Wire<'a> = LabelledWire<'a>;
-    type Input = Input;
-
-    fn meta<'w, 'a>(wire: &'w Self::Wire<'a>) -> &'w MetaWire<'a> {
-        &wire.metadata
-    }
-    fn facts(wire: &Self::Wire<'_>) -> Result<Self, Cow<'static, str>> {
-        let MetaWire { namespace, name, labels, .. } = &wire.metadata;
-        Ok(Self {
-            namespace: namespace.boxed(),
-            name: name.boxed(),
-            labels: labels.0.iter().map(|(key, value)| (key.boxed(), value.boxed())).collect(),
-        })
-    }
-    fn of(self, _cluster: ClusterId) -> Self {
-        self
-    }
-    fn key(meta: &MetaWire<'_>) -> Box<str> {
-        meta.display().into()
-    }
-    fn seen(self) -> Input {
-        Input::Claim(self.namespace, self.name, self.labels)
-    }
-    fn gone(_cluster: ClusterId, key: Box<str>) -> Input {
-        let (namespace, name) = key.split_once('/').unwrap_or(("", &key));
-        Input::ClaimGone(namespace.into(), name.into())
-    }
-    /// A claim that vanished unseen has no pod that could be placed: the API server protects claims in use.
-    fn listed(_cluster: ClusterId, _keys: Vec<Box<str>>) -> Input {
-        Input::Tick
     }
 }

@@ -3,7 +3,7 @@
 //! Defaults that the API server writes into every pod (requests from limits, the scheduler's name, host ports of the host network) are filled in
 //! here as well, so that objects read from files mean the same as objects read from a cluster.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde::Deserialize;
 
@@ -23,6 +23,7 @@ use crate::model::{
     requests::{ContainerRequests, PodRequests},
     resources::ResourceList,
     taints::TolerationFacts,
+    volumes::{PodVolume, PodVolumes},
 };
 
 /// Who schedules a pod that names nobody.
@@ -174,7 +175,7 @@ struct NodeAffinityWire<'a> {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-struct SelectorWire<'a> {
+pub(super) struct SelectorWire<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     node_selector_terms: Vec<TermWire<'a>>,
 }
@@ -274,10 +275,19 @@ impl PodWire<'_> {
                 tolerations: spec.tolerations.iter().map(TolerationWire::facts).collect(),
                 host_ports: spec.host_ports()?,
                 images: spec.images(),
+                volumes: self.volumes(),
                 wants: spec.wants(),
                 travel: self.travel(),
             },
         })
+    }
+
+    fn volumes(&self) -> Option<Arc<PodVolumes>> {
+        let meta = &self.metadata;
+        let list: Box<[PodVolume]> = self.spec.volumes.iter().filter_map(|volume| volume.mounted(meta.name.as_str())).collect();
+        let has_own = list.iter().any(|volume| matches!(volume, PodVolume::Ephemeral(_)));
+        let owner = has_own.then(|| (meta.name.boxed(), meta.uid.boxed()));
+        (!list.is_empty()).then(|| Arc::new(PodVolumes { list, owner }))
     }
 
     fn recorded(&self) -> Option<RecordedPlacement> {
@@ -384,7 +394,7 @@ pub(super) fn resource_list(place: &str, pairs: &Pairs<'_, QuantityText<'_>>) ->
     Ok(list)
 }
 
-fn quantity(place: &str, name: &str, text: &QuantityText<'_>) -> Result<Quantity, Wrong> {
+pub(super) fn quantity(place: &str, name: &str, text: &QuantityText<'_>) -> Result<Quantity, Wrong> {
     Quantity::parse(text.as_str()).map_err(|error| format!("{place}, {name}: {error}").into())
 }
 
@@ -414,12 +424,7 @@ impl SpecWire<'_> {
     }
 
     fn wants(&self) -> Wants {
-        Wants {
-            volume_claims: self.volumes.iter().any(VolumeWire::is_claim),
-            exclusive_disks: self.volumes.iter().any(VolumeWire::is_exclusive_disk),
-            resource_claims: self.resource_claims.0 > 0,
-            pod_group: self.scheduling_group,
-        }
+        Wants { resource_claims: self.resource_claims.0 > 0, pod_group: self.scheduling_group }
     }
 }
 
@@ -431,12 +436,17 @@ impl TolerationWire<'_> {
 
 impl NodeAffinityWire<'_> {
     fn facts(&self) -> NodeAffinity {
-        let terms = |selector: &SelectorWire<'_>| selector.node_selector_terms.iter().map(TermWire::facts).collect();
         let preferred = |term: &PreferredWire<'_>| PreferredTerm { weight: term.weight, term: term.preference.facts() };
         NodeAffinity {
-            required: self.required.as_ref().map(|selector| NodeSelector { terms: terms(selector) }),
+            required: self.required.as_ref().map(SelectorWire::facts),
             preferred: self.preferred.iter().map(preferred).collect(),
         }
+    }
+}
+
+impl SelectorWire<'_> {
+    pub(super) fn facts(&self) -> NodeSelector {
+        NodeSelector { terms: self.node_selector_terms.iter().map(TermWire::facts).collect() }
     }
 }
 

@@ -4,13 +4,16 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
+    in_tree::InTreePlugin,
     placement::{RecordedPlacement, TravelFacts},
     pod::PodSpecFacts,
     ports::{HostPort, Protocol},
     quantity::Quantity,
     selector::LabelSelectorFacts,
+    storage::{ClaimFacts, CsiNodeFacts, VolumeFacts, VolumeSource},
     taints::Effect,
     terms::{SelectingKind, WhenUnsatisfiable},
+    volumes::{Disk, PodVolume},
 };
 
 const RUNNING_POD: &str = include_str!("../../../tests/data/running-pod.json");
@@ -133,10 +136,7 @@ type Flag = fn(&crate::model::pod::Wants) -> bool;
 
 #[test]
 fn wants_name_what_other_rules_judge() {
-    let cases: [(Value, Flag, bool); 5] = [
-        (json!({"volumes": [{"persistentVolumeClaim": {"claimName": "c"}}]}), |w| w.volume_claims, true),
-        (json!({"volumes": [{"ephemeral": {}}]}), |w| w.volume_claims, true),
-        (json!({"volumes": [{"rbd": {}}]}), |w| w.exclusive_disks, true),
+    let cases: [(Value, Flag, bool); 2] = [
         (json!({"resourceClaims": [{"name": "gpu"}]}), |w| w.resource_claims, true),
         (json!({"schedulingGroup": {"podGroupName": "g"}}), |w| w.pod_group, true),
     ];
@@ -414,4 +414,95 @@ fn annotations_of_ours_and_no_others() {
     let node: NodeFacts =
         read_value(&json!({"metadata": {"name": "v", "labels": {"isobar.dev/virtual-node": "cloud"}}}), ClusterId::HOME).unwrap();
     assert!(node.is_virtual);
+}
+
+#[test]
+fn volumes_are_claims_and_disks() {
+    let volumes = |volumes: &Value| {
+        let facts = pod(&json!({"metadata": {"name": "web-0", "namespace": "n", "uid": "u"}, "spec": {"volumes": volumes}}));
+        facts.spec.volumes.map(|volumes| (volumes.list.to_vec(), volumes.owner.clone()))
+    };
+    assert_eq!(
+        volumes(&json!([{"name": "a", "emptyDir": {}}, {"name": "b", "nfs": {"server": "s"}}, {"name": "c", "gcePersistentDisk": null}])),
+        None
+    );
+    let disk = |plugin, id: &str, read_only| PodVolume::Disk(Disk::InTree { plugin, id: id.into(), read_only });
+    let all = volumes(&json!([
+        {"name": "a", "persistentVolumeClaim": {"claimName": "data"}},
+        {"name": "own", "ephemeral": {"volumeClaimTemplate": {}}},
+        {"name": "c", "gcePersistentDisk": {"pdName": "d", "readOnly": true}},
+        {"name": "d", "awsElasticBlockStore": {"volumeID": "v"}},
+        {"name": "e", "azureDisk": {"diskURI": "/d", "kind": "managed"}},
+        {"name": "f", "azureDisk": {"diskURI": "/d", "kind": "Dedicated"}},
+        {"name": "g", "iscsi": {"iqn": "q", "readOnly": null}},
+        {"name": "h", "rbd": {"monitors": ["m"], "image": "i"}},
+        {"name": "i", "csi": {"driver": "x.csi"}},
+    ]));
+    let want = vec![
+        PodVolume::Claim("data".into()),
+        PodVolume::Ephemeral("web-0-own".into()),
+        disk(InTreePlugin::GcePd, "d", true),
+        disk(InTreePlugin::AwsEbs, "v", false),
+        disk(InTreePlugin::AzureDisk, "/d", false),
+        PodVolume::Disk(Disk::Iscsi { iqn: "q".into(), read_only: false }),
+        PodVolume::Disk(Disk::Rbd { monitors: ["m".into()].into(), pool: "rbd".into(), image: "i".into(), read_only: false }),
+        PodVolume::Csi("x.csi".into()),
+    ];
+    assert_eq!(all, Some((want, Some(("web-0".into(), "u".into())))));
+}
+
+#[test]
+fn objects_of_storage_are_read_or_say_what_is_wrong() {
+    let claim: ClaimFacts = read_value(
+        &json!({
+            "metadata": {"name": "c", "namespace": "n", "uid": "u", "resourceVersion": "7", "annotations": {
+                "volume.beta.kubernetes.io/storage-class": "old", "pv.kubernetes.io/bind-completed": "", "volume.kubernetes.io/selected-node": "a",
+                "other": "x"}, "ownerReferences": [{"kind": "Pod", "uid": "p", "controller": true}]},
+            "spec": {"storageClassName": "new", "resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOncePod"], "volumeName": "v"},
+            "status": {"phase": "Lost"},
+        }),
+        ClusterId::HOME,
+    )
+    .unwrap();
+    let want = ClaimFacts {
+        namespace: "n".into(),
+        name: "c".into(),
+        uid: "u".into(),
+        resource_version: "7".into(),
+        controller_uid: Some("p".into()),
+        class: "old".into(),
+        volume: "v".into(),
+        access_modes: vec!["ReadWriteOncePod".into()],
+        requested: Some(Quantity::from_units(1 << 30)),
+        volume_mode: "Filesystem".into(),
+        is_lost: true,
+        bind_completed: true,
+        selected_node: Some("a".into()),
+        ..ClaimFacts::default()
+    };
+    assert_eq!(claim, want);
+    let volume: VolumeFacts = read_value(
+        &json!({"metadata": {"name": "v"}, "spec": {"capacity": {"storage": 5}, "gcePersistentDisk": {"pdName": "d"}, "claimRef": null,
+            "nodeAffinity": {"required": {"nodeSelectorTerms": []}}}, "status": {"phase": "Available"}}),
+        ClusterId::HOME,
+    )
+    .unwrap();
+    assert_eq!(volume.source, VolumeSource::InTree { plugin: InTreePlugin::GcePd, id: "d".into() });
+    assert!(
+        volume.is_available && volume.claim_ref.is_none() && volume.node_affinity.is_some() && volume.capacity == Quantity::from_units(5)
+    );
+    let bad = json!({"metadata": {"name": "c", "namespace": "n"}, "spec": {"resources": {"requests": {"storage": "much"}}}});
+    let error = read_value::<ClaimFacts>(&bad, ClusterId::HOME).unwrap_err().to_string();
+    assert!(
+        error.starts_with("PersistentVolumeClaim \"n/c\" cannot be read and is ignored: spec.resources.requests, storage: \"much\""),
+        "{error}"
+    );
+    let node: CsiNodeFacts = read_value(
+        &json!({"metadata": {"name": "a", "annotations": {"storage.alpha.kubernetes.io/migrated-plugins": "kubernetes.io/cinder,x"}},
+            "spec": {"drivers": [{"name": "d", "allocatable": {"count": 3}}, {"name": "e", "allocatable": null}]}}),
+        ClusterId::HOME,
+    )
+    .unwrap();
+    assert!(node.has_migrated(InTreePlugin::Cinder) && !node.has_migrated(InTreePlugin::GcePd));
+    assert_eq!((node.limit("d"), node.limit("e"), node.has("e"), node.has("f")), (Some(3), None, true, false));
 }

@@ -8,7 +8,11 @@ use serde::{
 };
 
 use super::json::{Text, or_default, present};
-use crate::model::placement::{TravelFacts, generalised_claim};
+use crate::model::{
+    in_tree::InTreePlugin,
+    placement::{TravelFacts, generalised_claim},
+    volumes::{Disk, PodVolume},
+};
 
 /// The volume that the API server adds to every pod for its service account's token.
 const OWN_TOKEN: &str = "kube-api-access-";
@@ -31,6 +35,8 @@ enum Kind<'a> {
     HostPath,
     Csi(CsiWire<'a>),
     Nfs(NfsWire<'a>),
+    /// A disk, by its field.
+    Disk(Text<'a>, Box<DiskWire<'a>>),
     /// Any other, by its field.
     Other(Text<'a>),
 }
@@ -63,6 +69,70 @@ struct NfsWire<'a> {
     server: Text<'a>,
 }
 
+/// What disks of all kinds say of themselves; the field in which a `PersistentVolume` has one is the same.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct DiskWire<'a> {
+    #[serde(borrow)]
+    pd_name: Text<'a>,
+    #[serde(rename = "volumeID", borrow)]
+    volume_id: Text<'a>,
+    #[serde(borrow)]
+    volume_path: Text<'a>,
+    #[serde(rename = "diskURI", borrow)]
+    disk_uri: Text<'a>,
+    #[serde(borrow)]
+    share_name: Text<'a>,
+    #[serde(borrow)]
+    kind: Text<'a>,
+    #[serde(borrow)]
+    iqn: Text<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    monitors: Vec<Text<'a>>,
+    #[serde(borrow)]
+    pool: Text<'a>,
+    #[serde(borrow)]
+    image: Text<'a>,
+    #[serde(deserialize_with = "or_default")]
+    read_only: bool,
+}
+
+/// The pool of an RBD image that names none.
+const RBD_POOL: &str = "rbd";
+
+impl DiskWire<'_> {
+    /// The plugin, and what it calls the disk. A disk of Azure that is not managed never became one of the driver.
+    pub(super) fn in_tree(&self, field: &str) -> Option<(InTreePlugin, Box<str>)> {
+        let (plugin, id) = match field {
+            "gcePersistentDisk" => (InTreePlugin::GcePd, &self.pd_name),
+            "awsElasticBlockStore" => (InTreePlugin::AwsEbs, &self.volume_id),
+            "cinder" => (InTreePlugin::Cinder, &self.volume_id),
+            "azureDisk" if self.kind.is_empty() || self.kind.as_str().eq_ignore_ascii_case("managed") => {
+                (InTreePlugin::AzureDisk, &self.disk_uri)
+            }
+            "azureFile" => (InTreePlugin::AzureFile, &self.share_name),
+            "vsphereVolume" => (InTreePlugin::Vsphere, &self.volume_path),
+            "portworxVolume" => (InTreePlugin::Portworx, &self.volume_id),
+            _ => return None,
+        };
+        Some((plugin, id.boxed()))
+    }
+
+    fn disk(&self, field: &str) -> Option<Disk> {
+        let read_only = self.read_only;
+        match field {
+            "iscsi" => Some(Disk::Iscsi { iqn: self.iqn.boxed(), read_only }),
+            "rbd" => Some(Disk::Rbd {
+                monitors: self.monitors.iter().map(Text::boxed).collect(),
+                pool: self.pool.some().unwrap_or_else(|| RBD_POOL.into()),
+                image: self.image.boxed(),
+                read_only,
+            }),
+            _ => self.in_tree(field).map(|(plugin, id)| Disk::InTree { plugin, id, read_only }),
+        }
+    }
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ProjectedWire {
@@ -78,15 +148,15 @@ struct SourceWire {
 }
 
 impl VolumeWire<'_> {
-    /// Whether it is a claim, or makes one.
-    pub fn is_claim(&self) -> bool {
-        matches!(&self.kind, Kind::Claim(_)) || matches!(&self.kind, Kind::Other(kind) if kind.as_str() == "ephemeral")
-    }
-
-    /// Whether only one node or pod may use it.
-    pub fn is_exclusive_disk(&self) -> bool {
-        let disks = ["gcePersistentDisk", "awsElasticBlockStore", "rbd", "iscsi"];
-        matches!(&self.kind, Kind::Other(kind) if disks.contains(&kind.as_str()))
+    /// What rules read of it. A claim that is made for the pod bears its name.
+    pub fn mounted(&self, pod: &str) -> Option<PodVolume> {
+        match &self.kind {
+            Kind::Claim(claim) => Some(PodVolume::Claim(claim.claim_name.boxed())),
+            Kind::Other(kind) if kind.as_str() == "ephemeral" => Some(PodVolume::Ephemeral(format!("{pod}-{}", self.name.as_str()).into())),
+            Kind::Disk(field, disk) => disk.disk(field.as_str()).map(PodVolume::Disk),
+            Kind::Csi(csi) => Some(PodVolume::Csi(csi.driver.boxed())),
+            _ => None,
+        }
     }
 
     /// The image, if it is one.
@@ -111,7 +181,7 @@ impl VolumeWire<'_> {
             Kind::HostPath => facts.host_path = true,
             Kind::Csi(csi) => note(&mut facts.csi_drivers, csi.driver.as_str()),
             Kind::Nfs(nfs) => note(&mut facts.nfs_servers, nfs.server.as_str()),
-            Kind::Other(kind) => drop(facts.fixed_volume.get_or_insert_with(|| kind.boxed())),
+            Kind::Other(kind) | Kind::Disk(kind, _) => drop(facts.fixed_volume.get_or_insert_with(|| kind.boxed())),
         }
     }
 }
@@ -148,6 +218,15 @@ impl<'de> Visitor<'de> for VolumeVisitor {
                 "image" => map.next_value::<Option<_>>()?.map(Kind::Image),
                 "csi" => map.next_value::<Option<_>>()?.map(Kind::Csi),
                 "nfs" => map.next_value::<Option<_>>()?.map(Kind::Nfs),
+                "gcePersistentDisk"
+                | "awsElasticBlockStore"
+                | "azureDisk"
+                | "azureFile"
+                | "cinder"
+                | "vsphereVolume"
+                | "portworxVolume"
+                | "iscsi"
+                | "rbd" => map.next_value::<Option<_>>()?.map(|disk| Kind::Disk(key, disk)),
                 "hostPath" => map.next_value::<Option<IgnoredAny>>()?.map(|_| Kind::HostPath),
                 _ => map.next_value::<Option<IgnoredAny>>()?.map(|_| Kind::Other(key)),
             };

@@ -197,8 +197,16 @@ impl Engine {
             self.release_class(class);
             return self.admit(now, pod, "IntentRefused", false);
         };
-        let flight =
-            Flight { pod, node, stage: Stage::Bind, since: now, started_ticks: self.observer.ticks(), resumes: true, update: None };
+        let flight = Flight {
+            pod,
+            node,
+            stage: Stage::Bind,
+            since: now,
+            started_ticks: self.observer.ticks(),
+            resumes: true,
+            settles_within: None,
+            update: None,
+        };
         out.push(self.bind_order(&flight));
         self.flights.insert(uid, flight);
     }

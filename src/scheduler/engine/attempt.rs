@@ -117,7 +117,10 @@ impl Engine {
         let uid = pod.uid.clone();
         let stage = if waits.is_empty() { Stage::PreBind(0) } else { Stage::Permit(waits) };
         let proceed = matches!(stage, Stage::PreBind(_));
-        self.flights.insert(uid.clone(), Flight { pod, node, stage, since: now, started_ticks: started, resumes: false, update: None });
+        self.flights.insert(
+            uid.clone(),
+            Flight { pod, node, stage, since: now, started_ticks: started, resumes: false, settles_within: None, update: None },
+        );
         if proceed {
             self.pre_bind(now, &uid, out);
         }
@@ -125,13 +128,14 @@ impl Engine {
 
     fn reserve(&mut self, pod: &QueuedPod, node: NodeIx) -> Result<(), (PluginIx, Refusal)> {
         let Self { profiles, cache, .. } = self;
-        let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), cache.classes.get(pod.class)) else { return Ok(()) };
+        let (nodes, classes) = (&mut cache.nodes, &cache.classes);
+        let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), classes.get(pod.class)) else { return Ok(()) };
         let hand = PodInHand { key: &pod.key, uid: &pod.uid, class, gates: &pod.gates };
         let mut refused = None;
         for at in 0..profile.reserve.len() {
             let plugin = profile.reserve[at];
             let Some(reserve) = profile.plugins[plugin].reserve() else { continue };
-            if let Err(refusal) = reserve.reserve(hand, node, &cache.nodes) {
+            if let Err(refusal) = reserve.reserve(hand, node, nodes) {
                 refused = Some((plugin, refusal));
                 break;
             }
@@ -148,13 +152,19 @@ impl Engine {
     /// Every Reserve plugin gives back, in reverse order.
     pub(super) fn unreserve(&mut self, pod: &QueuedPod, node: NodeIx) {
         let Self { profiles, cache, .. } = self;
-        let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), cache.classes.get(pod.class)) else { return };
+        let (nodes, classes) = (&mut cache.nodes, &cache.classes);
+        let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), classes.get(pod.class)) else {
+            cache.nodes.storage.give_back(&pod.uid);
+            return;
+        };
         let hand = PodInHand { key: &pod.key, uid: &pod.uid, class, gates: &pod.gates };
         for at in (0..profile.reserve.len()).rev() {
             if let Some(reserve) = profile.plugins[profile.reserve[at]].reserve() {
-                reserve.unreserve(hand, node);
+                reserve.unreserve(hand, node, nodes);
             }
         }
+        // A profile that came meanwhile may be without the plugin that booked it.
+        cache.nodes.storage.give_back(&pod.uid);
     }
 
     /// Asks every Permit plugin; the waits of those that hold the pod.

@@ -10,7 +10,7 @@ use crate::{
     },
     scheduler::{
         framework::PodInHand,
-        input::{BindFailure, Command, EventOrder, PermitVerdict},
+        input::{BindFailure, Command, EventOrder, PermitVerdict, PreBindDone},
         observe::AttemptResult,
         queue::Rejectors,
     },
@@ -33,27 +33,39 @@ impl Engine {
             }
         }
         flight.since = now;
-        if works.is_empty() {
-            flight.stage = Stage::Bind;
-            out.push(self.bind_order(&flight));
-        } else {
-            flight.stage = Stage::PreBind(works.len());
-            out.extend(works.into_iter().map(|work| Command::PreBind(self.pod_ref(&flight.pod), work)));
-        }
+        flight.settles_within = works.iter().filter_map(|work| work.settles_within).max();
+        works.retain(|work| !work.patches.is_empty());
+        flight.stage = Stage::PreBind(works.len());
+        let is_written = works.is_empty();
+        out.extend(works.into_iter().map(|work| Command::PreBind(self.pod_ref(&flight.pod), work)));
         self.flights.insert(uid.clone(), flight);
+        if is_written {
+            self.settle(now, uid, out);
+        }
     }
 
-    pub(super) fn on_pre_bound(&mut self, uid: &PodUid, out: &mut Vec<Command>) {
-        let Some(flight) = self.flights.get_mut(uid) else { return };
-        match &mut flight.stage {
-            Stage::PreBind(left) if *left > 1 => *left -= 1,
-            stage @ Stage::PreBind(_) => {
-                *stage = Stage::Bind;
-                if let Some(flight) = self.flights.get(uid) {
-                    out.push(self.bind_order(flight));
-                }
+    pub(super) fn on_pre_bound(&mut self, now: Timestamp, uid: &PodUid, done: PreBindDone, out: &mut Vec<Command>) {
+        let Self { flights, profiles, cache, .. } = self;
+        let Some(flight) = flights.get_mut(uid) else { return };
+        let Stage::PreBind(left) = &mut flight.stage else { return self.observer.impossible("pre_bound_out_of_turn") };
+        *left = left.saturating_sub(1);
+        let is_last = *left == 0;
+        let (nodes, classes) = (&mut cache.nodes, &cache.classes);
+        if let (Some(profile), Some(class)) = (profiles.get_mut(flight.pod.profile), classes.get(flight.pod.class)) {
+            let hand = PodInHand { key: &flight.pod.key, uid, class, gates: &flight.pod.gates };
+            let plugin = profile.plugins.iter_mut().find(|plugin| plugin.name() == done.plugin);
+            if let Some(plugin) = plugin.and_then(|plugin| plugin.pre_bind()) {
+                plugin.written(hand, &done.versions, nodes);
             }
-            Stage::Permit(_) | Stage::Bind => self.observer.impossible("pre_bound_out_of_turn"),
+        }
+        match done.failure {
+            Some(BindFailure::Failed(why)) => {
+                let why = format!("running PreBind plugin {:?}: {why}", done.plugin);
+                self.on_bind_failed(now, uid, BindFailure::Failed(why), out);
+            }
+            Some(failure) => self.on_bind_failed(now, uid, failure, out),
+            None if is_last => self.settle(now, uid, out),
+            None => {}
         }
     }
 
@@ -68,7 +80,7 @@ impl Engine {
                 }
             }
             PermitVerdict::Refused(plugin, reason) => {
-                let Some(flight) = self.flights.remove(uid) else { return };
+                let Some(flight) = self.land(uid) else { return };
                 let profile = self.profiles.get(flight.pod.profile);
                 let blamed = profile.and_then(|profile| profile.plugins.iter().position(|known| known.name() == plugin));
                 let mut rejectors = Rejectors::default();
@@ -82,7 +94,9 @@ impl Engine {
 
     pub(super) fn on_bound(&mut self, now: Timestamp, uid: &PodUid, out: &mut Vec<Command>) {
         // Gone meanwhile: the pod was deleted, which the watch has told.
-        let Some(flight) = self.flights.remove(uid) else { return };
+        let Some(flight) = self.land(uid) else { return };
+        // What was booked is written, so that nothing is free again; and what is not is nobody's any more.
+        self.cache.nodes.storage.give_back(uid);
         if self.cache.placed(uid).is_some_and(|placed| placed.assumed) {
             self.acknowledged.insert(uid.clone());
         }
@@ -106,9 +120,10 @@ impl Engine {
     }
 
     pub(super) fn on_bind_failed(&mut self, now: Timestamp, uid: &PodUid, failure: BindFailure, out: &mut Vec<Command>) {
-        let Some(mut flight) = self.flights.remove(uid) else { return };
+        let Some(mut flight) = self.land(uid) else { return };
         if self.held.contains_key(uid) || self.cache.placed(uid).is_some_and(|placed| !placed.assumed) {
             // The watch has seen it bound, whatever the answer says.
+            self.cache.nodes.storage.give_back(uid);
             self.release_class(flight.pod.class);
             return;
         }
@@ -119,7 +134,7 @@ impl Engine {
             BindFailure::PodGone | BindFailure::BoundElsewhere => self.release_class(flight.pod.class),
             BindFailure::NotSent => self.admit(now, flight.pod, "BindingNotSent", false),
             BindFailure::Failed(why) => {
-                let why = format!("binding rejected: {why}");
+                let why = if flight.stage == Stage::Bind { format!("binding rejected: {why}") } else { why };
                 self.fail_with_error(now, flight.pod, &why, flight.started_ticks, out);
             }
         }
@@ -127,6 +142,12 @@ impl Engine {
         if let Some(facts) = update.filter(|facts| self.queue.contains(&facts.uid)) {
             self.on_pending_pod(now, *facts, out);
         }
+    }
+
+    /// A pod is not on its way any more.
+    pub(super) fn land(&mut self, uid: &PodUid) -> Option<Flight> {
+        self.settling.remove(uid);
+        self.flights.remove(uid)
     }
 
     fn take_back(&mut self, now: Timestamp, flight: &Flight) {

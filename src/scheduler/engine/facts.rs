@@ -179,7 +179,7 @@ impl Engine {
             self.drop_held(uid);
             self.intents.remove(uid);
             self.left_nodes.remove(uid);
-            if let Some(flight) = self.flights.remove(uid) {
+            if let Some(flight) = self.land(uid) {
                 // The answer to its binding will find nobody.
                 self.unreserve(&flight.pod, flight.node);
                 self.release_class(flight.pod.class);

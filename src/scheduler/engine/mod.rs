@@ -1,13 +1,14 @@
 //! The engine: every [`Input`] in, every [`Command`] out. It owns cache, queue, profiles and views; nothing else writes them.
 //!
 //! One attempt, top to bottom, is in [`attempt`]; what observed objects change in [`facts`]; who is tried again because of it in [`requeue`]; what
-//! becomes of a binding in [`binding`]; what compute clusters add to all of it in [`abroad`].
+//! becomes of a binding in [`binding`], and of volumes before it in [`storage`]; what compute clusters add to all of it in [`abroad`].
 
 mod abroad;
 mod attempt;
 mod binding;
 mod facts;
 mod requeue;
+mod storage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -72,6 +73,8 @@ struct Flight {
     started_ticks: u64,
     /// The decision was made by an earlier leader, and the pod's annotations say so.
     resumes: bool,
+    /// How long what PreBind plugins write may take to come true, if it has to.
+    settles_within: Option<DurationMs>,
     /// What the watch said last while it was on its way to a compute cluster: an intent may be written by then, and the number of a run used up.
     update: Option<Box<PodFacts>>,
 }
@@ -82,6 +85,8 @@ enum Stage {
     Permit(Vec<(&'static str, Timestamp)>),
     /// Work of PreBind plugins that is still to be answered.
     PreBind(usize),
+    /// What they wrote has to come true, until this time.
+    Settle(Timestamp),
     /// The binding was ordered.
     Bind,
 }
@@ -95,6 +100,10 @@ pub struct Engine {
     out_of_tree: OutOfTree,
     views: Views,
     flights: FxHashMap<PodUid, Flight>,
+    /// Those of them that wait for what PreBind plugins wrote to come true. They may be many and wait for long, and hold up nobody.
+    settling: BTreeSet<PodUid>,
+    /// When all of these were looked at last.
+    settle_looked: Timestamp,
     /// Bound as far as the API server answered, not yet seen so by the watch.
     acknowledged: FxHashSet<PodUid>,
     /// Bound into clusters that are not connected.
@@ -132,6 +141,8 @@ impl Engine {
             out_of_tree,
             views: Views::new(settings.view_bytes_max),
             flights: FxHashMap::default(),
+            settling: BTreeSet::new(),
+            settle_looked: Timestamp(0),
             acknowledged: FxHashSet::default(),
             held: BTreeMap::new(),
             intents: BTreeMap::new(),
@@ -158,7 +169,7 @@ impl Engine {
             Input::PodsListed(cluster, uids) => self.on_pods_listed(now, cluster, &uids, out),
             Input::Bound(uid) => self.on_bound(now, &uid, out),
             Input::BindFailed(uid, failure) => self.on_bind_failed(now, &uid, failure, out),
-            Input::PreBound(uid) => self.on_pre_bound(&uid, out),
+            Input::PreBound(uid, done) => self.on_pre_bound(now, &uid, done, out),
             Input::Permit(uid, verdict) => self.on_permit(now, &uid, verdict, out),
             Input::Leading(leading) => {
                 self.leading = leading;
@@ -167,13 +178,14 @@ impl Engine {
             Input::Profiles(specs) => self.on_profiles(now, specs),
             Input::Cluster(facts) => self.on_cluster(now, *facts, out),
             Input::ClusterGone(cluster) => self.on_cluster_gone(now, cluster),
-            Input::AwaitSelectors => self.lists_due.extend(List::ALL),
+            Input::AwaitLists => self.lists_due.extend(List::all()),
             Input::Namespace(name, labels) => self.on_namespace(now, &name, labels.as_ref()),
             Input::NamespacesListed(names) => self.on_namespaces_listed(now, &names, out),
             Input::Selects(kind, namespace, name, selector) => self.on_selects(kind, &namespace, &name, selector.as_ref()),
             Input::SelectsListed(kind, names) => self.on_selects_listed(now, kind, &names, out),
-            Input::Claim(namespace, name, labels) => self.on_claim(now, &namespace, name, Some(labels)),
-            Input::ClaimGone(namespace, name) => self.on_claim(now, &namespace, name, None),
+            Input::Storage(facts) => self.on_storage(now, facts, out),
+            Input::StorageGone(kind, key) => self.on_storage_gone(now, kind, &key, out),
+            Input::StorageListed(kind, keys) => self.on_storage_listed(now, kind, &keys, out),
             Input::ImagePlatforms(image, platforms) => self.on_platforms(now, &image, platforms),
             Input::PlaceAgain { key, uid, cluster, not_on } => self.on_place_again(now, key, uid, cluster, not_on, out),
             Input::Tick => self.on_tick(now, out),
@@ -187,7 +199,7 @@ impl Engine {
 
     /// Whether there is a pod to try and room to bind it.
     pub fn wants_schedule(&self) -> bool {
-        self.may_decide() && self.queue.has_next() && self.flights.len() < self.settings.binds_in_flight_max
+        self.may_decide() && self.queue.has_next() && self.flights.len() - self.settling.len() < self.settings.binds_in_flight_max
     }
 
     /// Nothing is decided before we lead and have seen the whole of the home cluster.
@@ -204,6 +216,7 @@ impl Engine {
         let flights = self.flights.values().map(|flight| match &flight.stage {
             Stage::Permit(waits) => waits.iter().map(|(_, until)| *until).min().unwrap_or(flight.since),
             Stage::PreBind(_) | Stage::Bind => flight.since + self.settings.answer_overdue,
+            Stage::Settle(until) => (*until).min(self.settle_looked + storage::LOOK_PERIOD),
         });
         flights.chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
     }
@@ -269,6 +282,13 @@ impl Engine {
             }
         }
         faults.extend(self.flights.keys().filter(|uid| self.queue.contains(uid)).map(|uid| format!("pod {uid} flies and is queued")));
+        let settling: BTreeSet<PodUid> =
+            self.flights.iter().filter(|(_, flight)| matches!(flight.stage, Stage::Settle(_))).map(|(uid, _)| uid.clone()).collect();
+        if settling != self.settling {
+            faults.push("pods that wait for their volumes are not those that are said to".into());
+        }
+        let booked = self.cache.nodes.storage.booked_pods().filter(|uid| !self.flights.contains_key(*uid));
+        faults.extend(booked.map(|uid| format!("storage is booked for pod {uid}, which is not on its way")));
         let counted_too = self.held.keys().filter(|uid| self.cache.placed(uid).is_some() || self.queue.contains(uid));
         faults.extend(counted_too.map(|uid| format!("pod {uid} is held for its cluster and known elsewhere")));
         let queued_too = self.intents.keys().filter(|uid| self.cache.placed(uid).is_some() || self.queue.contains(uid));

@@ -94,6 +94,7 @@ impl Engine {
             self.admit(now, pod, "UnschedulableTimeout", true);
         }
         self.time_out_platforms(now);
+        self.look_at_settling(now, out);
         self.time_out_flights(now, out);
     }
 
@@ -141,13 +142,14 @@ impl Flight {
         match &self.stage {
             Stage::Permit(waits) => waits.iter().any(|(_, until)| *until <= now),
             Stage::PreBind(_) | Stage::Bind => now.since(self.since) >= overdue,
+            Stage::Settle(_) => false,
         }
     }
 
     fn permit_expired(&self, now: Timestamp) -> Option<(&'static str, Timestamp)> {
         match &self.stage {
             Stage::Permit(waits) => waits.iter().find(|(_, until)| *until <= now).map(|(plugin, _)| (*plugin, self.since)),
-            Stage::PreBind(_) | Stage::Bind => None,
+            Stage::PreBind(_) | Stage::Settle(_) | Stage::Bind => None,
         }
     }
 }

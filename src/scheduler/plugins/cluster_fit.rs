@@ -305,7 +305,7 @@ mod tests {
                 "!node(s) in a cluster that does not allow host ports",
             ),
             (
-                PodSpecFacts { wants: Wants { resource_claims: true, pod_group: true, ..Wants::default() }, ..pod(&[]) },
+                PodSpecFacts { wants: Wants { resource_claims: true, pod_group: true }, ..pod(&[]) },
                 "!node(s) in compute clusters, where resourceClaims cannot go, \
                  node(s) in compute clusters, where a member of a pod group cannot go",
             ),

@@ -15,6 +15,7 @@ use crate::{
         pod::PodSpecFacts,
         quantity::Quantity,
         resources::ResourceList,
+        storage::StorageFacts,
         taints::{Effect, TaintFacts, TolerationFacts},
     },
     scheduler::{
@@ -45,6 +46,11 @@ impl World {
 
     pub fn add(&mut self, node: &NodeFacts) -> NodeIx {
         self.nodes.apply(node).0
+    }
+
+    /// An object of storage.
+    pub fn store(&mut self, facts: StorageFacts) {
+        self.nodes.apply_storage(facts);
     }
 
     /// Connects a compute cluster, or changes it.
@@ -93,7 +99,15 @@ impl World {
     }
 
     pub fn ask_with(&self, plugin: &dyn Plugin, class: &PodClass) -> Vec<String> {
-        match plugin.filter().expect("a filter").compile(class, &self.nodes) {
+        self.ask_compiled(plugin.filter().expect("a filter").compile(class, &self.nodes))
+    }
+
+    fn ask_compiled(&self, outcome: CompiledFilter) -> Vec<String> {
+        match outcome {
+            CompiledFilter::Until(premise, outcome) => {
+                assert!(!premise.outdated(&self.nodes));
+                self.ask_compiled(*outcome)
+            }
             CompiledFilter::Skip | CompiledFilter::SkipUntil(_) => vec!["skip".into()],
             CompiledFilter::Domains(mut rule) => self.ask_domains(&mut *rule),
             CompiledFilter::Rule(rule) | CompiledFilter::Only(_, rule) => self.ask_rule(&*rule),

@@ -16,20 +16,28 @@ mod node_resources_balanced_allocation;
 mod node_resources_fit;
 mod node_resources_score;
 mod node_unschedulable;
+mod node_volume_limits;
 mod not_built;
 mod pod_topology_spread;
 mod pod_topology_spread_score;
 mod priority_sort;
 mod resource_shares;
 mod scheduling_gates;
+mod storage_rules;
 mod sweep;
 mod taint_toleration;
 mod topology;
+mod volume_binding;
+mod volume_restrictions;
+mod volume_search;
+mod volume_zone;
 
 #[cfg(test)]
 mod fixtures;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod volume_tests;
 
 pub(in crate::scheduler) use image_platform::matters as platforms_matter;
 
@@ -52,6 +60,10 @@ pub fn build(name: &str, args: &PluginArgs, symbols: &mut Interner) -> Option<Bo
             &args.node_resources_balanced_allocation,
             symbols,
         )),
+        "VolumeRestrictions" => Box::new(volume_restrictions::VolumeRestrictions),
+        "NodeVolumeLimits" => Box::new(node_volume_limits::NodeVolumeLimits),
+        "VolumeBinding" => Box::new(volume_binding::VolumeBinding::new(&args.volume_binding)),
+        "VolumeZone" => Box::new(volume_zone::VolumeZone),
         "PodTopologySpread" => Box::new(pod_topology_spread::PodTopologySpread::new(&args.pod_topology_spread, symbols)),
         "InterPodAffinity" => Box::new(inter_pod_affinity::InterPodAffinity::new(args.inter_pod_affinity)),
         "ImageLocality" => Box::new(image_locality::ImageLocality),

@@ -58,10 +58,12 @@ impl Formula for Most {
 }
 
 /// The score at each whole percent in use.
-struct Shape([i64; 101]);
+#[derive(Clone)]
+pub(super) struct Shape([i64; 101]);
 
 impl Shape {
-    fn new(points: &[ShapePoint]) -> Self {
+    /// With the corners of a file.
+    pub(super) fn new(points: &[ShapePoint]) -> Self {
         // Files give 0..=10.
         let corners: Vec<(i64, i64)> = points.iter().map(|point| (i64::from(point.utilization), i64::from(point.score) * 10)).collect();
         let mut table = [0; 101];
@@ -69,6 +71,11 @@ impl Shape {
             *place = broken_line(&corners, percent);
         }
         Self(table)
+    }
+
+    /// The score at a percentage; beyond the range that of nothing in use.
+    pub(super) fn at(&self, percent: i64) -> i64 {
+        usize::try_from(percent).ok().and_then(|at| self.0.get(at)).copied().unwrap_or(self.0[0])
     }
 }
 

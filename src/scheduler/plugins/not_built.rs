@@ -3,15 +3,13 @@
 //! A pod that such a plugin would *filter* for is never placed as if the rule were absent. It stays pending until a version that has the rule, or until
 //! the profile disables the plugin, which then is ignored as upstream ignores it. What a plugin would only *rank* by is not counted.
 //!
-//! On the nodes of a compute cluster a claim is what the cluster's object maps it to, so there only `ClusterFit` asks about it.
-//!
 //! One thing cannot be seen from the pod: features that `NodeDeclaredFeatures` would look for.
 
 use crate::{
-    model::{class::PodClass, ids::ClusterId, node::NodeRecord, pod::Wants},
+    model::{class::PodClass, pod::Wants},
     scheduler::{
         change::Changes,
-        framework::{CompiledFilter, FilterPlugin, NodeRule, Plugin, PodInHand, PreEnqueue, Reads, Refusal},
+        framework::{CompiledFilter, FilterPlugin, Plugin, PodInHand, PreEnqueue, Refusal},
         nodes::Nodes,
         registry::{ExtensionPoint, PluginInfo},
     },
@@ -30,14 +28,7 @@ impl NotBuilt {
 
     /// What of the pod the plugin would judge.
     fn judges(&self, wants: Wants) -> Option<&'static str> {
-        const CLAIMS: &str = "the pod has volumes of PersistentVolumeClaims";
         let found = [
-            ("VolumeBinding", wants.volume_claims, CLAIMS),
-            ("VolumeRestrictions", wants.exclusive_disks, "the pod has a disk that only one node or pod may use"),
-            // Of a claim's volume these judge access modes, attach limits and zones.
-            ("VolumeRestrictions", wants.volume_claims, CLAIMS),
-            ("NodeVolumeLimits", wants.volume_claims, CLAIMS),
-            ("VolumeZone", wants.volume_claims, CLAIMS),
             ("DynamicResources", wants.resource_claims, "the pod has resourceClaims"),
             ("GangScheduling", wants.pod_group, "the pod has a schedulingGroup"),
         ];
@@ -77,31 +68,8 @@ impl PreEnqueue for NotBuilt {
 }
 
 impl FilterPlugin for NotBuilt {
-    /// A claim is `VolumeBinding`'s business first: where that plugin is active its refusal is what people read, as it comes before any node is asked.
-    /// Claims are mapped in compute clusters, which is `ClusterFit`'s business; there they are no claims any more, and the refusal is for home alone.
-    fn compile(&self, class: &PodClass, nodes: &Nodes) -> CompiledFilter {
-        let Some(refusal) = self.refusal(class.wants) else { return CompiledFilter::Skip };
-        let is_claim = class.wants.volume_claims && self.refusal(Wants { volume_claims: false, ..class.wants }).is_none();
-        let first = self.info.name == "VolumeBinding" || !class.wants.volume_claims || class.wants.exclusive_disks;
-        if first && !(is_claim && nodes.clusters.any()) {
-            return CompiledFilter::Refused(refusal);
-        }
-        CompiledFilter::Rule(Box::new(Nowhere { refusal, home_only: is_claim }))
-    }
-}
-
-struct Nowhere {
-    refusal: Refusal,
-    home_only: bool,
-}
-
-impl NodeRule for Nowhere {
-    fn reads(&self) -> Reads {
-        Reads::Object
-    }
-
-    fn refuses(&self, node: &NodeRecord, _nodes: &Nodes) -> Option<Refusal> {
-        (!self.home_only || node.cluster == ClusterId::HOME).then(|| self.refusal.clone())
+    fn compile(&self, class: &PodClass, _nodes: &Nodes) -> CompiledFilter {
+        self.refusal(class.wants).map_or(CompiledFilter::Skip, CompiledFilter::Refused)
     }
 }
 
@@ -124,13 +92,8 @@ mod tests {
     fn names_the_plugin_and_the_field() {
         let none = Wants::default();
         for (plugin, wants, want) in [
-            ("VolumeBinding", Wants { volume_claims: true, ..none }, "all!* the pod has volumes of PersistentVolumeClaims"),
-            ("VolumeZone", Wants { volume_claims: true, ..none }, "!* the pod has volumes of PersistentVolumeClaims"),
-            ("NodeVolumeLimits", Wants { volume_claims: true, ..none }, "!* the pod has volumes of PersistentVolumeClaims"),
-            ("VolumeRestrictions", Wants { volume_claims: true, ..none }, "!* the pod has volumes of PersistentVolumeClaims"),
-            ("VolumeRestrictions", Wants { exclusive_disks: true, ..none }, "all!* the pod has a disk that only one node or pod may use"),
             ("DynamicResources", Wants { resource_claims: true, ..none }, "all!* the pod has resourceClaims"),
-            ("DynamicResources", Wants { volume_claims: true, ..none }, "skip"),
+            ("DynamicResources", Wants { pod_group: true, ..none }, "skip"),
             ("NodeDeclaredFeatures", Wants { pod_group: true, ..none }, "skip"),
         ] {
             let got = World::new([node("a")]).ask(plugin, &wanting(wants));

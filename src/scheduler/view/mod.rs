@@ -181,27 +181,8 @@ impl ClassView {
     fn compile_filters(&mut self, profile: &Profile, class: &PodClass, nodes: &Nodes) {
         for &plugin in &profile.filter {
             let Some(filter) = profile.plugins[plugin].filter() else { continue };
-            match filter.compile(class, nodes) {
-                CompiledFilter::Skip => {}
-                CompiledFilter::SkipUntil(premise) => self.premises.push(premise),
-                CompiledFilter::Rule(rule) => self.rules.push((plugin, Rule::Node(rule))),
-                CompiledFilter::Domains(rule) => self.rules.push((plugin, Rule::Domains(rule))),
-                CompiledFilter::Only(names, rule) => {
-                    self.restrict(plugin, &names);
-                    self.rules.push((plugin, Rule::Node(rule)));
-                }
-                // An unresolvable refusal ends PreFilter at once; a later one wins over a resolvable one. Upstream's rules.
-                CompiledFilter::Refused(refusal) => {
-                    let resolvable = refusal.code == super::framework::RefusalCode::Unschedulable;
-                    self.verdict = Verdict::Refused(plugin, refusal);
-                    if !resolvable {
-                        return;
-                    }
-                }
-                CompiledFilter::Failed(why) => {
-                    self.verdict = Verdict::Failed(plugin, why);
-                    return;
-                }
+            if !self.take_filter(plugin, filter.compile(class, nodes)) {
+                return;
             }
         }
         if let (Verdict::AskNodes, Some((names, plugins))) = (&self.verdict, &self.only)
@@ -215,6 +196,35 @@ impl ClassView {
             };
             self.verdict = Verdict::Refused(plugins[0], Refusal::unresolvable(reason));
         }
+    }
+
+    /// False when nothing further is to be asked.
+    fn take_filter(&mut self, plugin: PluginIx, outcome: CompiledFilter) -> bool {
+        match outcome {
+            CompiledFilter::Skip => {}
+            CompiledFilter::SkipUntil(premise) => self.premises.push(premise),
+            CompiledFilter::Until(premise, outcome) => {
+                self.premises.push(premise);
+                return self.take_filter(plugin, *outcome);
+            }
+            CompiledFilter::Rule(rule) => self.rules.push((plugin, Rule::Node(rule))),
+            CompiledFilter::Domains(rule) => self.rules.push((plugin, Rule::Domains(rule))),
+            CompiledFilter::Only(names, rule) => {
+                self.restrict(plugin, &names);
+                self.rules.push((plugin, Rule::Node(rule)));
+            }
+            // An unresolvable refusal ends PreFilter at once; a later one wins over a resolvable one. Upstream's rules.
+            CompiledFilter::Refused(refusal) => {
+                let resolvable = refusal.code == super::framework::RefusalCode::Unschedulable;
+                self.verdict = Verdict::Refused(plugin, refusal);
+                return resolvable;
+            }
+            CompiledFilter::Failed(why) => {
+                self.verdict = Verdict::Failed(plugin, why);
+                return false;
+            }
+        }
+        true
     }
 
     fn restrict(&mut self, plugin: PluginIx, names: &[Sym]) {

@@ -23,7 +23,7 @@ use draw::Draw;
 pub const NOT_SCORED: [&str; 2] = ["DynamicResources", "VolumeBinding"];
 
 /// Families whose rules the engine does not have yet: the real plugins answer them, and nothing is compared. The place to switch one on.
-pub const NOT_BUILT: [&str; 2] = ["volumes", "preemption"];
+pub const NOT_BUILT: [&str; 1] = ["preemption"];
 
 type Dress = fn(&mut Draw, &mut World);
 

@@ -70,10 +70,14 @@ pub const POD_AFFINITY: &[&str] =
     &[TOO_NEAR, UNWANTED, TOO_FAR, "InterPodAffinity accepts and refuses", "InterPodAffinity scores", "InterPodAffinity skips scoring"];
 pub const TOPOLOGY: &[&str] = &[SKEWED, NO_LABEL, TOO_FAR, "PodTopologySpread scores", "InterPodAffinity scores"];
 pub const VOLUMES: &[&str] = &[
+    "NodeVolumeLimits refuses (Unschedulable): csi.example.com CSI driver is not installed on the node",
     "NodeVolumeLimits refuses (Unschedulable): node(s) exceed max volume count",
     "VolumeBinding refuses (UnschedulableAndUnresolvable): node(s) did not have enough free storage",
     "VolumeBinding refuses (UnschedulableAndUnresolvable): node(s) didn't find available persistent volumes to bind",
     "VolumeBinding refuses (UnschedulableAndUnresolvable): node(s) didn't match PersistentVolume's node affinity",
+    "VolumeBinding refuses (UnschedulableAndUnresolvable): node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
+    "VolumeBinding refuses everywhere (UnschedulableAndUnresolvable): PVC web/asked-own was not created for pod web/asked",
+    "VolumeBinding refuses everywhere (UnschedulableAndUnresolvable): waiting for ephemeral volume controller to create",
     "VolumeBinding refuses everywhere (UnschedulableAndUnresolvable): pod has unbound immediate PersistentVolumeClaims",
     "VolumeBinding scores",
     "VolumeRestrictions refuses (Unschedulable): node(s) had no available disk",
