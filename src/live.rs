@@ -36,13 +36,14 @@ use crate::{
         clock::Clock,
         election::ElectionSettings,
         events::{self, EventDesk, event_desk},
+        evict::{EvictionDesk, eviction_desk},
         leadership::{Leadership, Permission},
         lease::{Elector, Ended},
         patch::{ConditionDesk, Patcher},
         watch::{Synced, Watch},
         wire::{ClaimFacts, NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched},
     },
-    model::{ids::ClusterId, node::NodeFacts, pod::PodFacts},
+    model::{budget::BudgetFacts, ids::ClusterId, node::NodeFacts, pod::PodFacts},
     scheduler::{
         input::{Command, Input},
         observe::Gauges,
@@ -153,6 +154,8 @@ impl Live {
         critical.spawn(named("patcher", patcher.run()));
         let (events, writer) = event_desk(api.clone(), clock, &options.hostname, options.events_per_second);
         let event_writer = tokio::spawn(writer.run());
+        let (evictions, evictor) = eviction_desk(api, permission.clone(), clock, events.clone(), inputs.clone());
+        critical.spawn(named("evictor", evictor.run()));
         let (orders, orders_received) = mpsc::unbounded_channel();
         let outstanding = Arc::new(AtomicUsize::new(0));
         let binder =
@@ -162,7 +165,7 @@ impl Live {
         critical.spawn(named("answers", answers));
 
         let engine_stop = CancellationToken::new();
-        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone(), abroad);
+        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone(), evictions, abroad);
         let driver = Driver::new(machine, clock, received, dispatch, publish).until(engine_stop.clone());
         if options.own_thread {
             let thread = on_own_thread(driver)?;
@@ -275,6 +278,7 @@ fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::S
         start_watch::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7),
         start_watch::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8),
         start_watch::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9),
+        start_watch::<BudgetFacts>(watches, api, inputs, seed ^ 10),
     ]
 }
 
@@ -311,6 +315,7 @@ fn dispatcher(
     outstanding: Arc<AtomicUsize>,
     conditions: ConditionDesk,
     events: EventDesk,
+    evictions: EvictionDesk,
     abroad: Dispatch,
 ) -> impl FnMut(Command) + Send + 'static {
     let work = move |work| {
@@ -328,6 +333,7 @@ fn dispatcher(
             }
         }
         Command::Event(order) => events.put(order),
+        Command::Evict(order) => evictions.put(*order),
         Command::PlacedAgain(uid, cluster, node) => abroad.placed_again(uid, cluster, node),
         Command::ResolveImages(pod, images) => abroad.resolve(pod, images),
     }

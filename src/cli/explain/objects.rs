@@ -9,6 +9,7 @@ use crate::kubernetes::wire::{
     NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched, read_value,
 };
 use crate::model::{
+    budget::BudgetFacts,
     ids::{ClusterId, PodUid},
     node::NodeFacts,
     pod::PodFacts,
@@ -130,6 +131,7 @@ impl Reader {
             "ReplicationController" if version == "v1" => self.selecting::<SelectingFacts<ReplicationController>>(place, value, true),
             "ReplicaSet" if version == "apps/v1" => self.selecting::<SelectingFacts<ReplicaSet>>(place, value, true),
             "StatefulSet" if version == "apps/v1" => self.selecting::<SelectingFacts<StatefulSet>>(place, value, true),
+            "PodDisruptionBudget" if version == "policy/v1" => self.selecting::<BudgetFacts>(place, value, true),
             _ => *self.objects.ignored.entry(kind.to_owned()).or_default() += 1,
         }
     }

@@ -50,7 +50,7 @@ pub(super) struct LabelSelectorWire<'a> {
 }
 
 impl LabelSelectorWire<'_> {
-    fn facts(&self) -> LabelSelectorFacts {
+    pub(super) fn facts(&self) -> LabelSelectorFacts {
         LabelSelectorFacts {
             match_labels: self.match_labels.boxed(),
             match_expressions: self.match_expressions.iter().map(RequirementWire::facts).collect(),

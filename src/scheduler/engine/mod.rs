@@ -7,7 +7,9 @@ mod abroad;
 mod attempt;
 mod binding;
 mod facts;
+mod nominate;
 mod requeue;
+pub(super) mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,8 +24,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     cache::Cache,
     input::{Command, Input, List, PodRef},
-    nodes::Nodes,
     observe::{Gauges, Observer},
+    preemption::{Budgets, Nominations},
     profile::ProfileSpec,
     profiles::{OutOfTree, ProfileError, Profiles},
     queue::{Backoff, Queue, QueuedPod},
@@ -34,6 +36,9 @@ use crate::model::{
     pod::PodFacts,
     time::{DurationMs, Timestamp},
 };
+
+/// Tells the generator of searches for room from that of ties.
+const ROOM_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Bounds and seeds of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,6 +65,14 @@ impl Default for EngineSettings {
             answer_overdue: DurationMs::from_secs(300),
         }
     }
+}
+
+/// See [`Engine::parts_to_explain`].
+pub(super) struct Parts<'a> {
+    pub(super) cache: &'a mut Cache,
+    pub(super) profiles: &'a mut Profiles,
+    pub(super) nominations: &'a Nominations,
+    pub(super) budgets: &'a Budgets,
 }
 
 /// A pod that has its node and is on its way to being bound.
@@ -103,8 +116,15 @@ pub struct Engine {
     intents: BTreeMap<PodUid, Box<PodFacts>>,
     /// Nodes that a pod in a cluster has left for another one, until its annotations say so too.
     left_nodes: FxHashMap<PodUid, Vec<Box<str>>>,
+    /// Pods that are to get a node which they do not have yet.
+    nominations: Nominations,
+    budgets: Budgets,
+    /// Pods whose victims the API server is being asked to delete, and since when: they are not tried meanwhile.
+    preempting: BTreeMap<PodUid, Timestamp>,
     settings: EngineSettings,
     rng: Pcg64Mcg,
+    /// Where searches for room begin; a generator of its own, so that they do not change which nodes win ties.
+    room_rng: Pcg64Mcg,
     sample_start: usize,
     leading: bool,
     pods_listed: BTreeSet<ClusterId>,
@@ -136,7 +156,11 @@ impl Engine {
             held: BTreeMap::new(),
             intents: BTreeMap::new(),
             left_nodes: FxHashMap::default(),
+            nominations: Nominations::default(),
+            budgets: Budgets::default(),
+            preempting: BTreeMap::new(),
             rng: Pcg64Mcg::seed_from_u64(settings.seed),
+            room_rng: Pcg64Mcg::seed_from_u64(settings.seed ^ ROOM_SEED),
             settings,
             sample_start: 0,
             leading: false,
@@ -174,6 +198,10 @@ impl Engine {
             Input::SelectsListed(kind, names) => self.on_selects_listed(now, kind, &names, out),
             Input::Claim(namespace, name, labels) => self.on_claim(now, &namespace, name, Some(labels)),
             Input::ClaimGone(namespace, name) => self.on_claim(now, &namespace, name, None),
+            Input::Budget(facts) => self.on_budget(*facts),
+            Input::BudgetGone(namespace, name) => self.budgets.remove(&namespace, &name, &self.cache.nodes.symbols),
+            Input::BudgetsListed(names) => self.on_budgets_listed(now, &names, out),
+            Input::Evicted(uid, outcome) => self.on_evicted(now, &uid, &outcome),
             Input::ImagePlatforms(image, platforms) => self.on_platforms(now, &image, platforms),
             Input::PlaceAgain { key, uid, cluster, not_on } => self.on_place_again(now, key, uid, cluster, not_on, out),
             Input::Tick => self.on_tick(now, out),
@@ -205,7 +233,8 @@ impl Engine {
             Stage::Permit(waits) => waits.iter().map(|(_, until)| *until).min().unwrap_or(flight.since),
             Stage::PreBind(_) | Stage::Bind => flight.since + self.settings.answer_overdue,
         });
-        flights.chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
+        let evictions = self.preempting.values().map(|since| *since + self.settings.answer_overdue);
+        flights.chain(evictions).chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
     }
 
     /// Sizes of everything held.
@@ -243,9 +272,10 @@ impl Engine {
     }
 
     /// What `explain` works on: it interns the strings of the pod it is asked about. Classes are as the labels that are read by now make them.
-    pub(super) fn parts_to_explain(&mut self) -> (&mut Nodes, &mut Profiles) {
+    pub(super) fn parts_to_explain(&mut self) -> Parts<'_> {
         self.recast_pods();
-        (&mut self.cache.nodes, &mut self.profiles)
+        let Self { cache, profiles, nominations, budgets, .. } = self;
+        Parts { cache, profiles, nominations, budgets }
     }
 
     /// Recomputes every derived state and compares: an empty list when all is well.
@@ -268,6 +298,7 @@ impl Engine {
                 ));
             }
         }
+        faults.extend(self.check_nominations());
         faults.extend(self.flights.keys().filter(|uid| self.queue.contains(uid)).map(|uid| format!("pod {uid} flies and is queued")));
         let counted_too = self.held.keys().filter(|uid| self.cache.placed(uid).is_some() || self.queue.contains(uid));
         faults.extend(counted_too.map(|uid| format!("pod {uid} is held for its cluster and known elsewhere")));

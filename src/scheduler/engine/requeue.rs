@@ -23,7 +23,7 @@ impl Engine {
             self.observer.impossible("queued_pod_without_profile");
             return;
         };
-        if gate(profile, &pod, class) {
+        if self.preempting.contains_key(&pod.uid) || gate(profile, &pod, class) {
             self.observer.queued("gated", event);
             self.queue.push_gated(pod);
         } else if backoff && self.queue.backing_off(&pod, now) {
@@ -94,6 +94,7 @@ impl Engine {
             self.admit(now, pod, "UnschedulableTimeout", true);
         }
         self.time_out_platforms(now);
+        self.time_out_evictions(now);
         self.time_out_flights(now, out);
     }
 
@@ -125,6 +126,8 @@ impl Engine {
                 pod.profile = profile;
                 self.admit(now, pod, "ConfigurationReload", false);
             } else {
+                self.preempting.remove(&uid);
+                self.nominate(&mut pod, None);
                 self.cache.forget_labels(&uid);
                 self.release_class(pod.class);
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::scheduler::preemption::NodeName;
 use crate::model::{
     ids::{ClassIx, PodKey, PodUid, ProfileIx},
     time::{DurationMs, Timestamp},
@@ -36,6 +37,10 @@ pub struct QueuedPod {
     pub errors_in_a_row: u32,
     /// Whether the five-minute flush brought it back.
     pub flushed: bool,
+    /// The node for which it is nominated.
+    pub nominated: Option<NodeName>,
+    /// `status.nominatedNodeName` as last seen; empty without one.
+    pub nominated_seen: Box<str>,
     /// Number of its last run in a compute cluster, zero before the first.
     pub run_attempt: u32,
 }

@@ -10,15 +10,17 @@
 mod best;
 mod diagnosis;
 mod lane;
+mod rehearsal;
 mod store;
 mod wide;
 
 use std::sync::Arc;
 
 use best::BestIndex;
-pub use diagnosis::{Diagnosis, NO_NODES, failure_message, message};
+pub use diagnosis::{Crowded, Diagnosis, NO_NODES, Reasons, make_room, message, whole_message};
 use fixedbitset::FixedBitSet;
 pub use lane::Lane;
+pub use rehearsal::Rehearsal;
 pub use store::Views;
 
 use smallvec::SmallVec;
@@ -28,6 +30,7 @@ use super::{
     framework::{CompiledFilter, CompiledScore, DomainRule, NodeRule, Premise, Reads, Refusal},
     nodes::Nodes,
     profiles::{PluginIx, Profile},
+    queue::Rejectors,
 };
 use crate::model::{class::PodClass, ids::NodeIx, intern::Sym};
 
@@ -63,9 +66,12 @@ pub struct ClassView {
     best: Option<BestIndex>,
     uses: u32,
     diagnosis: Option<(u64, Arc<Diagnosis>)>,
-    /// The whole message with what PostFilter plugins said, for the change number it was made at.
-    message: Option<(u64, Arc<str>)>,
+    /// The whole message with what PostFilter plugins said, and when it was made.
+    message: Option<(Moment, Arc<str>, Rejectors)>,
 }
+
+/// Numbers of the last changes of everything that a message depends on: nodes, nominations, budgets.
+pub type Moment = (u64, u64, u64);
 
 /// A compiled filter.
 enum Rule {
@@ -439,14 +445,14 @@ impl ClassView {
         made
     }
 
-    /// The message that was kept for this moment.
-    pub fn kept_message(&self, nodes: &Nodes) -> Option<Arc<str>> {
-        self.message.as_ref().filter(|(at, _)| *at == nodes.changed()).map(|(_, message)| message.clone())
+    /// The message that was kept for this moment, and whom it blames.
+    pub fn kept_message(&self, now: Moment) -> Option<(Arc<str>, Rejectors)> {
+        self.message.as_ref().filter(|(at, ..)| *at == now).map(|(_, message, rejectors)| (message.clone(), *rejectors))
     }
 
     /// Keeps the whole message until something changes.
-    pub fn keep_message(&mut self, nodes: &Nodes, message: Arc<str>) {
-        self.message = Some((nodes.changed(), message));
+    pub fn keep_message(&mut self, now: Moment, message: Arc<str>, rejectors: Rejectors) {
+        self.message = Some((now, message, rejectors));
     }
 
     /// Whether PreFilter left only named nodes: such a class is mostly a single pod of a DaemonSet.
