@@ -14,8 +14,8 @@ mod residents;
 mod runs;
 mod shapes;
 
-pub use residents::{NOT_STARTED, Resident};
 use residents::Known;
+pub use residents::{NOT_STARTED, Resident};
 use runs::Runs;
 
 use super::{clusters::Told, nodes::Nodes};

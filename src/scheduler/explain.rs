@@ -138,10 +138,9 @@ impl Explanation {
         let nodes = &others.cache.nodes;
         let mut view = ClassView::new(profile, hand.class, nodes);
         let crowd = Crowd::new(&view, hand.class, hand.uid, others.nominations, others.cache);
-        let open = match others.nominated.filter(|ix| crowd.leaves(&view, *ix)) {
-            Some(own) => vec![own],
-            None => crowd.open(&view),
-        };
+        let own = others.nominated.filter(|ix| crowd.leaves(&view, *ix));
+        let is_own = own.is_some();
+        let open = own.map_or_else(|| crowd.open(&view), |own| vec![own]);
         match view.outlook() {
             Outlook::Broken(plugin, why) if open.len() != 1 => {
                 self.error = Some(format!("running plugin {:?}: {why}", profile.plugin_name(plugin)));
@@ -149,10 +148,21 @@ impl Explanation {
             Outlook::Feasible(_) | Outlook::Broken(..) if !open.is_empty() => self.feasible(&mut view, profile, nodes, &open, draw),
             _ => self.infeasible(&mut view, profile, hand, others, &crowd, draw),
         }
-        self.name_refusals(&mut view, profile, nodes, &crowd);
+        // The node that was cleared for the pod is taken before any other is asked.
+        if !is_own {
+            self.name_refusals(&mut view, profile, nodes, &crowd);
+        }
     }
 
-    fn infeasible(&mut self, view: &mut ClassView, profile: &mut Profile, hand: PodInHand<'_>, others: &Others<'_>, crowd: &Crowd, draw: u64) {
+    fn infeasible(
+        &mut self,
+        view: &mut ClassView,
+        profile: &mut Profile,
+        hand: PodInHand<'_>,
+        others: &Others<'_>,
+        crowd: &Crowd,
+        draw: u64,
+    ) {
         let Others { cache, budgets, nominated, .. } = *others;
         let Verdict { message, room, .. } = room::seek(view, profile, hand, &Scene { cache, budgets, crowd, nominated, draw });
         self.message = Some(message.to_string());
@@ -180,7 +190,7 @@ impl Explanation {
         };
         self.prefilter = diagnosis.pre_filter.as_ref().map(named);
         for (ix, _) in nodes.iter() {
-            if let Some(refused) = crowd.crowded().get(&ix).or_else(|| diagnosis.of(ix)) {
+            if let Some(refused) = crowd.refusal(ix).or_else(|| diagnosis.of(ix)) {
                 self.infeasible.insert(shown(ix, nodes), named(refused));
             }
         }
@@ -204,7 +214,8 @@ impl Explanation {
             let by_node = open.iter().map(|ix| (shown(*ix, nodes), score(*ix))).collect();
             self.scores.insert(profile.plugin_name(lane.plugin).into(), by_node);
         }
-        let weighted = |name: &String| self.scores.values().filter_map(|by_node| by_node.get(name)).map(|score| score.weighted).sum::<i64>();
+        let weighted =
+            |name: &String| self.scores.values().filter_map(|by_node| by_node.get(name)).map(|score| score.weighted).sum::<i64>();
         self.total = self.feasible.iter().map(|name| (name.clone(), weighted(name))).collect();
         let highest = self.total.values().max().copied();
         self.best = self.total.iter().filter(|(_, total)| Some(**total) == highest).map(|(name, _)| name.clone()).collect();

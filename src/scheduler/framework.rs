@@ -7,7 +7,7 @@
 //! Rules that look beyond single nodes are of another form ([`DomainRule`], [`DomainScore`]): they count over domains, are told which nodes have changed,
 //! and answer for all nodes at once.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use fixedbitset::FixedBitSet;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use super::{
     cache::Cache,
     change::{Change, Changes},
     nodes::Nodes,
-    preemption::Budgets,
+    preemption::{Budgets, Memo},
 };
 use crate::model::{
     class::PodClass,
@@ -374,12 +374,16 @@ pub struct Plight<'a> {
     pub rules: &'a dyn Rehearse,
     /// Decides what upstream draws: the same number, the same answer.
     pub draw: u64,
+    /// What is remembered of the class, where it can be.
+    pub memo: Option<&'a RefCell<Memo>>,
 }
 
 /// Asks the rules about a node with other pods on it than there are. Nominated pods of no lower priority are counted as upstream counts them.
 pub trait Rehearse {
     /// The node as it is.
     fn set(&self, ix: NodeIx) -> Stage;
+    /// Whether others are nominated for the node.
+    fn has_guests(&self, ix: NodeIx) -> bool;
     /// A pod of the class leaves.
     fn take(&self, stage: &mut Stage, class: ClassIx);
     /// A pod of the class comes.

@@ -17,6 +17,7 @@ mod kubelet_endpoint;
 mod manifests;
 mod permissions;
 mod placement;
+mod preemption;
 mod reload;
 mod requeue;
 mod serving;

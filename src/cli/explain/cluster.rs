@@ -19,6 +19,7 @@ use crate::kubernetes::wire::{
 };
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::model::{
+    budget::BudgetFacts,
     ids::{ClusterId, PodKey},
     image::Platforms,
     node::NodeFacts,
@@ -111,6 +112,7 @@ async fn pod_itself(home: &Rest, pod: &PodKey) -> anyhow::Result<PodObject> {
 /// Labels of namespaces, and what of the pod's own one chooses pods.
 async fn add_selecting(home: &Rest, namespace: &str, objects: &mut Objects) {
     add::<NamespaceFacts>(home, NamespaceFacts::PATH, objects).await;
+    add::<BudgetFacts>(home, BudgetFacts::PATH, objects).await;
     add_of::<Service>(home, namespace, objects).await;
     add_of::<ReplicationController>(home, namespace, objects).await;
     add_of::<ReplicaSet>(home, namespace, objects).await;
@@ -128,7 +130,9 @@ async fn add<K: Watched<Input = Input>>(home: &Rest, path: &str, objects: &mut O
             objects.selecting.extend(found.into_iter().map(Watched::seen));
             objects.remarks.extend(bad.iter().map(ToString::to_string));
         }
-        Err(error) => objects.remarks.push(format!("{} are not known, which spread and affinity of pods may read: {error}", K::RESOURCE)),
+        Err(error) => {
+            objects.remarks.push(format!("{} are not known, which spread, affinity or preemption of pods may read: {error}", K::RESOURCE))
+        }
     }
 }
 

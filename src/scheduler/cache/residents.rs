@@ -58,12 +58,13 @@ impl Cache {
     /// Keeps what a pod's object says beside its class.
     pub(super) fn note(&mut self, facts: &PodFacts, labels: Labels) {
         let known = self.known.entry(facts.uid.clone()).or_default();
+        let is_relabelled = known.labels != labels;
         known.labels = labels;
         if facts.cluster == crate::model::ids::ClusterId::HOME && known.name != facts.key.name {
             known.name = facts.key.name.clone();
         }
         let is_leaving = facts.deleting && facts.preempted;
-        if (known.started, known.is_leaving) == (facts.started, is_leaving) {
+        if !is_relabelled && (known.started, known.is_leaving) == (facts.started, is_leaving) {
             return;
         }
         (known.started, known.is_leaving) = (facts.started, is_leaving);
@@ -71,6 +72,17 @@ impl Cache {
         if let Some(resident) = self.resident_mut(node, &facts.uid) {
             resident.started = facts.started.unwrap_or(NOT_STARTED);
             resident.is_leaving = is_leaving;
+            // What dry runs have found on the node may not hold any more.
+            self.nodes.touch_usage(node);
+        }
+    }
+
+    /// We have ordered a pod's end, or the order failed: the watch has not told yet.
+    pub fn set_leaving(&mut self, uid: &PodUid, is_leaving: bool) {
+        let known = self.known.get(uid).is_some_and(|known| known.is_leaving);
+        let Some(node) = self.pods.get(uid).map(|placed| placed.node) else { return };
+        if let Some(resident) = self.resident_mut(node, uid) {
+            resident.is_leaving = is_leaving || known;
         }
     }
 
@@ -116,7 +128,9 @@ impl Cache {
             for resident in here {
                 let placed = self.pods.get(&resident.uid);
                 let priority = self.classes.get(resident.class).map(|class| class.priority);
-                if placed.is_none_or(|placed| placed.node.at() != at || placed.class != resident.class) || priority != Some(resident.priority) {
+                if placed.is_none_or(|placed| placed.node.at() != at || placed.class != resident.class)
+                    || priority != Some(resident.priority)
+                {
                     faults.push(format!("pod {} is listed on a node otherwise than it is placed", resident.uid));
                 }
             }

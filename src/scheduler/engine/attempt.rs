@@ -131,7 +131,7 @@ impl Engine {
         let (view, _) = views.up_to_date((pod.profile, pod.class), profile, class, &cache.nodes);
         // Pods of a class get one answer as long as nothing is nominated that concerns some of them alone.
         let moment = (cache.nodes.changed(), nominations.version(), budgets.version());
-        let is_shared = own.is_none() && crowd.crowded().is_empty();
+        let is_shared = own.is_none() && crowd.is_empty();
         if is_shared && let Some((message, rejectors)) = view.kept_message(moment) {
             observer.preemption(None);
             let room = RoomMade { nomination: Nomination::Clear, ..RoomMade::default() };
@@ -263,7 +263,8 @@ impl Engine {
         pod.queued = now;
         pod.unschedulable_count = pod.unschedulable_count.saturating_add(1);
         pod.errors_in_a_row = 0;
-        self.report_failure(&mut pod, CONDITION_REASONS[0], &failure.message, failure.nomination, out);
+        let nominated = self.renominate(now, &mut pod, failure.nomination);
+        self.report_failure(&mut pod, CONDITION_REASONS[0], &failure.message, nominated, out);
         self.observe_attempt(&pod, AttemptResult::Unschedulable, started);
         self.count_unschedulable(pod.profile, rejectors, 1);
         self.observer.queued("unschedulable", "ScheduleAttemptFailure");
@@ -274,16 +275,23 @@ impl Engine {
     pub(super) fn fail_with_error(&mut self, now: Timestamp, mut pod: QueuedPod, why: &str, started: u64, out: &mut Vec<Command>) {
         pod.queued = now;
         pod.errors_in_a_row = pod.errors_in_a_row.saturating_add(1);
-        self.report_failure(&mut pod, CONDITION_REASONS[1], &why.into(), Nomination::Clear, out);
+        let nominated = self.renominate(now, &mut pod, Nomination::Clear);
+        self.report_failure(&mut pod, CONDITION_REASONS[1], &why.into(), nominated, out);
         self.observe_attempt(&pod, AttemptResult::Error, started);
         self.observer.queued("backoff", "ScheduleAttemptFailure");
         self.queue.push_backoff(pod);
     }
 
     /// Condition and nomination, neither when it is what it was; and an event.
-    fn report_failure(&mut self, pod: &mut QueuedPod, reason: &'static str, message: &Arc<str>, nomination: Nomination, out: &mut Vec<Command>) {
+    fn report_failure(
+        &mut self,
+        pod: &mut QueuedPod,
+        reason: &'static str,
+        message: &Arc<str>,
+        nominated_node: Option<Box<str>>,
+        out: &mut Vec<Command>,
+    ) {
         let said = pod.condition.as_ref().is_some_and(|(old_reason, old)| *old_reason == reason && **old == **message);
-        let nominated_node = self.renominate(pod, nomination);
         let pod_ref = self.pod_ref(pod);
         if !said || nominated_node.is_some() {
             pod.condition = Some((reason, message.clone()));

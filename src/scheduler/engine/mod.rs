@@ -17,6 +17,7 @@ use std::{
 };
 
 use abroad::Held;
+use nominate::Preempting;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -119,8 +120,7 @@ pub struct Engine {
     /// Pods that are to get a node which they do not have yet.
     nominations: Nominations,
     budgets: Budgets,
-    /// Pods whose victims the API server is being asked to delete, and since when: they are not tried meanwhile.
-    preempting: BTreeMap<PodUid, Timestamp>,
+    preempting: BTreeMap<PodUid, Preempting>,
     settings: EngineSettings,
     rng: Pcg64Mcg,
     /// Where searches for room begin; a generator of its own, so that they do not change which nodes win ties.
@@ -233,7 +233,7 @@ impl Engine {
             Stage::Permit(waits) => waits.iter().map(|(_, until)| *until).min().unwrap_or(flight.since),
             Stage::PreBind(_) | Stage::Bind => flight.since + self.settings.answer_overdue,
         });
-        let evictions = self.preempting.values().map(|since| *since + self.settings.answer_overdue);
+        let evictions = self.preempting.values().map(|preempting| preempting.since + self.settings.answer_overdue);
         flights.chain(evictions).chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
     }
 

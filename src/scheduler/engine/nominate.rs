@@ -19,6 +19,13 @@ use crate::{
     },
 };
 
+/// A pod whose victims the API server is being asked to delete: it is not tried meanwhile.
+#[derive(Debug)]
+pub(super) struct Preempting {
+    pub(super) since: Timestamp,
+    victims: Vec<PodUid>,
+}
+
 impl Engine {
     /// The present node for which a pod is nominated.
     pub(super) fn nominated_node(&self, pod: &QueuedPod) -> Option<NodeIx> {
@@ -47,13 +54,17 @@ impl Engine {
     }
 
     /// Takes over what PostFilter plugins say about the nomination. What the pod's status is to say of it, if that is news: empty clears.
-    pub(super) fn renominate(&mut self, pod: &mut QueuedPod, nomination: Nomination) -> Option<Box<str>> {
+    pub(super) fn renominate(&mut self, now: Timestamp, pod: &mut QueuedPod, nomination: Nomination) -> Option<Box<str>> {
         let node = match nomination {
             Nomination::Keep => return None,
             Nomination::Clear => None,
             Nomination::Node(ix) => Some((self.cache.nodes.get(ix).cluster, self.cache.nodes.get(ix).name)),
         };
+        let (before, old) = (pod.nominated, self.nominated_node(pod));
         self.nominate(pod, node);
+        if let Some(old) = old.filter(|_| before != node) {
+            self.wake_for_pod(now, pod.class, old, true);
+        }
         let name = node.map_or_else(Box::default, |node| self.written_name(node));
         (*name != *pod.nominated_seen).then_some(name)
     }
@@ -74,9 +85,12 @@ impl Engine {
         if (before.is_empty() && seen.is_empty()) || pod.nominated.is_some_and(|node| *self.written_name(node) == **seen) {
             return;
         }
-        let of_cluster = self.cache.nodes.clusters.iter().any(|(id, _)| {
-            self.cache.nodes.clusters.name(id).is_some_and(|cluster| placement::is_virtual_node(seen, cluster))
-        });
+        let of_cluster = self
+            .cache
+            .nodes
+            .clusters
+            .iter()
+            .any(|(id, _)| self.cache.nodes.clusters.name(id).is_some_and(|cluster| placement::is_virtual_node(seen, cluster)));
         let node = (!seen.is_empty() && !of_cluster).then(|| self.cache.nodes.symbols.intern(seen));
         let old = self.nominated_node(pod);
         self.nominate(pod, node.map(|name| (ClusterId::HOME, name)));
@@ -107,7 +121,10 @@ impl Engine {
             }
         }
         if !victims.is_empty() {
-            self.preempting.insert(preemptor.uid.clone(), now);
+            // They are going, whether the watch knows it yet or not.
+            let uids: Vec<PodUid> = victims.iter().map(|(_, uid)| uid.clone()).collect();
+            uids.iter().for_each(|uid| self.cache.set_leaving(uid, true));
+            self.preempting.insert(preemptor.uid.clone(), Preempting { since: now, victims: uids });
             out.push(Command::Evict(Box::new(EvictOrder { preemptor: preemptor.clone(), node: name, victims })));
         }
     }
@@ -138,7 +155,14 @@ impl Engine {
         victim.scheduler_name = preemptor.scheduler_name.clone();
         let note = format!("Preempted by pod {} on node {node} (in kube-scheduler memory).", preemptor.uid).into();
         let related = Some(Box::new(preemptor.clone()));
-        out.push(Command::Event(Box::new(EventOrder { pod: victim, reason: "Preempted", kind: "Normal", action: "Preempting", related, note })));
+        out.push(Command::Event(Box::new(EventOrder {
+            pod: victim,
+            reason: "Preempted",
+            kind: "Normal",
+            action: "Preempting",
+            related,
+            note,
+        })));
         self.take_back(now, &flight);
         self.fail_with_error(now, flight.pod, why, flight.started_ticks, out);
         true
@@ -146,8 +170,9 @@ impl Engine {
 
     /// The API server has taken the deletions, or not.
     pub(super) fn on_evicted(&mut self, now: Timestamp, uid: &PodUid, outcome: &Result<(), String>) {
-        if self.preempting.remove(uid).is_none() {
-            return;
+        let Some(preempting) = self.preempting.remove(uid) else { return };
+        if outcome.is_err() {
+            preempting.victims.iter().for_each(|victim| self.cache.set_leaving(victim, false));
         }
         match outcome {
             // What waited for this only; the others are woken by the victims that go.
@@ -170,7 +195,7 @@ impl Engine {
     pub(super) fn time_out_evictions(&mut self, now: Timestamp) {
         let overdue = self.settings.answer_overdue;
         let late: Vec<PodUid> =
-            self.preempting.iter().filter(|(_, since)| now.since(**since) >= overdue).map(|(uid, _)| uid.clone()).collect();
+            self.preempting.iter().filter(|(_, preempting)| now.since(preempting.since) >= overdue).map(|(uid, _)| uid.clone()).collect();
         for uid in late {
             self.observer.impossible("eviction_without_answer");
             self.on_evicted(now, &uid, &Err("no answer came in time".to_owned()));

@@ -164,7 +164,3 @@ fn victim(plight: &Plight<'_>, resident: &Resident) -> Victim {
         is_terminating: class.is_some_and(|class| class.is_terminating),
     }
 }
-
-#[cfg(test)]
-#[path = "default_preemption_tests.rs"]
-mod tests;

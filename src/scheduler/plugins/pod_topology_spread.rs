@@ -341,9 +341,9 @@ impl DomainRule for Hard {
                 return Some(Refusal::unresolvable(REASON_LABEL));
             }
             let counts = has_all && self.inclusion.includes(&constraint.spread, node, nodes);
-            let matching = moved.iter().filter(|moved| {
-                counts && moved.class.namespace == self.namespace && constraint.selector.matches(&moved.class.labels)
-            });
+            let matching = moved
+                .iter()
+                .filter(|moved| counts && moved.class.namespace == self.namespace && constraint.selector.matches(&moved.class.labels));
             let more: i64 = matching.map(|moved| moved.pods).sum();
             let admitted = if more == 0 { constraint.admitted[domain] } else { constraint.admits_with(domain, more) };
             (!admitted).then(|| Refusal::unschedulable(REASON))

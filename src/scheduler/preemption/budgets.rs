@@ -139,8 +139,10 @@ mod tests {
     fn violating(budgets: Vec<BudgetFacts>, pods: &[(&str, &str, &str)]) -> Vec<bool> {
         let (mut all, mut table) = (Budgets::default(), Interner::default());
         budgets.into_iter().for_each(|facts| all.apply(facts, &mut table));
-        let pods: Vec<_> =
-            pods.iter().map(|(namespace, name, text)| (table.intern(namespace), *name, Labels::intern(&labels(text), &mut table))).collect();
+        let pods: Vec<_> = pods
+            .iter()
+            .map(|(namespace, name, text)| (table.intern(namespace), *name, Labels::intern(&labels(text), &mut table)))
+            .collect();
         let mut ledger = all.ledger();
         pods.iter().map(|(namespace, name, labels)| ledger.violates(*namespace, name, labels)).collect()
     }

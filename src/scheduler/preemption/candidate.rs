@@ -5,6 +5,9 @@
 
 use std::{borrow::Cow, cmp::Reverse};
 
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
 use super::Ledger;
 use crate::{
     model::ids::NodeIx,
@@ -38,8 +41,61 @@ pub enum DryRun<'a> {
     NobodyToGo,
 }
 
-/// Looks for the fewest pods that would have to go from a node.
+/// What dry runs for one class have found on nodes that have not changed since. Kept only where no rule looks beyond single nodes.
+#[derive(Debug, Default)]
+pub struct Memo {
+    /// For which state of the budgets.
+    budgets: u64,
+    nodes: FxHashMap<NodeIx, Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    /// Numbers of the last changes of the node's object and usage.
+    changed: (u64, u64),
+    /// Places of the victims in the list of the node's pods, and how many violate a budget; or why not.
+    outcome: Result<(SmallVec<[u32; 4]>, usize), Refusal>,
+}
+
+impl Memo {
+    /// Bytes held, about.
+    pub fn bytes(&self) -> usize {
+        self.nodes.len() * (size_of::<Kept>() + size_of::<NodeIx>())
+    }
+}
+
+/// Looks for the fewest pods that would have to go from a node, or remembers.
 pub fn dry_run<'a>(plight: &Plight<'a>, ix: NodeIx) -> DryRun<'a> {
+    let Some(memo) = plight.memo.filter(|_| !plight.rules.has_guests(ix)) else { return run(plight, ix) };
+    let mut memo = memo.borrow_mut();
+    if memo.budgets != plight.budgets.version() {
+        *memo = Memo { budgets: plight.budgets.version(), ..Memo::default() };
+    }
+    let (node, residents) = (plight.cache.nodes.get(ix), plight.cache.residents(ix));
+    let changed = (node.object_changed, node.usage_changed);
+    if let Some(kept) = memo.nodes.get(&ix).filter(|kept| kept.changed == changed) {
+        return match &kept.outcome {
+            Err(refusal) => DryRun::Refused(refusal.clone()),
+            Ok((places, violations)) => {
+                let victims = places.iter().filter_map(|at| residents.get(*at as usize)).collect();
+                DryRun::Cleared(Candidate { ix, victims, violations: *violations })
+            }
+        };
+    }
+    let found = run(plight, ix);
+    let place = |victim: &&Resident| residents.iter().position(|resident| std::ptr::eq(resident, *victim));
+    let outcome = match &found {
+        DryRun::Refused(refusal) => Err(refusal.clone()),
+        DryRun::NobodyToGo => return found,
+        DryRun::Cleared(Candidate { victims, violations, .. }) => {
+            Ok((victims.iter().filter_map(place).filter_map(|at| u32::try_from(at).ok()).collect(), *violations))
+        }
+    };
+    memo.nodes.insert(ix, Kept { changed, outcome });
+    found
+}
+
+fn run<'a>(plight: &Plight<'a>, ix: NodeIx) -> DryRun<'a> {
     let priority = plight.pod.class.priority;
     let mut lower: Vec<&Resident> = Vec::new();
     if plight.cache.nodes.get(ix).has_pods_below(priority) {
@@ -122,4 +178,49 @@ fn rank(candidate: &Candidate<'_>) -> Rank {
     let most = victims.iter().map(|victim| victim.priority).max();
     let earliest = victims.iter().filter(|victim| Some(victim.priority) == most).map(|victim| victim.started.0).min();
     (candidate.violations, highest, sum, victims.len(), Reverse(earliest.unwrap_or(0)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{
+        ids::{ClassIx, PodUid},
+        time::Timestamp,
+    };
+
+    /// Victims by priority and start, the most important first.
+    fn residents(victims: &[(i32, u64)]) -> Vec<Resident> {
+        let resident = |(priority, started): &(i32, u64)| Resident {
+            uid: PodUid::from(""),
+            class: ClassIx(0),
+            priority: *priority,
+            started: Timestamp(*started),
+            is_home: true,
+            is_leaving: false,
+        };
+        victims.iter().map(resident).collect()
+    }
+
+    #[test]
+    fn each_rule_decides_where_those_before_it_do_not() {
+        type Node = (usize, &'static [(i32, u64)]);
+        let cases: [(&str, [Node; 2], &[usize]); 8] = [
+            ("violations", [(1, &[(0, 1)]), (0, &[(9, 1), (9, 1)])], &[1]),
+            ("first victim's priority", [(0, &[(5, 1)]), (0, &[(4, 1), (4, 1), (4, 1)])], &[1]),
+            ("sum of priorities", [(0, &[(5, 1), (4, 1)]), (0, &[(5, 1), (3, 1)])], &[1]),
+            ("negative priorities: fewer are better", [(0, &[(-5, 1), (-5, 1)]), (0, &[(-5, 1)])], &[1]),
+            ("number, as each counts in the sum", [(0, &[(5, 1), (0, 1)]), (0, &[(5, 1), (-9, 1), (-9, 1)])], &[0]),
+            ("start of the most important", [(0, &[(5, 10), (1, 30)]), (0, &[(5, 20), (1, 0)])], &[1]),
+            ("the earliest of these", [(0, &[(5, 10), (5, 90)]), (0, &[(5, 20), (5, 20)])], &[1]),
+            ("nothing", [(0, &[(5, 1)]), (0, &[(5, 1)])], &[0, 1]),
+        ];
+        for (rule, nodes, want) in cases {
+            let all = nodes.map(|(violations, victims)| (violations, residents(victims)));
+            let candidate = |(violations, victims): &'_ (usize, Vec<Resident>)| (*violations, victims.iter().collect::<Vec<_>>());
+            let made = all.iter().map(candidate);
+            let candidates: Vec<Candidate<'_>> =
+                made.map(|(violations, victims)| Candidate { ix: NodeIx(0), victims, violations }).collect();
+            assert_eq!(best(&candidates), want, "{rule}");
+        }
+    }
 }

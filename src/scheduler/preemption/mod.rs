@@ -6,5 +6,5 @@ mod candidate;
 mod nominations;
 
 pub use budgets::{Budgets, Ledger};
-pub use candidate::{Candidate, DryRun, best, dry_run};
+pub use candidate::{Candidate, DryRun, Memo, best, dry_run};
 pub use nominations::{Guests, NodeName, Nominations, Nominee};

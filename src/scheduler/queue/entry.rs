@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::scheduler::preemption::NodeName;
 use crate::model::{
     ids::{ClassIx, PodKey, PodUid, ProfileIx},
     time::{DurationMs, Timestamp},
 };
+use crate::scheduler::preemption::NodeName;
 
 /// A pod that waits for a node. Holds its class.
 #[derive(Clone, Debug)]

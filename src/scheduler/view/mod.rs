@@ -29,6 +29,7 @@ use self::{lane::Score, wide::Wide};
 use super::{
     framework::{CompiledFilter, CompiledScore, DomainRule, NodeRule, Premise, Reads, Refusal},
     nodes::Nodes,
+    preemption::Memo,
     profiles::{PluginIx, Profile},
     queue::Rejectors,
 };
@@ -68,6 +69,7 @@ pub struct ClassView {
     diagnosis: Option<(u64, Arc<Diagnosis>)>,
     /// The whole message with what PostFilter plugins said, and when it was made.
     message: Option<(Moment, Arc<str>, Rejectors)>,
+    memo: Memo,
 }
 
 /// Numbers of the last changes of everything that a message depends on: nodes, nominations, budgets.
@@ -166,6 +168,7 @@ impl ClassView {
             uses: 0,
             diagnosis: None,
             message: None,
+            memo: Memo::default(),
         };
         view.compile_filters(profile, class, nodes);
         if matches!(view.verdict, Verdict::AskNodes) {
@@ -466,7 +469,7 @@ impl ClassView {
         let wide = self.wide.as_ref().map_or(0, Wide::bytes);
         let rules = self.rules.iter().map(|(_, rule)| if let Rule::Domains(rule) = rule { rule.bytes() } else { 0 });
         let kept = rules.chain(self.lanes.iter().map(Lane::bytes)).sum::<usize>();
-        self.totals.len() * 8 + self.feasible.len() / 4 + best + wide + kept + 512
+        self.totals.len() * 8 + self.feasible.len() / 4 + best + wide + kept + self.memo.bytes() + 512
     }
 }
 

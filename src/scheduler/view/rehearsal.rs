@@ -15,7 +15,7 @@ use crate::{
     scheduler::{
         framework::{Moved, Refusal, Rehearse, Stage},
         nodes::Nodes,
-        preemption::Guests,
+        preemption::{Guests, Memo},
         profiles::PluginIx,
     },
 };
@@ -90,6 +90,10 @@ impl Rehearse for Rehearsal<'_> {
         Stage { ix, node: self.nodes.get(ix).clone(), moved: SmallVec::new() }
     }
 
+    fn has_guests(&self, ix: NodeIx) -> bool {
+        self.guests.contains_key(&ix)
+    }
+
     fn take(&self, stage: &mut Stage, class: ClassIx) {
         let Some(record) = self.classes.get(class) else { return };
         stage.node.uncount_pod(record);
@@ -142,6 +146,16 @@ impl ClassView {
     /// Whether compiling left it to nodes to decide.
     pub fn asks_nodes(&self) -> bool {
         matches!(self.verdict, Verdict::AskNodes)
+    }
+
+    /// What dry runs have found, to be given back; none where rules look beyond single nodes.
+    pub fn take_memo(&mut self) -> Option<Memo> {
+        self.wide.is_none().then(|| std::mem::take(&mut self.memo))
+    }
+
+    /// See [`Self::take_memo`].
+    pub fn give_memo(&mut self, memo: Memo) {
+        self.memo = memo;
     }
 
     /// Whether rules are asked about a node at all.
