@@ -300,7 +300,7 @@ fn a_preemptor_that_is_deleted_leaves_nothing_behind() {
 fn a_nomination_that_others_wrote_counts_and_goes_with_it() {
     let mut world = World::new(1, 1);
     for name in ["a", "b", "c"] {
-        world.run(name, 0, "n0");
+        world.run(name, 5, "n0");
     }
     world.tell(Input::Leading(false));
     world.add(PodFacts { nominated_node: Some("n0".into()), gates: vec!["wait".into()], ..pod("expected", 5) });

@@ -182,6 +182,7 @@ impl Engine {
         let node = self.cache.nodes.symbols.intern(&recorded.node);
         let class = self.class_of(&facts);
         let run_attempt = facts.run_attempt.saturating_sub(1);
+        self.preempting.remove(&facts.uid);
         let mut old = self.unqueue(&facts.uid);
         if let Some(old) = &mut old {
             self.nominate(old, None);

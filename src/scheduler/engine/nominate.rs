@@ -114,19 +114,16 @@ impl Engine {
         let Nomination::Node(node) = room.nomination else { return };
         self.displace_nominees(now, node, priority, out);
         let name: Box<str> = self.cache.nodes.full_name(node).into();
-        let mut victims = Vec::new();
-        for victim in room.victims.into_iter().filter(|victim| !victim.is_terminating) {
-            if !self.preempt_in_memory(now, &victim.uid, preemptor, &name, out) {
-                victims.push((victim.key, victim.uid));
-            }
-        }
+        let victims = room.victims.into_iter().filter(|victim| !victim.is_terminating).map(|victim| (victim.key, victim.uid));
+        let (held, victims): (Vec<_>, Vec<_>) = victims.partition(|(_, uid)| self.is_held_before_binding(uid));
         if !victims.is_empty() {
             // They are going, whether the watch knows it yet or not.
             let uids: Vec<PodUid> = victims.iter().map(|(_, uid)| uid.clone()).collect();
             uids.iter().for_each(|uid| self.cache.set_leaving(uid, true));
             self.preempting.insert(preemptor.uid.clone(), Preempting { since: now, victims: uids });
-            out.push(Command::Evict(Box::new(EvictOrder { preemptor: preemptor.clone(), node: name, victims })));
+            out.push(Command::Evict(Box::new(EvictOrder { preemptor: preemptor.clone(), node: name.clone(), victims })));
         }
+        held.iter().for_each(|(_, uid)| self.preempt_in_memory(now, uid, preemptor, &name, out));
     }
 
     /// Pods of lower priority lose their nomination for the node, and look for another one.
@@ -143,14 +140,15 @@ impl Engine {
         }
     }
 
-    /// A victim that is held before its binding just gives its node back. False if it has to be deleted.
-    fn preempt_in_memory(&mut self, now: Timestamp, uid: &PodUid, preemptor: &PodRef, node: &str, out: &mut Vec<Command>) -> bool {
-        let why = match self.flights.get(uid).map(|flight| &flight.stage) {
-            Some(Stage::Permit(_)) => "waiting on permit for pod: preempted",
-            Some(Stage::PreBind(_)) => "preempted by DefaultPreemption",
-            Some(Stage::Bind) | None => return false,
-        };
-        let Some(flight) = self.flights.remove(uid) else { return false };
+    fn is_held_before_binding(&self, uid: &PodUid) -> bool {
+        self.flights.get(uid).is_some_and(|flight| !matches!(flight.stage, Stage::Bind))
+    }
+
+    /// A victim that is held before its binding need not be deleted: it gives its node back, and looks for another one.
+    fn preempt_in_memory(&mut self, now: Timestamp, uid: &PodUid, preemptor: &PodRef, node: &str, out: &mut Vec<Command>) {
+        let Some(flight) = self.flights.remove(uid) else { return };
+        let is_waiting = matches!(flight.stage, Stage::Permit(_));
+        let why = if is_waiting { "waiting on permit for pod: preempted" } else { "preempted by DefaultPreemption" };
         let mut victim = self.pod_ref(&flight.pod);
         victim.scheduler_name = preemptor.scheduler_name.clone();
         let note = format!("Preempted by pod {} on node {node} (in kube-scheduler memory).", preemptor.uid).into();
@@ -165,7 +163,6 @@ impl Engine {
         })));
         self.take_back(now, &flight);
         self.fail_with_error(now, flight.pod, why, flight.started_ticks, out);
-        true
     }
 
     /// The API server has taken the deletions, or not.

@@ -133,7 +133,9 @@ impl ClassView {
 
 /// Lets PostFilter plugins make room, in order: the first one that does has the last word. Its message is what all of them say.
 pub fn make_room(profile: &mut Profile, plight: &Plight<'_>) -> RoomMade {
-    let mut all = RoomMade::default();
+    // Where nobody makes room, nobody keeps any.
+    let nomination = if profile.post_filter.is_empty() { Nomination::Clear } else { Nomination::Keep };
+    let mut all = RoomMade { nomination, ..RoomMade::default() };
     for at in 0..profile.post_filter.len() {
         let plugin = profile.post_filter[at];
         let Some(plugin) = profile.plugins[plugin].post_filter() else { continue };
