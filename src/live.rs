@@ -156,8 +156,7 @@ impl Live {
         let event_writer = tokio::spawn(writer.run());
         let (evictions, evictor) = eviction_desk(api, permission.clone(), clock, events.clone(), inputs.clone());
         critical.spawn(named("evictor", evictor.run()));
-        let (orders, orders_received) = mpsc::unbounded_channel();
-        let outstanding = Arc::new(AtomicUsize::new(0));
+        let ((orders, orders_received), outstanding) = (mpsc::unbounded_channel(), Arc::new(AtomicUsize::new(0)));
         let binder =
             Binder::new(api.clone(), permission, conditions.clone()).with_timeout(options.bind_timeout).counting(outstanding.clone());
         critical.spawn(named("binder", binder.clone().run(orders_received, inputs.clone())));
