@@ -277,7 +277,7 @@ fn start_selector_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::S
         start_watch::<SelectingFacts<ReplicationController>>(watches, api, inputs, seed ^ 7),
         start_watch::<SelectingFacts<ReplicaSet>>(watches, api, inputs, seed ^ 8),
         start_watch::<SelectingFacts<StatefulSet>>(watches, api, inputs, seed ^ 9),
-        start_watch::<BudgetFacts>(watches, api, inputs, seed ^ 10),
+        start_watch::<BudgetFacts>(watches, api, inputs, seed ^ 0xa),
     ]
 }
 

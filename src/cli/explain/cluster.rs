@@ -131,7 +131,7 @@ async fn add<K: Watched<Input = Input>>(home: &Rest, path: &str, objects: &mut O
             objects.remarks.extend(bad.iter().map(ToString::to_string));
         }
         Err(error) => {
-            objects.remarks.push(format!("{} are not known, which spread, affinity or preemption of pods may read: {error}", K::RESOURCE))
+            objects.remarks.push(format!("{} are not known, which spread, affinity or preemption of pods may read: {error}", K::RESOURCE));
         }
     }
 }

@@ -216,10 +216,10 @@ mod tests {
         ];
         for (rule, nodes, want) in cases {
             let all = nodes.map(|(violations, victims)| (violations, residents(victims)));
-            let candidate = |(violations, victims): &'_ (usize, Vec<Resident>)| (*violations, victims.iter().collect::<Vec<_>>());
-            let made = all.iter().map(candidate);
-            let candidates: Vec<Candidate<'_>> =
-                made.map(|(violations, victims)| Candidate { ix: NodeIx(0), victims, violations }).collect();
+            let mut candidates = Vec::new();
+            for (violations, victims) in &all {
+                candidates.push(Candidate { ix: NodeIx(0), victims: victims.iter().collect(), violations: *violations });
+            }
             assert_eq!(best(&candidates), want, "{rule}");
         }
     }
