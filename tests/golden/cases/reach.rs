@@ -97,6 +97,5 @@ pub const PREEMPTION: &[&str] = &[
     "preemption says: anti-affinity rules",
     PORTS_TAKEN,
     SKEWED,
-    TOO_NEAR,
     UNWANTED,
 ];
