@@ -58,7 +58,7 @@ async fn every_answer_has_one_outcome() {
         ("taken", vec![status(200), status(200)], Ok(()), vec![mark, delete], 1),
         ("gone before", vec![status(404)], Ok(()), vec![mark], 0),
         ("gone in between", vec![status(200), status(404)], Ok(()), vec![mark, delete], 0),
-        ("another pod of that name", vec![vec![status(409); 3], vec![status(409)]].concat(), Ok(()), vec![mark, mark, mark, delete], 0),
+        ("another pod of that name", vec![status(409); 4], Ok(()), vec![mark, mark, mark, delete], 0),
         ("changed under our hands", vec![status(409), status(200), status(200)], Ok(()), vec![mark, mark, delete], 1),
         (
             "stumbles",
