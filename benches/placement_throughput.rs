@@ -118,6 +118,34 @@ fn together(c: &mut Criterion) {
     }
 }
 
+/// Important pods over full nodes: each finds its victims among all of them. Nobody is deleted meanwhile, so that no node opens.
+fn preemption(c: &mut Criterion) {
+    let is_test = std::env::args().any(|arg| arg == "--test");
+    let (nodes, step) = if is_test { (150, 50) } else { (5000, PODS_PER_STEP) };
+    let mut group = c.benchmark_group(format!("preemption/{nodes}_full_nodes"));
+    group.sample_size(10).measurement_time(Duration::from_secs(4)).throughput(Throughput::Elements(step as u64));
+    for (name, classes) in [("one_class", 1), ("hundred_classes", 100)] {
+        let make = || {
+            let pods = (0..step).map(|number| world::important(number, number % classes)).collect::<Vec<_>>();
+            (world::full_engine(nodes), pods)
+        };
+        group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
+            bencher.iter_batched_ref(make, |(engine, pods)| assert_eq!(evict(engine, pods.drain(..)), step), BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
+
+/// Queues pods and decides about each; how many evictions were ordered.
+fn evict(engine: &mut Engine, pods: impl Iterator<Item = PodFacts>) -> usize {
+    let mut out: Vec<Command> = Vec::new();
+    pods.for_each(|pod| engine.handle(Timestamp(0), Input::Pod(Box::new(pod)), &mut out));
+    while engine.wants_schedule() {
+        engine.handle(Timestamp(0), Input::Schedule { attempts_max: 64 }, &mut out);
+    }
+    out.iter().filter(|command| matches!(command, Command::Evict(_))).count()
+}
+
 /// Three compute clusters and a home without nodes: what the engine holds is said beside what it decides.
 fn federation(c: &mut Criterion) {
     const CLUSTERS: u16 = 3;
@@ -168,5 +196,5 @@ fn resident_bytes() -> usize {
     pages.and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok()).map_or(0, |pages| pages * 4096)
 }
 
-criterion_group!(benches, placement, together, federation);
+criterion_group!(benches, placement, together, preemption, federation);
 criterion_main!(benches);

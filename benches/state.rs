@@ -79,6 +79,8 @@ fn queued(number: usize) -> QueuedPod {
         unschedulable_count: 1,
         errors_in_a_row: 0,
         flushed: false,
+        nominated: None,
+        nominated_seen: Box::default(),
         run_attempt: 0,
     }
 }

@@ -109,6 +109,54 @@ pub fn pod(number: usize, class: usize) -> PodFacts {
     }
 }
 
+/// Pods on each full node.
+const SEATS: usize = 10;
+
+/// Nodes without room: ten pods on each, of three priorities and as many sizes.
+#[allow(dead_code)] // one bench has such nodes
+pub fn full_engine(nodes: usize) -> Engine {
+    let mut engine = self::engine(0, EngineSettings::default());
+    let mut out = Vec::new();
+    for number in 0..nodes {
+        let mut node = node(number);
+        node.taints = Vec::new();
+        node.allocatable = resources(&[
+            ("cpu", Quantity::from_milli(10_010)),
+            ("memory", Quantity::from_units(64 << 30)),
+            ("pods", Quantity::from_units(110)),
+        ]);
+        let name = node.name.clone();
+        engine.handle(Timestamp(0), Input::Node(Box::new(node)), &mut out);
+        for seat in 0..SEATS {
+            let mut pod = sized(nodes * 100 + number * SEATS + seat, seat % 3);
+            (pod.node_name, pod.spec.priority) = (Some(name.clone()), i32::try_from(seat % 3).unwrap_or(0));
+            pod.started = Some(Timestamp((number * 7 + seat) as u64 % 1000 * 1000));
+            engine.handle(Timestamp(0), Input::Pod(Box::new(pod)), &mut out);
+        }
+    }
+    engine
+}
+
+/// A pod that may displace those of [`full_engine`]: a little more than one of them wants.
+#[allow(dead_code)] // one bench has such pods
+pub fn important(number: usize, class: usize) -> PodFacts {
+    let mut pod = sized(number, class % 100);
+    pod.spec.priority = 1000;
+    pod
+}
+
+/// A pod of about one core.
+fn sized(number: usize, size: usize) -> PodFacts {
+    let mut pod = pod(number, 0);
+    let spec = [
+        ("cpu", Quantity::from_milli(1000 + i64::try_from(size).unwrap_or(0))),
+        ("memory", Quantity::from_units((1 << 30) + (i64::try_from(size).unwrap_or(0) << 10))),
+    ];
+    let container = ContainerRequests { spec: resources(&spec), ..ContainerRequests::default() };
+    pod.spec.requests = PodRequests { containers: vec![container], ..PodRequests::default() }.sums();
+    pod
+}
+
 /// What pods of an application want of each other.
 #[allow(dead_code)] // one bench has such pods
 #[derive(Clone, Copy, Debug)]

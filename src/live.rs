@@ -36,6 +36,7 @@ use crate::{
         clock::Clock,
         election::ElectionSettings,
         events::{self, EventDesk, event_desk},
+        evict::{EvictionDesk, eviction_desk},
         leadership::{Leadership, Permission},
         lease::{Elector, Ended},
         patch::{ConditionDesk, Patcher},
@@ -43,6 +44,7 @@ use crate::{
         wire::{NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched},
     },
     model::{
+        budget::BudgetFacts,
         ids::ClusterId,
         node::NodeFacts,
         pod::PodFacts,
@@ -158,8 +160,9 @@ impl Live {
         critical.spawn(named("patcher", patcher.run()));
         let (events, writer) = event_desk(api.clone(), clock, &options.hostname, options.events_per_second);
         let event_writer = tokio::spawn(writer.run());
-        let (orders, orders_received) = mpsc::unbounded_channel();
-        let outstanding = Arc::new(AtomicUsize::new(0));
+        let (evictions, evictor) = eviction_desk(api, permission.clone(), clock, events.clone(), inputs.clone());
+        critical.spawn(named("evictor", evictor.run()));
+        let ((orders, orders_received), outstanding) = (mpsc::unbounded_channel(), Arc::new(AtomicUsize::new(0)));
         let binder =
             Binder::new(api.clone(), permission, conditions.clone()).with_timeout(options.bind_timeout).counting(outstanding.clone());
         critical.spawn(named("binder", binder.clone().run(orders_received, inputs.clone())));
@@ -167,7 +170,7 @@ impl Live {
         critical.spawn(named("answers", answers));
 
         let engine_stop = CancellationToken::new();
-        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone(), abroad);
+        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone(), evictions, abroad);
         let driver = Driver::new(machine, clock, received, dispatch, publish).until(engine_stop.clone());
         if options.own_thread {
             let thread = on_own_thread(driver)?;
@@ -286,6 +289,7 @@ fn start_other_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Send
         start_watch::<CsiDriverFacts>(watches, api, inputs, seed ^ 0xd),
         start_watch::<CapacityFacts>(watches, api, inputs, seed ^ 0xe),
         start_watch::<AttachmentFacts>(watches, api, inputs, seed ^ 0xf),
+        start_watch::<BudgetFacts>(watches, api, inputs, seed ^ 0x10),
     ]
 }
 
@@ -317,6 +321,7 @@ fn dispatcher(
     outstanding: Arc<AtomicUsize>,
     conditions: ConditionDesk,
     events: EventDesk,
+    evictions: EvictionDesk,
     abroad: Dispatch,
 ) -> impl FnMut(Command) + Send + 'static {
     let work = move |work| {
@@ -334,6 +339,7 @@ fn dispatcher(
             }
         }
         Command::Event(order) => events.put(order),
+        Command::Evict(order) => evictions.put(*order),
         Command::PlacedAgain(uid, cluster, node) => abroad.placed_again(uid, cluster, node),
         Command::ResolveImages(pod, images) => abroad.resolve(pod, images),
     }

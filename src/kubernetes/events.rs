@@ -225,21 +225,25 @@ impl Sender {
     }
 
     fn event(&self, order: &EventOrder, name: &str, series: Option<&Series>) -> Value {
-        let PodRef { key, uid, scheduler_name } = &order.pod;
-        json!({
+        let scheduler_name = &order.pod.scheduler_name;
+        let mut event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": name, "namespace": &*key.namespace},
+            "metadata": {"name": name, "namespace": &*order.pod.key.namespace},
             "eventTime": micro_time(self.clock.wall()),
             "series": series.map(|series| self.series(series)),
             "reportingController": &**scheduler_name,
             "reportingInstance": self.instance(scheduler_name),
             "action": order.action,
             "reason": order.reason,
-            "regarding": {"kind": "Pod", "apiVersion": "v1", "namespace": &*key.namespace, "name": &*key.name, "uid": &*uid.0},
+            "regarding": reference(&order.pod),
             "note": shortened(&order.note),
             "type": order.kind,
-        })
+        });
+        if let Some(related) = &order.related {
+            event["related"] = reference(related);
+        }
+        event
     }
 
     fn instance(&self, reporter: &str) -> String {
@@ -251,6 +255,11 @@ impl Sender {
         let last = self.clock.wall() - Duration::from_millis(ago.0);
         json!({"count": series.count, "lastObservedTime": micro_time(last)})
     }
+}
+
+fn reference(pod: &PodRef) -> Value {
+    let PodRef { key, uid, .. } = pod;
+    json!({"kind": "Pod", "apiVersion": "v1", "namespace": &*key.namespace, "name": &*key.name, "uid": &*uid.0})
 }
 
 fn events_path(pod: &PodRef) -> String {

@@ -13,7 +13,7 @@ use crate::{
 
 fn order(uid: &str, reason: &'static str, note: &str) -> EventOrder {
     let pod = PodRef { key: PodKey::new("ns", uid), uid: PodUid::from(uid), scheduler_name: "isobar-scheduler".into() };
-    EventOrder { pod, reason, kind: "Warning", action: "Scheduling", note: note.into() }
+    EventOrder { pod, reason, kind: "Warning", action: "Scheduling", related: None, note: note.into() }
 }
 
 fn start(script: Vec<Reply>) -> (Arc<Script>, EventDesk) {

@@ -15,6 +15,7 @@ pub mod clock;
 pub mod cluster;
 pub mod election;
 pub mod events;
+pub mod evict;
 mod fence;
 pub mod images;
 pub mod leadership;

@@ -64,9 +64,13 @@ struct State {
 }
 
 impl ConditionDesk {
-    /// Leaves a condition; an older one of the same pod is replaced. False if there was no room.
-    pub fn put(&self, order: ConditionOrder) -> bool {
+    /// Leaves a condition; an older one of the same pod is replaced, but for what the newer one does not speak of. False if there was no room.
+    pub fn put(&self, mut order: ConditionOrder) -> bool {
         let mut state = self.lock();
+        if let Some(older) = state.waiting.get(&order.pod.uid) {
+            order.condition = order.condition.or_else(|| older.condition.clone());
+            order.nominated_node = order.nominated_node.or_else(|| older.nominated_node.clone());
+        }
         if state.written.get(&order.pod.uid) == Some(&content_hash(&order)) {
             state.waiting.remove(&order.pod.uid);
             return true;
@@ -118,7 +122,7 @@ impl ConditionDesk {
             }
             // Withdrawn ones leave their place in the order behind.
             let Some(order) = state.waiting.remove(&uid) else { continue };
-            let known = state.written.contains_key(&uid);
+            let known = state.written.contains_key(&uid) || order.condition.is_none();
             state.in_flight.insert(uid);
             return Some((order, known));
         }
@@ -128,7 +132,8 @@ impl ConditionDesk {
     fn done(&self, order: &ConditionOrder, written: bool) {
         let mut state = self.lock();
         state.in_flight.remove(&order.pod.uid);
-        if written {
+        // Without a condition nothing is known of the pod's.
+        if written && order.condition.is_some() {
             if state.written.len() >= WRITTEN_MAX {
                 state.written.clear();
             }
@@ -149,7 +154,7 @@ impl ConditionDesk {
 }
 
 fn content_hash(order: &ConditionOrder) -> u64 {
-    FxBuildHasher.hash_one((order.reason, &order.message, &order.nominated_node))
+    FxBuildHasher.hash_one((&order.condition, &order.nominated_node))
 }
 
 /// Writes what lies on the desk.
@@ -237,11 +242,14 @@ fn may_work_later(answer: &Answer) -> bool {
 
 /// The patch. The uid makes it fail on another incarnation of the pod; `lastTransitionTime` is given only when the status turns.
 fn patch_body(order: &ConditionOrder, transition: Option<&str>) -> Value {
-    let mut condition = json!({"type": "PodScheduled", "status": "False", "reason": order.reason, "message": &*order.message});
-    if let Some(time) = transition {
-        condition["lastTransitionTime"] = time.into();
+    let mut status = json!({});
+    if let Some((reason, message)) = &order.condition {
+        let mut condition = json!({"type": "PodScheduled", "status": "False", "reason": reason, "message": &**message});
+        if let Some(time) = transition {
+            condition["lastTransitionTime"] = time.into();
+        }
+        status["conditions"] = json!([condition]);
     }
-    let mut status = json!({"conditions": [condition]});
     if let Some(node) = &order.nominated_node {
         status["nominatedNodeName"] = if node.is_empty() { Value::Null } else { (&**node).into() };
     }

@@ -14,7 +14,7 @@ use crate::{
 
 fn order(uid: &str, message: &str) -> ConditionOrder {
     let pod = PodRef { key: PodKey::new("ns", uid), uid: PodUid::from(uid), scheduler_name: "s".into() };
-    ConditionOrder { pod, reason: "Unschedulable", message: message.into(), nominated_node: None }
+    ConditionOrder { pod, condition: Some(("Unschedulable", message.into())), nominated_node: None }
 }
 
 fn ok() -> Reply {

@@ -137,7 +137,7 @@ mod tests {
 
     fn event(uid: &str, reason: &'static str, note: &str) -> EventOrder {
         let pod = PodRef { key: PodKey::new("ns", uid), uid: PodUid::from(uid), scheduler_name: "s".into() };
-        EventOrder { pod, reason, kind: "Warning", action: "Scheduling", note: note.into() }
+        EventOrder { pod, reason, kind: "Warning", action: "Scheduling", related: None, note: note.into() }
     }
 
     fn minute(minutes: u64) -> Timestamp {

@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod affinity_faults;
+pub mod budget;
 pub mod class;
 pub mod cluster;
 pub mod fnv;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use super::{
+    class::PodClass,
     fnv::fnv1a,
     ids::{ClusterId, NodeKey},
     intern::{Interner, Sym},
@@ -190,6 +191,36 @@ impl NodeRecord {
             usage_changed: self.usage_changed,
             ..Self::shell(self.cluster, self.name)
         };
+    }
+
+    /// Counts one more pod.
+    pub fn count_pod(&mut self, class: &PodClass) {
+        self.requested.add(&class.requests);
+        self.nonzero_cpu_milli = self.nonzero_cpu_milli.saturating_add(class.nonzero_cpu_milli);
+        self.nonzero_memory_bytes = self.nonzero_memory_bytes.saturating_add(class.nonzero_memory_bytes);
+        self.pods_used += 1;
+        self.ports.extend(class.host_ports.iter().cloned());
+        self.count_priority(class.priority);
+        if let Some(volumes) = &class.volumes {
+            self.mount(class.namespace, volumes);
+        }
+    }
+
+    /// Counts one pod less; it must have been counted.
+    pub fn uncount_pod(&mut self, class: &PodClass) {
+        self.requested.sub(&class.requests);
+        self.nonzero_cpu_milli = self.nonzero_cpu_milli.saturating_sub(class.nonzero_cpu_milli);
+        self.nonzero_memory_bytes = self.nonzero_memory_bytes.saturating_sub(class.nonzero_memory_bytes);
+        self.pods_used = self.pods_used.saturating_sub(1);
+        self.uncount_priority(class.priority);
+        if let Some(volumes) = &class.volumes {
+            self.unmount(class.namespace, volumes);
+        }
+        for port in &class.host_ports {
+            if let Some(at) = self.ports.iter().position(|used| used == port) {
+                self.ports.swap_remove(at);
+            }
+        }
     }
 
     /// Counts one more pod of a priority.

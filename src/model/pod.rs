@@ -34,6 +34,10 @@ pub struct PodFacts {
     pub node_name: Option<Box<str>>,
     /// `status.nominatedNodeName`.
     pub nominated_node: Option<Box<str>>,
+    /// `status.startTime`.
+    pub started: Option<Timestamp>,
+    /// Condition `DisruptionTarget` says that a scheduler preempted it.
+    pub preempted: bool,
     /// Names of `spec.schedulingGates`.
     pub gates: Vec<Box<str>>,
     /// `metadata.labels`.

@@ -10,9 +10,12 @@ use std::collections::BTreeMap;
 
 use rustc_hash::FxHashMap;
 
+mod residents;
 mod runs;
 mod shapes;
 
+use residents::Known;
+pub use residents::{NOT_STARTED, Resident};
 use runs::Runs;
 
 use super::{clusters::Told, nodes::Nodes};
@@ -20,7 +23,6 @@ use crate::model::{
     class::{ClassTable, PodClass},
     ids::{ClassIx, ClusterId, NodeIx, PodUid},
     intern::Sym,
-    labels::Labels,
     node::NodeRecord,
     resources::ResourceVec,
 };
@@ -35,8 +37,10 @@ pub struct Cache {
     pods: FxHashMap<PodUid, Placed>,
     assumed: usize,
     runs: Runs,
-    /// All labels of pods whose class was asked for and that are not gone, also of those that wait.
-    labels: FxHashMap<PodUid, Labels>,
+    /// Of pods whose class was asked for and that are not gone, also of those that wait.
+    known: FxHashMap<PodUid, Known>,
+    /// By node index.
+    residents: Vec<Vec<Resident>>,
 }
 
 /// A pod on a node. Holds its class.
@@ -154,6 +158,7 @@ impl Cache {
     pub fn take(&mut self, uid: &PodUid) -> Option<Placed> {
         let placed = self.pods.remove(uid)?;
         self.assumed -= usize::from(placed.assumed);
+        self.unsettle(uid, placed.node);
         if let Some(cluster) = self.abroad(&placed) {
             if let Some(class) = self.classes.get(placed.class) {
                 self.nodes.clusters.uncount(cluster, class, placed.told);
@@ -217,6 +222,7 @@ impl Cache {
         let told = if is_abroad { self.nodes.clusters.count(at, record, assumed) } else { Told::BEFORE };
         self.assumed += usize::from(assumed);
         self.pods.insert(uid.clone(), Placed { class, node, cluster, assumed, told });
+        self.settle(uid, node, class, cluster == ClusterId::HOME);
         if is_abroad {
             self.settle_runs_of(uid, at);
         }
@@ -241,6 +247,7 @@ impl Cache {
         if let Some(placed) = self.pods.get_mut(uid) {
             placed.class = class;
         }
+        self.resettle(uid, known.node, class);
     }
 
     fn uncount(&mut self, node: NodeIx, class: ClassIx) {
@@ -267,7 +274,7 @@ impl Cache {
             self.nodes.platforms.symbols(mark);
             self.nodes.terms.symbols(mark);
             self.nodes.storage.symbols(mark);
-            self.labels.values().for_each(|labels| labels.symbols(mark));
+            self.known.values().for_each(|known| known.labels.symbols(mark));
             self.runs.symbols(mark);
             others(mark);
         });
@@ -300,6 +307,7 @@ impl Cache {
         let abroad = self.pods.values().filter_map(|placed| Some((self.abroad(placed)?, self.classes.get(placed.class)?, placed.told)));
         faults.extend(self.nodes.clusters.consistency_check(abroad));
         faults.extend(self.check_runs());
+        faults.extend(self.check_residents());
         let placed = self.pods.values().map(|placed| (placed.class, placed.node));
         faults.extend(self.nodes.terms.consistency_check(&self.classes, placed));
         faults.extend(self.nodes.consistency_check());

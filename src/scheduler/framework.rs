@@ -7,20 +7,22 @@
 //! Rules that look beyond single nodes are of another form ([`DomainRule`], [`DomainScore`]): they count over domains, are told which nodes have changed,
 //! and answer for all nodes at once.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, cell::RefCell};
 
 use fixedbitset::FixedBitSet;
 use serde::Serialize;
 use smallvec::SmallVec;
 
 use super::{
+    cache::Cache,
     change::{Change, Changes},
     nodes::Nodes,
+    preemption::{Budgets, Memo},
     storage::Settled,
 };
 use crate::model::{
     class::PodClass,
-    ids::{NodeIx, PodKey, PodUid},
+    ids::{ClassIx, NodeIx, PodKey, PodUid},
     intern::Sym,
     node::NodeRecord,
     time::{DurationMs, Timestamp},
@@ -226,12 +228,25 @@ pub trait DomainRule: Send {
     fn keep_admitted(&self, set: &mut FixedBitSet);
     /// Why not, as of the last [`Self::catch_up`]. `None` exactly for what [`Self::keep_admitted`] keeps.
     fn refuses(&self, ix: NodeIx) -> Option<Refusal>;
+    /// Why not, if pods had come to the node or left it since the last [`Self::catch_up`] (upstream's `AddPod` and `RemovePod`).
+    fn refuses_with(&self, ix: NodeIx, moved: &[Moved<'_>], nodes: &Nodes) -> Option<Refusal>;
     /// Whether what was compiled does not hold any more.
     fn outdated(&self, _nodes: &Nodes) -> bool {
         false
     }
     /// Bytes held, for the bound on all views.
     fn bytes(&self) -> usize;
+}
+
+/// Pods that have come to a node, or left it, in thought.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved<'a> {
+    /// Their class.
+    pub ix: ClassIx,
+    /// The same.
+    pub class: &'a PodClass,
+    /// How many have come; negative: how many have left.
+    pub pods: i64,
 }
 
 /// What a rule's answer about a node depends on; decides when a kept answer is asked for again.
@@ -342,17 +357,93 @@ pub fn by_max_reversed(raw: i64, extremes: Extremes) -> i64 {
 
 /// Tries to make room when no node was found (preemption).
 pub trait PostFilter {
-    /// What to say, and whom to nominate. The per-node refusals of the failed attempt come in by node index.
-    fn make_room(&mut self, pod: PodInHand<'_>, refusals: &[Option<Refusal>], nodes: &Nodes) -> RoomMade;
+    /// What to say, whom to nominate, and who must go for that.
+    fn make_room(&mut self, plight: &Plight<'_>) -> RoomMade;
+}
+
+/// A pod that no node takes, and all that bears on how that might change.
+pub struct Plight<'a> {
+    /// The pod.
+    pub pod: PodInHand<'a>,
+    /// The present node for which it was nominated before.
+    pub nominated: Option<NodeIx>,
+    /// Why nodes do not take it; `None` for a node that was left out.
+    pub refused: &'a dyn Fn(NodeIx) -> Option<&'a Refusal>,
+    /// Pods and nodes.
+    pub cache: &'a Cache,
+    /// Budgets.
+    pub budgets: &'a Budgets,
+    /// What the rules would say if pods were gone.
+    pub rules: &'a dyn Rehearse,
+    /// Decides what upstream draws: the same number, the same answer.
+    pub draw: u64,
+    /// What is remembered of the class, where it can be.
+    pub memo: Option<&'a RefCell<Memo>>,
+}
+
+/// Asks the rules about a node with other pods on it than there are. Nominated pods of no lower priority are counted as upstream counts them.
+pub trait Rehearse {
+    /// The node as it is.
+    fn set(&self, ix: NodeIx) -> Stage;
+    /// Whether others are nominated for the node.
+    fn has_guests(&self, ix: NodeIx) -> bool;
+    /// A pod of the class leaves.
+    fn take(&self, stage: &mut Stage, class: ClassIx);
+    /// A pod of the class comes.
+    fn put(&self, stage: &mut Stage, class: ClassIx);
+    /// Whether the pod in question would fit now.
+    fn admits(&self, stage: &Stage) -> bool {
+        self.refusal(stage).is_none()
+    }
+    /// Why not.
+    fn refusal(&self, stage: &Stage) -> Option<Refusal>;
+}
+
+/// A node in thought.
+#[derive(Clone, Debug)]
+pub struct Stage {
+    /// Which node.
+    pub ix: NodeIx,
+    /// What its record would be.
+    pub node: NodeRecord,
+    /// How many pods of which classes have come; those that have left are negative.
+    pub moved: SmallVec<[(ClassIx, i64); 4]>,
 }
 
 /// Answer of a [`PostFilter`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RoomMade {
-    /// Node on which room will be, if any.
-    pub nominated: Option<NodeIx>,
+    /// What becomes of the pod's nomination.
+    pub nomination: Nomination,
+    /// Who must go, the most important first.
+    pub victims: Vec<Victim>,
+    /// Other nodes that would have been as good, with those who would have to go there.
+    pub equally_good: Vec<(NodeIx, Vec<Victim>)>,
     /// Text appended to the pod's message; may be empty.
     pub message: String,
+}
+
+/// What becomes of the node that a pod is nominated for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Nomination {
+    /// It stays, if there is one.
+    #[default]
+    Keep,
+    /// There is none any more.
+    Clear,
+    /// This one.
+    Node(NodeIx),
+}
+
+/// A pod that must go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Victim {
+    /// Namespace and name.
+    pub key: PodKey,
+    /// `metadata.uid`.
+    pub uid: PodUid,
+    /// It is being deleted already.
+    pub is_terminating: bool,
 }
 
 /// Books what a chosen node must keep for the pod, and gives it back.

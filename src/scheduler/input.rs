@@ -6,6 +6,7 @@ use rustc_hash::FxHashSet;
 
 use super::{framework::PreBindWork, profile::ProfileSpec};
 use crate::model::{
+    budget::BudgetFacts,
     cluster::ClusterFacts,
     ids::{ClusterId, NodeKey, PodKey, PodUid},
     image::Platforms,
@@ -64,6 +65,14 @@ pub enum Input {
     StorageGone(StorageKind, Box<str>),
     /// A list of such a kind is complete: whatever else is known of it is gone.
     StorageListed(StorageKind, FxHashSet<Box<str>>),
+    /// A disruption budget of the home cluster was listed, added or changed.
+    Budget(Box<BudgetFacts>),
+    /// A disruption budget is gone: namespace and name.
+    BudgetGone(Box<str>, Box<str>),
+    /// The list of disruption budgets is complete: `namespace/name` of each.
+    BudgetsListed(FxHashSet<Box<str>>),
+    /// Answer to [`Command::Evict`]: the API server has taken all deletions, or why it did not take one of them.
+    Evicted(PodUid, Result<(), String>),
     /// Which platforms an image has.
     ImagePlatforms(Box<str>, Platforms),
     /// A pod that is bound to a compute cluster needs another node there, as these refused it. Answered by [`Command::PlacedAgain`].
@@ -95,13 +104,15 @@ pub enum List {
     Selecting(SelectingKind),
     /// Objects of storage.
     Storage(StorageKind),
+    /// Disruption budgets.
+    Budgets,
 }
 
 impl List {
     /// All of them.
     pub fn all() -> impl Iterator<Item = Self> {
         let selecting = SelectingKind::ALL.into_iter().map(Self::Selecting);
-        std::iter::once(Self::Namespaces).chain(selecting).chain(StorageKind::ALL.into_iter().map(Self::Storage))
+        [Self::Namespaces, Self::Budgets].into_iter().chain(selecting).chain(StorageKind::ALL.into_iter().map(Self::Storage))
     }
 }
 
@@ -149,6 +160,8 @@ pub enum Command {
     Condition(Box<ConditionOrder>),
     /// Record an event.
     Event(Box<EventOrder>),
+    /// End pods to make room for another one. Answered by one [`Input::Evicted`].
+    Evict(Box<EvictOrder>),
     /// Answer to [`Input::PlaceAgain`]: where the pod is counted now, or that no node of the cluster takes it.
     PlacedAgain(PodUid, ClusterId, Option<Box<str>>),
     /// Find out which platforms these images of the pod have; answer each with [`Input::ImagePlatforms`], in bounded time.
@@ -181,17 +194,26 @@ pub struct BindOrder {
     pub resumes: bool,
 }
 
-/// Condition `PodScheduled=False`.
+/// What the status of a pod that waits is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionOrder {
     /// The pod.
     pub pod: PodRef,
-    /// `Unschedulable` or `SchedulerError`.
-    pub reason: &'static str,
-    /// Why, in upstream's words.
-    pub message: Arc<str>,
+    /// Condition `PodScheduled=False`, if it is to be written: `Unschedulable` or `SchedulerError`, and why, in upstream's words.
+    pub condition: Option<(&'static str, Arc<str>)>,
     /// `status.nominatedNodeName`: unchanged, or set (empty clears).
     pub nominated_node: Option<Box<str>>,
+}
+
+/// Pods that are to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EvictOrder {
+    /// For whom.
+    pub preemptor: PodRef,
+    /// From which node, as people name it.
+    pub node: Box<str>,
+    /// Who goes; the last one only when the API server has taken the others.
+    pub victims: Vec<(PodKey, PodUid)>,
 }
 
 /// An event for people.
@@ -199,12 +221,14 @@ pub struct ConditionOrder {
 pub struct EventOrder {
     /// The pod that it is about.
     pub pod: PodRef,
-    /// `Scheduled` or `FailedScheduling`.
+    /// `Scheduled`, `FailedScheduling` or `Preempted`.
     pub reason: &'static str,
     /// `Normal` or `Warning`.
     pub kind: &'static str,
-    /// `Binding` or `Scheduling`.
+    /// `Binding`, `Scheduling` or `Preempting`.
     pub action: &'static str,
+    /// Another pod that the event has to do with.
+    pub related: Option<Box<PodRef>>,
     /// The text, at most 1,024 bytes on the wire.
     pub note: Arc<str>,
 }

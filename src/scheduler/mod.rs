@@ -11,6 +11,7 @@ pub mod nodes;
 pub mod observe;
 pub mod platforms;
 pub mod plugins;
+pub mod preemption;
 pub mod profile;
 pub mod profiles;
 pub mod queue;

@@ -209,18 +209,9 @@ impl Nodes {
     /// Counts a pod on a node, making a shell if the node is not known yet.
     pub fn add_pod(&mut self, cluster: ClusterId, name: Sym, class: &PodClass) -> NodeIx {
         let ix = self.slot(cluster, name);
-        let node = &mut self.records[ix.at()];
-        node.requested.add(&class.requests);
-        node.nonzero_cpu_milli = node.nonzero_cpu_milli.saturating_add(class.nonzero_cpu_milli);
-        node.nonzero_memory_bytes = node.nonzero_memory_bytes.saturating_add(class.nonzero_memory_bytes);
-        node.pods_used += 1;
-        node.ports.extend(class.host_ports.iter().cloned());
-        node.count_priority(class.priority);
-        if let Some(volumes) = &class.volumes {
-            node.mount(class.namespace, volumes);
-            if cluster == ClusterId::HOME {
-                self.storage.mount(self.symbols.text(class.namespace), volumes);
-            }
+        self.records[ix.at()].count_pod(class);
+        if let Some(volumes) = class.volumes.as_ref().filter(|_| cluster == ClusterId::HOME) {
+            self.storage.mount(self.symbols.text(class.namespace), volumes);
         }
         self.touch_usage(ix);
         ix
@@ -232,21 +223,9 @@ impl Nodes {
         if node.pods_used == 0 {
             return false;
         }
-        node.requested.sub(&class.requests);
-        node.nonzero_cpu_milli = node.nonzero_cpu_milli.saturating_sub(class.nonzero_cpu_milli);
-        node.nonzero_memory_bytes = node.nonzero_memory_bytes.saturating_sub(class.nonzero_memory_bytes);
-        node.pods_used -= 1;
-        node.uncount_priority(class.priority);
-        for port in &class.host_ports {
-            if let Some(at) = node.ports.iter().position(|used| used == port) {
-                node.ports.swap_remove(at);
-            }
-        }
-        if let Some(volumes) = &class.volumes {
-            node.unmount(class.namespace, volumes);
-            if node.cluster == ClusterId::HOME {
-                self.storage.unmount(self.symbols.text(class.namespace), volumes);
-            }
+        node.uncount_pod(class);
+        if let Some(volumes) = class.volumes.as_ref().filter(|_| node.cluster == ClusterId::HOME) {
+            self.storage.unmount(self.symbols.text(class.namespace), volumes);
         }
         self.touch_usage(ix);
         self.reclaim(ix);

@@ -209,7 +209,7 @@ pub static IN_TREE: &[PluginInfo] = &[
         "DefaultPreemption",
         &[P::PreEnqueue, P::PostFilter, P::PodGroupPostFilter],
         0,
-        false,
+        true,
         "makes room by evicting pods of lower priority",
     ),
     plugin(

@@ -19,7 +19,7 @@ const NODES_TO_FIND_MIN: usize = 100;
 /// Takes one node of the best. `start` is where a sampled search begins; it moves on, as upstream's does.
 pub fn choose(view: &mut ClassView, profile: &Profile, nodes: &Nodes, rng: &mut impl Rng, start: &mut usize) -> Option<NodeIx> {
     if let Some(percent) = profile.percentage_of_nodes_to_score {
-        let sample = sample(view, nodes, percent, start);
+        let sample = sample(|at| view.feasible().contains(at), nodes, percent, start);
         if sample.len() < view.feasible_count() {
             view.answer_for(&sample);
             let best = best_of_sample(view, &sample);
@@ -27,6 +27,26 @@ pub fn choose(view: &mut ClassView, profile: &Profile, nodes: &Nodes, rng: &mut 
         }
     }
     if view.is_repeated() { break_tie(view.best(), profile, nodes, rng) } else { break_tie(&view.best_once(), profile, nodes, rng) }
+}
+
+/// As [`choose`], of these nodes alone, as if no other were feasible. Sorted by index.
+pub fn choose_among(
+    view: &mut ClassView,
+    open: &[NodeIx],
+    profile: &Profile,
+    nodes: &Nodes,
+    rng: &mut impl Rng,
+    start: &mut usize,
+) -> Option<NodeIx> {
+    if let [one] = open {
+        return Some(*one);
+    }
+    let is_open = |at: usize| open.binary_search_by_key(&at, |ix| ix.at()).is_ok();
+    let sample = profile.percentage_of_nodes_to_score.map(|percent| sample(is_open, nodes, percent, start));
+    let sample = sample.as_deref().unwrap_or(open);
+    view.answer_for(sample);
+    let best = best_of_sample(view, sample);
+    break_tie(&best, profile, nodes, rng)
 }
 
 /// One of nodes that are equally good.
@@ -55,14 +75,14 @@ fn nodes_to_find(nodes: usize, percent: u8) -> usize {
 }
 
 /// The first feasible nodes from `start` on, round the ring of all nodes.
-fn sample(view: &ClassView, nodes: &Nodes, percent: u8, start: &mut usize) -> Vec<NodeIx> {
+fn sample(is_feasible: impl Fn(usize) -> bool, nodes: &Nodes, percent: u8, start: &mut usize) -> Vec<NodeIx> {
     let slots = nodes.slots().max(1);
     let wanted = nodes_to_find(nodes.present(), percent);
     let mut sample = Vec::with_capacity(wanted);
     let mut looked_at = 0;
     while sample.len() < wanted && looked_at < slots {
         let at = (*start + looked_at) % slots;
-        if view.feasible().contains(at) {
+        if is_feasible(at) {
             sample.push(NodeIx(u32::try_from(at).unwrap_or(u32::MAX)));
         }
         looked_at += 1;
@@ -83,7 +103,7 @@ fn best_of_sample(view: &ClassView, sample: &[NodeIx]) -> Vec<NodeIx> {
     totals.into_iter().filter(|(total, _)| Some(Reverse(*total)) == highest).map(|(_, ix)| ix).collect()
 }
 
-fn extremes_of(lane: &Lane, sample: &[NodeIx]) -> Option<Extremes> {
+pub(super) fn extremes_of(lane: &Lane, sample: &[NodeIx]) -> Option<Extremes> {
     let raws = || sample.iter().map(|ix| lane.raw(*ix)).filter(|raw| *raw != UNSCORED);
     Some(Extremes { min: raws().min()?, max: raws().max()? })
 }

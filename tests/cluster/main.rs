@@ -18,6 +18,7 @@ mod manifests;
 mod parity;
 mod permissions;
 mod placement;
+mod preemption;
 mod reload;
 mod requeue;
 mod serving;

@@ -60,6 +60,7 @@ async fn isobar_uses_what_the_manifests_grant_and_nothing_else() -> Result<()> {
     is_asked_for_its_metrics(&plane, port).await?;
     repeats_an_event(&client).await?;
     binds_without_hearing_the_answer(&client, &watch).await?;
+    displaces(&client).await?;
     process.stop(PATIENCE).await?;
 
     let granted: BTreeSet<_> = PERMISSIONS.iter().map(|call| format!("{} {}/{}", call.verb, call.group, call.resource)).collect();
@@ -171,6 +172,17 @@ async fn binds_without_hearing_the_answer(client: &Client, watch: &BindingWatch)
     watch.wait_for_pod("unanswered", PATIENCE).await?;
     let events = Api::namespaced(client.clone(), "default");
     wait_for_event(&events, PATIENCE, |about, event| about == "unanswered" && event.reason.as_deref() == Some("Scheduled")).await
+}
+
+/// A pod that is more important than those on its node.
+async fn displaces(client: &Client) -> Result<()> {
+    post(client, "/apis/scheduling.k8s.io/v1/priorityclasses", &json!({ "metadata": { "name": "urgent" }, "value": 1000 })).await?;
+    let mut urgent = pod("urgent", "900m");
+    urgent["spec"]["priorityClassName"] = json!("urgent");
+    urgent["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": "small" });
+    post(client, PODS, &urgent).await?;
+    let events = Api::namespaced(client.clone(), "default");
+    wait_for_event(&events, PATIENCE, |_, event| event.reason.as_deref() == Some("Preempted")).await
 }
 
 /// What was used and what was refused, once the log has caught up.

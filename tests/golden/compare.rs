@@ -7,9 +7,6 @@ use serde_json::{Map, Value};
 use crate::cases::NOT_SCORED;
 
 const NULL: Value = Value::Null;
-/// What the engine says where upstream would try whom to evict.
-const PREEMPTION_NOT_BUILT: &str = "Preemption is not built into this version";
-
 /// See docs/differences.md.
 const DELIBERATE: &str = "not found";
 
@@ -43,6 +40,7 @@ pub fn differences(ours: &Value, real: &Value) -> Vec<String> {
         scores(ours, real, &mut unequal);
         unequal("best nodes", &list(&ours["best"]), &list(&real["best"]));
     }
+    preemption(ours, real, &mut unequal);
     message(ours, real, &mut unequal);
     found
 }
@@ -105,14 +103,37 @@ fn scores(ours: &Value, real: &Value, unequal: &mut impl FnMut(&str, &Value, &Va
     unequal("total", &ours["total"], &total.into());
 }
 
-/// The text of the pod's condition: the reasons, then what preemption says.
+/// Nominated node and victims. Where nothing tells nodes apart upstream takes one at random: any of those is right, with its own victims.
+fn preemption(ours: &Value, real: &Value, unequal: &mut impl FnMut(&str, &Value, &Value)) {
+    let (ours, real) = (&ours["preemption"], &real["preemption"]);
+    let node = real["nominated"].as_str().unwrap_or_default();
+    if node.is_empty() || ours.is_null() {
+        let none = if node.is_empty() { &NULL } else { &real["nominated"] };
+        return unequal("nominated node", &ours["nominated"], none);
+    }
+    let victims = if ours["nominated"] == node { &ours["victims"] } else { &ours["equally_good"][node] };
+    if victims.is_null() {
+        return unequal("nominated node", ours, real);
+    }
+    let sorted = |list: &Value| {
+        let mut names: Vec<String> = list.as_array().into_iter().flatten().map(ToString::to_string).collect();
+        names.sort_unstable();
+        Value::from(names)
+    };
+    unequal("victims", &sorted(victims), &sorted(&real["victims"]));
+}
+
+/// The text of the pod's condition: the reasons, then what preemption says, of whichever of equal nodes.
 fn message(ours: &Value, real: &Value, unequal: &mut impl FnMut(&str, &Value, &Value)) {
     let (Some(said), Some(filters)) = (ours["message"].as_str(), real["message"].as_str()) else {
         return unequal("message", &ours["message"], &real["message"]);
     };
-    let preemption = real["preemption"]["message"].as_str().unwrap_or_default();
+    let made = &real["preemption"];
+    let preemption = made["message"].as_str().unwrap_or_default();
     let whole = format!("{filters} {preemption}").trim_end().to_owned();
-    if said.contains(PREEMPTION_NOT_BUILT) || preemption == DELIBERATE {
+    let of = |node: &Value| format!(" on node {}, preempting ", node.as_str().unwrap_or_default());
+    let said = said.replace(&of(&ours["preemption"]["nominated"]), &of(&made["nominated"]));
+    if preemption == DELIBERATE {
         let begins: String = said.chars().take(filters.chars().count()).collect();
         unequal("message", &begins.into(), &filters.into());
     } else {

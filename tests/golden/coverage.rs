@@ -5,6 +5,18 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+/// What preemption can say.
+const PREEMPTION_SAYS: [&str; 8] = [
+    "found a potential placement",
+    "preemptionPolicy=Never",
+    "terminating pod on the nominated node",
+    "No preemption victims found",
+    "Preemption is not helpful",
+    "Insufficient cpu",
+    "didn't match pod topology spread constraints",
+    "anti-affinity rules",
+];
+
 /// Counts of one family or of all.
 #[derive(Default)]
 pub struct Coverage(BTreeMap<String, u64>);
@@ -47,7 +59,11 @@ impl Coverage {
 
     fn preemption(&mut self, real: &Value) {
         let preemption = &real["preemption"];
-        if preemption["nominated"].is_string() {
+        let said = preemption["message"].as_str().unwrap_or_default();
+        for phrase in PREEMPTION_SAYS.iter().filter(|phrase| said.contains(**phrase)) {
+            self.count(format!("preemption says: {phrase}"));
+        }
+        if preemption["nominated"].as_str().is_some_and(|node| !node.is_empty()) {
             self.count("preemption nominates".to_owned());
             let victims = preemption["victims"].as_array().map_or(0, Vec::len).min(3);
             self.count(format!("preemption has {victims}{} victims", if victims == 3 { " or more" } else { "" }));

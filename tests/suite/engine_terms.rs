@@ -192,6 +192,8 @@ fn nothing_is_decided_before_everything_is_listed() {
     }
     assert!(!world.engine.wants_schedule(), "before the list of namespaces");
     world.tell(Input::NamespacesListed(FxHashSet::default()));
+    assert!(!world.engine.wants_schedule(), "before the list of budgets");
+    world.tell(Input::BudgetsListed(FxHashSet::default()));
     assert!(world.engine.wants_schedule());
 }
 

@@ -22,7 +22,7 @@ use isobar::{
     },
     scheduler::{
         engine::{Engine, EngineSettings},
-        input::{BindFailure, BindOrder, Command, Input},
+        input::{BindFailure, BindOrder, Command, ConditionOrder, EvictOrder, Input},
         observe::Silent,
         profile::ProfileSpec,
         profiles::OutOfTree,
@@ -37,6 +37,8 @@ use rustc_hash::FxHashSet;
 const SEEDS: u64 = 1500;
 const STEPS: usize = 120;
 const NODES: u64 = 5;
+/// One world in so many has pods of several priorities.
+const PRIORITIES_EVERY: u64 = 2;
 /// One world in so many has compute clusters.
 const ABROAD_EVERY: u64 = 3;
 
@@ -52,6 +54,7 @@ struct World {
     node_events: VecDeque<Input>,
     /// Orders on their way to the API server, and answers on their way back.
     orders: VecDeque<BindOrder>,
+    evictions: VecDeque<EvictOrder>,
     answers: Vec<Input>,
     bindings: BTreeMap<PodUid, u32>,
     created: u64,
@@ -115,6 +118,7 @@ impl World {
             pod_events: VecDeque::new(),
             node_events: VecDeque::new(),
             orders: VecDeque::new(),
+            evictions: VecDeque::new(),
             answers: Vec::new(),
             bindings: BTreeMap::new(),
             created: 0,
@@ -141,7 +145,9 @@ impl World {
                 Command::Bind(order) => self.orders.push_back(*order),
                 Command::PlacedAgain(uid, cluster, node) => self.placed_again.push((uid, cluster, node)),
                 Command::ResolveImages(_, images) => self.resolve(images),
-                Command::PreBind(..) | Command::Condition(_) | Command::Event(_) => {}
+                Command::Evict(order) => self.evictions.push_back(*order),
+                Command::Condition(order) => self.note_nomination(&order),
+                Command::PreBind(..) | Command::Event(_) => {}
             }
         }
         let faults = self.engine.consistency_check();
@@ -152,7 +158,8 @@ impl World {
         if self.seed % ABROAD_EVERY == 1 && self.rng.random_bool(0.4) {
             return self.step_abroad();
         }
-        match self.rng.random_range(0..15) {
+        match self.rng.random_range(0..16) {
+            15 => self.serve_eviction(true),
             14 => self.choose_pods(),
             0..=2 => self.create_pod(),
             3 => self.change_node(),
@@ -176,6 +183,9 @@ impl World {
         let mut pod = pod(self.created, self.rng.random_range(1..12) * 100, self.rng.random_bool(0.1));
         if self.seed % ABROAD_EVERY == 1 && self.rng.random_bool(0.3) {
             pod.spec.images = vec![abroad::IMAGES[self.rng.random_range(0..abroad::IMAGES.len())].0.into()];
+        }
+        if self.seed % PRIORITIES_EVERY == 0 {
+            pod.spec.priority = self.rng.random_range(0..3) * 10;
         }
         self.add_terms(&mut pod);
         self.pod_events.push_back(Input::Pod(Box::new(pod.clone())));
@@ -251,6 +261,33 @@ impl World {
         }
     }
 
+    /// A nomination lands in the pod's status.
+    fn note_nomination(&mut self, order: &ConditionOrder) {
+        let Some(node) = &order.nominated_node else { return };
+        if let Some(pod) = self.pods.get_mut(&order.pod.uid).filter(|pod| pod.node_name.is_none()) {
+            pod.nominated_node = Some(node.clone()).filter(|node| !node.is_empty());
+            self.pod_events.push_back(Input::Pod(Box::new(pod.clone())));
+        }
+    }
+
+    /// The API server ends victims, or fails before, or in between, or after all is done.
+    fn serve_eviction(&mut self, may_fail: bool) {
+        let Some(order) = self.evictions.pop_front() else { return };
+        let fate = if may_fail { self.rng.random_range(0..5) } else { 4 };
+        let count = match fate {
+            0 => 0,
+            1 => order.victims.len() / 2,
+            _ => order.victims.len(),
+        };
+        for (_, uid) in &order.victims[..count] {
+            if self.pods.remove(uid).is_some() {
+                self.pod_events.push_back(Input::PodGone(ClusterId::HOME, uid.clone()));
+            }
+        }
+        let outcome = if fate < 3 { Err("500".to_owned()) } else { Ok(()) };
+        self.answers.push(Input::Evicted(order.preemptor.uid, outcome));
+    }
+
     /// The API server takes an order, or fails before, or fails after the effect.
     fn serve_order(&mut self) {
         let Some(order) = self.orders.pop_front() else { return };
@@ -324,6 +361,9 @@ impl World {
             self.tell(Input::Schedule { attempts_max: 100 });
             while let Some(order) = self.orders.pop_front() {
                 self.serve_honestly(&order);
+            }
+            while !self.evictions.is_empty() {
+                self.serve_eviction(false);
             }
             while !self.answers.is_empty() {
                 self.answer();

@@ -134,7 +134,8 @@ impl World {
         for node in objects.nodes {
             engine.handle(Timestamp(0), Input::Node(Box::new(node)), &mut effects);
         }
-        for pod in others.into_iter().filter(|pod| pod.facts.node_name.is_some()) {
+        // Of pods that wait only those matter that are to get a node.
+        for pod in others.into_iter().filter(|pod| pod.facts.node_name.is_some() || pod.facts.nominated_node.is_some()) {
             engine.handle(Timestamp(0), Input::Pod(Box::new(pod.facts)), &mut effects);
         }
         let PodObject { facts: mut asked, scheduled } = asked;
@@ -195,7 +196,7 @@ fn is_run_of(input: &Input, home: &PodUid) -> bool {
 
 fn single_out(mut pods: Vec<PodObject>, wanted: &PodKey) -> Result<(PodObject, Vec<PodObject>), CaseError> {
     match pods.iter().position(|pod| pod.facts.key == *wanted) {
-        Some(at) => Ok((pods.swap_remove(at), pods)),
+        Some(at) => Ok((pods.remove(at), pods)),
         None => Err(CaseError::NoSuchPod { pod: wanted.clone(), known: pods.iter().map(|pod| pod.facts.key.to_string()).collect() }),
     }
 }

@@ -18,6 +18,7 @@ use crate::kubernetes::wire::{
 };
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::model::{
+    budget::BudgetFacts,
     ids::{ClusterId, PodKey},
     image::Platforms,
     node::NodeFacts,
@@ -112,6 +113,7 @@ async fn pod_itself(home: &Rest, pod: &PodKey) -> anyhow::Result<PodObject> {
 /// Labels of namespaces, and what of the pod's own one chooses pods.
 async fn add_selecting(home: &Rest, namespace: &str, objects: &mut Objects) {
     add::<NamespaceFacts>(home, NamespaceFacts::PATH, objects).await;
+    add::<BudgetFacts>(home, BudgetFacts::PATH, objects).await;
     add_of::<Service>(home, namespace, objects).await;
     add_of::<ReplicationController>(home, namespace, objects).await;
     add_of::<ReplicaSet>(home, namespace, objects).await;

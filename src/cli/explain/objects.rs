@@ -9,6 +9,7 @@ use crate::kubernetes::wire::{
     NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched, read_value,
 };
 use crate::model::{
+    budget::BudgetFacts,
     ids::{ClusterId, PodUid},
     node::NodeFacts,
     pod::PodFacts,
@@ -140,6 +141,7 @@ impl Reader {
             "CSIStorageCapacity" if version == STORAGE => self.others::<CapacityFacts>(place, value, true),
             "VolumeAttachment" if version == STORAGE => self.others::<AttachmentFacts>(place, value, false),
             "StatefulSet" if version == "apps/v1" => self.others::<SelectingFacts<StatefulSet>>(place, value, true),
+            "PodDisruptionBudget" if version == "policy/v1" => self.others::<BudgetFacts>(place, value, true),
             _ => *self.objects.ignored.entry(kind.to_owned()).or_default() += 1,
         }
     }

@@ -378,5 +378,5 @@ fn watch_name(entry: &ClusterEntry, side: &str) -> String {
 
 fn event(News { home, uid, kind, reason, note }: News) -> EventOrder {
     let pod = PodRef { key: home, uid, scheduler_name: REPORTER.into() };
-    EventOrder { pod, reason, kind, action: "Federating", note: note.into() }
+    EventOrder { pod, reason, kind, action: "Federating", related: None, note: note.into() }
 }

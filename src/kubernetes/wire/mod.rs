@@ -4,6 +4,7 @@
 //! unknown ones are skipped by the parser, texts borrow from the buffer, and only the facts are allocated. What cannot be read (a wrong type, a
 //! bad quantity) is a [`BadObject`] with the object's name: counted and skipped by the watch, never a reason to stop.
 
+mod budget;
 mod json;
 mod meta;
 mod named;

@@ -23,6 +23,7 @@ use crate::model::{
     requests::{ContainerRequests, PodRequests},
     resources::ResourceList,
     taints::TolerationFacts,
+    time::Timestamp,
     volumes::{PodVolume, PodVolumes},
 };
 
@@ -205,6 +206,8 @@ struct PodStatusWire<'a> {
     phase: Text<'a>,
     #[serde(borrow)]
     nominated_node_name: Text<'a>,
+    #[serde(borrow)]
+    start_time: Text<'a>,
     #[serde(borrow, deserialize_with = "or_default")]
     conditions: Vec<ConditionWire<'a>>,
     #[serde(borrow, deserialize_with = "or_default")]
@@ -241,6 +244,11 @@ struct ContainerStatusWire<'a> {
     resources: Option<ResourcesWire<'a>>,
 }
 
+/// What a scheduler leaves in a pod before it deletes it.
+fn is_preemption(condition: &ConditionWire<'_>) -> bool {
+    condition.status.as_str() == "True" && condition.reason.as_str() == "PreemptionByScheduler"
+}
+
 // === facts ===
 
 impl PodWire<'_> {
@@ -257,6 +265,8 @@ impl PodWire<'_> {
             finished: matches!(status.phase.as_str(), "Succeeded" | "Failed"),
             node_name: spec.node_name.some(),
             nominated_node: status.nominated_node_name.some(),
+            started: Timestamp::parse_rfc3339(status.start_time.as_str()),
+            preempted: status.conditions.iter().find(|condition| condition.kind.as_str() == "DisruptionTarget").is_some_and(is_preemption),
             gates: spec.scheduling_gates.iter().map(|gate| gate.name.boxed()).collect(),
             labels: meta.labels.boxed(),
             unscheduled_condition: refused.map(|condition| (condition.reason.boxed(), condition.message.boxed())),

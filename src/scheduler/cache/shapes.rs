@@ -28,11 +28,7 @@ impl Cache {
         let labels = Labels::intern(&facts.labels, &mut self.nodes.symbols);
         class.is_terminating = facts.deleting;
         class.labels = self.nodes.terms.read(&class, &labels);
-        match self.labels.get_mut(&facts.uid) {
-            Some(known) => *known = labels,
-            None if labels.is_empty() => {}
-            None => drop(self.labels.insert(facts.uid.clone(), labels)),
-        }
+        self.note(facts, labels);
         self.acquire(class)
     }
 
@@ -56,7 +52,7 @@ impl Cache {
 
     /// A pod is gone for good: what is kept of it beside its place goes too.
     pub fn forget_labels(&mut self, uid: &PodUid) {
-        self.labels.remove(uid);
+        self.known.remove(uid);
     }
 
     /// Pods that have a label which began to be read, sorted: their classes may not be what they should be. Asked once for each label.
@@ -66,14 +62,14 @@ impl Cache {
         }
         let keys = self.nodes.terms.take_newly_read();
         let has = |labels: &Labels| keys.iter().any(|key| labels.get(*key).is_some());
-        let mut miscast: Vec<PodUid> = self.labels.iter().filter(|(_, labels)| has(labels)).map(|(uid, _)| uid.clone()).collect();
+        let mut miscast: Vec<PodUid> = self.known.iter().filter(|(_, known)| has(&known.labels)).map(|(uid, _)| uid.clone()).collect();
         miscast.sort_unstable();
         miscast
     }
 
     /// The class that a pod of this class should have by the labels that are read now, with one hold for the caller; `None` if it has it.
     pub fn recast(&mut self, uid: &PodUid, ix: ClassIx) -> Option<ClassIx> {
-        let (class, labels) = (self.classes.get(ix)?, self.labels.get(uid)?);
+        let (class, labels) = (self.classes.get(ix)?, self.labels_of(uid)?);
         let read = self.nodes.terms.readable(class.namespace, labels);
         let class = (class.labels != read).then(|| PodClass { labels: read, ..class.clone() })?;
         Some(self.acquire(class))

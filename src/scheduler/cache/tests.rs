@@ -8,6 +8,7 @@ use super::*;
 use crate::{
     model::{
         cluster::ClusterFacts,
+        labels::Labels,
         node::{ImageFacts, NodeFacts},
         pod::PodSpecFacts,
         ports::{HostPort, Protocol},

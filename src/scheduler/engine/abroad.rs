@@ -175,15 +175,19 @@ impl Engine {
         let recorded = facts.recorded.clone().unwrap_or_default();
         let cluster = self.cache.nodes.clusters.named(&recorded.cluster);
         let (true, Some(cluster)) = (self.may_decide(), cluster) else {
-            self.drop_queued(&facts.uid);
+            self.drop_queued(now, &facts.uid);
             self.intents.insert(facts.uid.clone(), Box::new(facts));
             return;
         };
         let node = self.cache.nodes.symbols.intern(&recorded.node);
         let class = self.class_of(&facts);
         let run_attempt = facts.run_attempt.saturating_sub(1);
-        let old = self.unqueue(&facts.uid);
-        old.iter().for_each(|old| self.release_class(old.class));
+        self.preempting.remove(&facts.uid);
+        let mut old = self.unqueue(&facts.uid);
+        if let Some(old) = &mut old {
+            self.nominate(old, None);
+            self.release_class(old.class);
+        }
         let fresh = super::facts::new_pod(now, profile, class, facts);
         let pod = match old {
             Some(old) => QueuedPod { class, profile, queued: now, ..old },

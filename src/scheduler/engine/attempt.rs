@@ -2,17 +2,22 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Flight, Stage};
+use rand::RngExt;
+
+use super::{
+    Engine, Flight, Stage,
+    room::{self, Crowd, Scene, Verdict},
+};
 use crate::{
     model::{ids::NodeIx, time::Timestamp},
     scheduler::{
-        framework::{Permission, PodInHand, Refusal},
+        framework::{Nomination, Permission, PodInHand, Refusal, RoomMade},
         input::{BindOrder, Command, ConditionOrder, EventOrder},
         observe::AttemptResult,
         profiles::PluginIx,
         queue::{QueuedPod, Rejectors},
         select,
-        view::{Outlook, failure_message},
+        view::Outlook,
     },
 };
 
@@ -22,8 +27,25 @@ pub(super) const CONDITION_REASONS: [&str; 2] = ["Unschedulable", "SchedulerErro
 /// How an attempt went before anything was booked.
 enum Decision {
     Node(NodeIx),
-    Unschedulable { message: Arc<str>, rejectors: Rejectors },
+    Unschedulable { message: Arc<str>, rejectors: Rejectors, room: RoomMade },
     Broken(String),
+}
+
+/// Why a pod waits.
+pub(super) struct Failure {
+    /// Who is to blame.
+    pub(super) rejectors: Rejectors,
+    /// In upstream's words.
+    pub(super) message: Arc<str>,
+    /// What becomes of its nomination.
+    pub(super) nomination: Nomination,
+}
+
+impl Failure {
+    /// Of a pod that had a node already.
+    pub(super) fn clear(rejectors: Rejectors, message: Arc<str>) -> Self {
+        Self { rejectors, message, nomination: Nomination::Clear }
+    }
 }
 
 impl Engine {
@@ -45,14 +67,19 @@ impl Engine {
         self.observer.algorithm(self.observer.ticks() - started);
         match decision {
             Decision::Node(node) => self.place(now, pod, node, started, out),
-            Decision::Unschedulable { message, rejectors } => self.fail(now, pod, rejectors, &message, started, out),
+            Decision::Unschedulable { message, rejectors, room } => {
+                let (preemptor, priority) = (self.pod_ref(&pod), pod.priority);
+                self.fail(now, pod, &Failure { rejectors, message, nomination: room.nomination }, started, out);
+                self.make_way(now, &preemptor, priority, room, out);
+            }
             Decision::Broken(why) => self.fail_with_error(now, pod, &why, started, out),
         }
     }
 
     /// Filter, score, select. Reads everything, changes nothing but views.
     fn decide(&mut self, pod: &QueuedPod) -> Decision {
-        let Self { cache, profiles, views, observer, rng, sample_start, .. } = self;
+        let own = self.nominated_node(pod);
+        let Self { cache, profiles, views, observer, rng, sample_start, nominations, .. } = self;
         let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), cache.classes.get(pod.class)) else {
             observer.impossible("popped_pod_without_profile");
             return Decision::Broken("the profile of the pod is gone".into());
@@ -60,12 +87,27 @@ impl Engine {
         let started = observer.ticks();
         cache.nodes.terms.prepare(Some(pod.class), class);
         let (view, effort) = views.up_to_date((pod.profile, pod.class), profile, class, &cache.nodes);
+        let crowd = Crowd::new(view, class, &pod.uid, nominations, cache);
         let filtered = observer.ticks();
         observer.view(effort.nodes, effort.from_scratch);
+        // The node that was cleared for the pod is tried before all others, and not compared with them.
+        if let Some(own) = own.filter(|ix| crowd.leaves(view, *ix)) {
+            observer.extension_point(&profile.name, "Filter", "Success", filtered - started);
+            return Decision::Node(own);
+        }
+        let open = view.feasible_count().saturating_sub(crowd.closed);
         match view.outlook() {
-            Outlook::Feasible(_) => {
+            Outlook::Broken(plugin, why) if open != 1 => {
+                observer.extension_point(&profile.name, "PreFilter", "Error", filtered - started);
+                Decision::Broken(format!("running plugin {:?}: {why}", profile.plugins[plugin].name()))
+            }
+            Outlook::Feasible(_) | Outlook::Broken(..) if open > 0 => {
                 observer.extension_point(&profile.name, "Filter", "Success", filtered - started);
-                let chosen = select::choose(view, profile, &cache.nodes, rng, sample_start);
+                let chosen = if crowd.closed == 0 {
+                    select::choose(view, profile, &cache.nodes, rng, sample_start)
+                } else {
+                    select::choose_among(view, &crowd.open(view), profile, &cache.nodes, rng, sample_start)
+                };
                 observer.extension_point(&profile.name, "Score", "Success", observer.ticks() - filtered);
                 // A class of one pod, or of one node: nobody comes back for the kept answers.
                 if view.is_restricted() || cache.classes.holds(pod.class) == 1 {
@@ -73,31 +115,48 @@ impl Engine {
                 }
                 chosen.map_or_else(|| Decision::Broken("no node was chosen of those that fit".into()), Decision::Node)
             }
-            Outlook::Broken(plugin, why) => {
-                observer.extension_point(&profile.name, "PreFilter", "Error", filtered - started);
-                Decision::Broken(format!("running plugin {:?}: {why}", profile.plugins[plugin].name()))
-            }
-            Outlook::Infeasible => {
+            _ => {
                 observer.extension_point(&profile.name, "Filter", "Unschedulable", filtered - started);
-                let diagnosis = view.diagnosis(profile, &cache.nodes);
-                let mut rejectors = diagnosis.rejectors;
-                if rejectors.is_empty() {
-                    // No node at all: any new node may help. Upstream blames nobody here and waits for its backoff.
-                    profile.filter.iter().for_each(|plugin| rejectors.insert(*plugin));
-                }
-                if let Some(message) = view.kept_message(&cache.nodes) {
-                    return Decision::Unschedulable { message, rejectors };
-                }
-                let hand = PodInHand { key: &pod.key, uid: &pod.uid, class, gates: &pod.gates };
-                let message: Arc<str> = failure_message(&diagnosis, &diagnosis.refusals_by_node(), profile, hand, &cache.nodes).into();
-                view.keep_message(&cache.nodes, message.clone());
-                Decision::Unschedulable { message, rejectors }
+                self.seek_room(pod, own, &crowd)
             }
         }
     }
 
+    /// No node is left: why, and whether others can make room.
+    fn seek_room(&mut self, pod: &QueuedPod, own: Option<NodeIx>, crowd: &Crowd) -> Decision {
+        let Self { cache, profiles, views, observer, nominations, budgets, room_rng, .. } = self;
+        let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), cache.classes.get(pod.class)) else {
+            return Decision::Broken("the profile of the pod is gone".into());
+        };
+        let (view, _) = views.up_to_date((pod.profile, pod.class), profile, class, &cache.nodes);
+        // Pods of a class get one answer as long as nothing is nominated that concerns some of them alone.
+        let moment = (cache.nodes.changed(), nominations.version(), budgets.version());
+        let is_shared = own.is_none() && crowd.is_empty();
+        if is_shared && let Some((message, rejectors)) = view.kept_message(moment) {
+            observer.preemption(None);
+            let room = RoomMade { nomination: Nomination::Clear, ..RoomMade::default() };
+            return Decision::Unschedulable { message, rejectors, room };
+        }
+        let started = observer.ticks();
+        let hand = PodInHand { key: &pod.key, uid: &pod.uid, class, gates: &pod.gates };
+        let scene = Scene { cache, budgets, crowd, nominated: own, draw: room_rng.random() };
+        let Verdict { message, mut rejectors, room } = room::seek(view, profile, hand, &scene);
+        if rejectors.is_empty() {
+            // No node at all: any new node may help. Upstream blames nobody here and waits for its backoff.
+            profile.filter.iter().for_each(|plugin| rejectors.insert(*plugin));
+        }
+        let made = matches!(room.nomination, Nomination::Node(_));
+        observer.preemption(made.then_some(room.victims.len()));
+        observer.extension_point(&profile.name, "PostFilter", if made { "Success" } else { "Unschedulable" }, observer.ticks() - started);
+        if is_shared && !made {
+            view.keep_message(moment, message.clone(), rejectors);
+        }
+        Decision::Unschedulable { message, rejectors, room }
+    }
+
     /// Books the node and sends the pod on its way.
-    fn place(&mut self, now: Timestamp, pod: QueuedPod, node: NodeIx, started: u64, out: &mut Vec<Command>) {
+    fn place(&mut self, now: Timestamp, mut pod: QueuedPod, node: NodeIx, started: u64, out: &mut Vec<Command>) {
+        self.nominate(&mut pod, None);
         self.cache.classes.hold(pod.class);
         if !self.cache.assume(&pod.uid, node, pod.class) {
             self.observer.impossible("assumed_twice");
@@ -115,6 +174,9 @@ impl Engine {
             }
         };
         let uid = pod.uid.clone();
+        if !waits.is_empty() {
+            self.announce(&mut pod, node, out);
+        }
         let stage = if waits.is_empty() { Stage::PreBind(0) } else { Stage::Permit(waits) };
         let proceed = matches!(stage, Stage::PreBind(_));
         self.flights.insert(
@@ -202,23 +264,17 @@ impl Engine {
         let mut rejectors = Rejectors::default();
         rejectors.insert(plugin);
         let message: Arc<str> = crate::scheduler::view::message(1, refusal.reasons.iter()).into();
-        self.fail(now, pod, rejectors, &message, started, out);
+        self.fail(now, pod, &Failure::clear(rejectors, message), started, out);
     }
 
     /// No node takes the pod: it waits for a change, and says why.
-    pub(super) fn fail(
-        &mut self,
-        now: Timestamp,
-        mut pod: QueuedPod,
-        rejectors: Rejectors,
-        message: &Arc<str>,
-        started: u64,
-        out: &mut Vec<Command>,
-    ) {
+    pub(super) fn fail(&mut self, now: Timestamp, mut pod: QueuedPod, failure: &Failure, started: u64, out: &mut Vec<Command>) {
+        let rejectors = failure.rejectors;
         pod.queued = now;
         pod.unschedulable_count = pod.unschedulable_count.saturating_add(1);
         pod.errors_in_a_row = 0;
-        self.report_failure(&mut pod, CONDITION_REASONS[0], message, out);
+        let nominated = self.renominate(now, &mut pod, failure.nomination);
+        self.report_failure(&mut pod, CONDITION_REASONS[0], &failure.message, nominated, out);
         self.observe_attempt(&pod, AttemptResult::Unschedulable, started);
         self.count_unschedulable(pod.profile, rejectors, 1);
         self.observer.queued("unschedulable", "ScheduleAttemptFailure");
@@ -229,23 +285,31 @@ impl Engine {
     pub(super) fn fail_with_error(&mut self, now: Timestamp, mut pod: QueuedPod, why: &str, started: u64, out: &mut Vec<Command>) {
         pod.queued = now;
         pod.errors_in_a_row = pod.errors_in_a_row.saturating_add(1);
-        self.report_failure(&mut pod, CONDITION_REASONS[1], &why.into(), out);
+        let nominated = self.renominate(now, &mut pod, Nomination::Clear);
+        self.report_failure(&mut pod, CONDITION_REASONS[1], &why.into(), nominated, out);
         self.observe_attempt(&pod, AttemptResult::Error, started);
         self.observer.queued("backoff", "ScheduleAttemptFailure");
         self.queue.push_backoff(pod);
     }
 
-    /// Condition and event, neither when it says what it said before.
-    fn report_failure(&mut self, pod: &mut QueuedPod, reason: &'static str, message: &Arc<str>, out: &mut Vec<Command>) {
+    /// Condition and nomination, neither when it is what it was; and an event.
+    fn report_failure(
+        &mut self,
+        pod: &mut QueuedPod,
+        reason: &'static str,
+        message: &Arc<str>,
+        nominated_node: Option<Box<str>>,
+        out: &mut Vec<Command>,
+    ) {
         let said = pod.condition.as_ref().is_some_and(|(old_reason, old)| *old_reason == reason && **old == **message);
         let pod_ref = self.pod_ref(pod);
-        if !said {
+        if !said || nominated_node.is_some() {
             pod.condition = Some((reason, message.clone()));
-            let condition = ConditionOrder { pod: pod_ref.clone(), reason, message: message.clone(), nominated_node: None };
+            let condition = ConditionOrder { pod: pod_ref.clone(), condition: pod.condition.clone(), nominated_node };
             out.push(Command::Condition(Box::new(condition)));
         }
-        let note = message.clone();
-        let event = EventOrder { pod: pod_ref, reason: "FailedScheduling", kind: "Warning", action: "Scheduling", note };
+        let (note, related) = (message.clone(), None);
+        let event = EventOrder { pod: pod_ref, reason: "FailedScheduling", kind: "Warning", action: "Scheduling", related, note };
         out.push(Command::Event(Box::new(event)));
     }
 

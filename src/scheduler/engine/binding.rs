@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Engine, Flight, Stage};
+use super::{Engine, Flight, Stage, attempt::Failure};
 use crate::{
     model::{
         ids::{NodeIx, PodUid},
@@ -37,6 +37,9 @@ impl Engine {
         works.retain(|work| !work.patches.is_empty());
         flight.stage = Stage::PreBind(works.len());
         let is_written = works.is_empty();
+        if !is_written || flight.settles_within.is_some() {
+            self.announce(&mut flight.pod, flight.node, out);
+        }
         out.extend(works.into_iter().map(|work| Command::PreBind(self.pod_ref(&flight.pod), work)));
         self.flights.insert(uid.clone(), flight);
         if is_written {
@@ -87,7 +90,7 @@ impl Engine {
                 blamed.iter().for_each(|plugin| rejectors.insert(*plugin));
                 self.take_back(now, &flight);
                 let message: Arc<str> = format!("0/1 nodes are available: 1 {reason}.").into();
-                self.fail(now, flight.pod, rejectors, &message, flight.started_ticks, out);
+                self.fail(now, flight.pod, &Failure::clear(rejectors, message), flight.started_ticks, out);
             }
         }
     }
@@ -114,7 +117,7 @@ impl Engine {
             }
         }
         let note = format!("Successfully assigned {} to {}", pod.key, self.cache.nodes.full_name(flight.node)).into();
-        let event = EventOrder { pod: self.pod_ref(pod), reason: "Scheduled", kind: "Normal", action: "Binding", note };
+        let event = EventOrder { pod: self.pod_ref(pod), reason: "Scheduled", kind: "Normal", action: "Binding", related: None, note };
         out.push(Command::Event(Box::new(event)));
         self.release_class(flight.pod.class);
     }
@@ -150,7 +153,7 @@ impl Engine {
         self.flights.remove(uid)
     }
 
-    fn take_back(&mut self, now: Timestamp, flight: &Flight) {
+    pub(super) fn take_back(&mut self, now: Timestamp, flight: &Flight) {
         self.unreserve(&flight.pod, flight.node);
         self.forget(now, &flight.pod.uid, flight.node);
     }

@@ -5,6 +5,7 @@ use rustc_hash::FxHashSet;
 use super::Engine;
 use crate::{
     model::{
+        budget::BudgetFacts,
         ids::{ClassIx, ClusterId, NodeIx, NodeKey, PodUid, ProfileIx},
         labels::{LabelFacts, Labels},
         node::NodeFacts,
@@ -87,7 +88,7 @@ impl Engine {
     }
 
     fn on_bound_pod(&mut self, now: Timestamp, facts: &PodFacts, node: &str) {
-        self.drop_queued(&facts.uid);
+        self.drop_queued(now, &facts.uid);
         self.intents.remove(&facts.uid);
         if !self.is_held(facts, node) {
             let class = self.class_of(facts);
@@ -143,7 +144,7 @@ impl Engine {
             }
             Some(profile) if !facts.deleting => self.enqueue(now, profile, facts, out),
             _ => {
-                self.drop_queued(&facts.uid);
+                self.drop_queued(now, &facts.uid);
                 self.cache.forget_labels(&facts.uid);
             }
         }
@@ -151,31 +152,47 @@ impl Engine {
 
     fn enqueue(&mut self, now: Timestamp, profile: ProfileIx, facts: PodFacts, out: &mut Vec<Command>) {
         let class = self.class_of(&facts);
+        let nominated = facts.nominated_node.clone().unwrap_or_default();
         let unchanged = |old: &QueuedPod| old.class == class && *old.gates == *facts.gates && old.profile == profile;
         if self.queue.get(&facts.uid).is_some_and(unchanged) {
             self.cache.release(class);
             self.queue.get_mut(&facts.uid).into_iter().for_each(|pod| pod.run_attempt = facts.run_attempt);
-            return;
+            return self.see_nomination_of(now, &facts.uid, nominated);
         }
         let old = self.unqueue(&facts.uid);
         let event = if old.is_some() { "UnscheduledPodUpdate" } else { "UnscheduledPodAdd" };
-        let pod = match old {
-            Some(old) => {
+        let mut pod = match old {
+            Some(mut old) => {
+                let nominated = old.nominated;
+                self.nominate(&mut old, None);
                 self.release_class(old.class);
+                old.class = class;
+                old.priority = facts.spec.priority;
+                self.nominate(&mut old, nominated);
                 let (priority, run_attempt) = (facts.spec.priority, facts.run_attempt);
                 QueuedPod { class, profile, priority, gates: facts.gates.into(), queued: now, run_attempt, ..old }
             }
             None => new_pod(now, profile, class, facts),
         };
+        self.see_nomination(now, &mut pod, nominated);
         self.ask_platforms(now, class, |engine| engine.pod_ref(&pod), out);
         self.admit(now, pod, event, false);
+    }
+
+    /// The same of a pod that stays where it is in the queue.
+    fn see_nomination_of(&mut self, now: Timestamp, uid: &PodUid, seen: Box<str>) {
+        let Some(mut pod) = self.queue.get(uid).filter(|pod| pod.nominated_seen != seen).cloned() else { return };
+        self.see_nomination(now, &mut pod, seen);
+        if let Some(queued) = self.queue.get_mut(uid) {
+            (queued.nominated, queued.nominated_seen) = (pod.nominated, pod.nominated_seen);
+        }
     }
 
     pub(super) fn on_pod_gone(&mut self, now: Timestamp, cluster: ClusterId, uid: &PodUid) {
         self.cache.forget_labels(uid);
         self.acknowledged.remove(uid);
         if cluster == ClusterId::HOME {
-            self.drop_queued(uid);
+            self.drop_queued(now, uid);
             self.drop_held(uid);
             self.intents.remove(uid);
             self.left_nodes.remove(uid);
@@ -212,8 +229,10 @@ impl Engine {
         self.resume_intents(now, out);
     }
 
-    pub(super) fn drop_queued(&mut self, uid: &PodUid) {
-        if let Some(queued) = self.unqueue(uid) {
+    pub(super) fn drop_queued(&mut self, now: Timestamp, uid: &PodUid) {
+        self.preempting.remove(uid);
+        if let Some(mut queued) = self.unqueue(uid) {
+            self.withdraw_nomination(now, &mut queued);
             self.release_class(queued.class);
         }
     }
@@ -278,7 +297,7 @@ impl Engine {
             let run = self.cache.class_of_run(&uid).and_then(|class| self.cache.recast(&uid, class));
             let run = run.and_then(|class| self.cache.recast_run(&uid, class));
             let waiting = self.queue.get(&uid).map(|pod| pod.class).and_then(|class| self.cache.recast(&uid, class));
-            let waiting = waiting.and_then(|class| self.queue.recast(&uid, class));
+            let waiting = waiting.and_then(|class| self.recast_queued(&uid, class));
             let flying = self.flights.get(&uid).map(|flight| flight.pod.class).and_then(|class| self.cache.recast(&uid, class));
             let flying = flying.and_then(|class| Some(std::mem::replace(&mut self.flights.get_mut(&uid)?.pod.class, class)));
             let held = self.held.get(&uid).map(|held| held.class).and_then(|class| self.cache.recast(&uid, class));
@@ -287,6 +306,12 @@ impl Engine {
                 self.release_class(old);
             }
         }
+    }
+
+    fn recast_queued(&mut self, uid: &PodUid, class: ClassIx) -> Option<ClassIx> {
+        let node = self.queue.get(uid).and_then(|pod| pod.nominated);
+        node.into_iter().for_each(|node| self.nominations.recast(node, uid, class));
+        self.queue.recast(uid, class)
     }
 
     // === what selectors read ===
@@ -326,8 +351,24 @@ impl Engine {
         self.resume_intents(now, out);
     }
 
+    // === budgets ===
+
+    pub(super) fn on_budget(&mut self, facts: BudgetFacts) {
+        self.budgets.apply(facts, &mut self.cache.nodes.symbols);
+    }
+
+    pub(super) fn on_budgets_listed(&mut self, now: Timestamp, listed: &FxHashSet<Box<str>>, out: &mut Vec<Command>) {
+        self.budgets.retain(listed, &self.cache.nodes.symbols);
+        self.lists_due.remove(&List::Budgets);
+        self.resume_intents(now, out);
+    }
+
     fn sweep_symbols(&mut self) {
-        self.cache.sweep_symbols(|_| {});
+        let Self { cache, nominations, budgets, .. } = self;
+        cache.sweep_symbols(|mark| {
+            nominations.symbols(mark);
+            budgets.symbols(mark);
+        });
     }
 }
 
@@ -350,6 +391,8 @@ pub(super) fn new_pod(now: Timestamp, profile: ProfileIx, class: ClassIx, facts:
         unschedulable_count: 0,
         errors_in_a_row: 0,
         flushed: false,
+        nominated: None,
+        nominated_seen: Box::default(),
         run_attempt: facts.run_attempt,
     }
 }

@@ -7,7 +7,9 @@ mod abroad;
 mod attempt;
 mod binding;
 mod facts;
+mod nominate;
 mod requeue;
+pub(super) mod room;
 mod storage;
 
 use std::{
@@ -16,6 +18,7 @@ use std::{
 };
 
 use abroad::Held;
+use nominate::Preempting;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -23,8 +26,8 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::{
     cache::Cache,
     input::{Command, Input, List, PodRef},
-    nodes::Nodes,
     observe::{Gauges, Observer},
+    preemption::{Budgets, Nominations},
     profile::ProfileSpec,
     profiles::{OutOfTree, ProfileError, Profiles},
     queue::{Backoff, Queue, QueuedPod},
@@ -35,6 +38,9 @@ use crate::model::{
     pod::PodFacts,
     time::{DurationMs, Timestamp},
 };
+
+/// Tells the generator of searches for room from that of ties.
+const ROOM_SEED: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Bounds and seeds of an engine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +67,14 @@ impl Default for EngineSettings {
             answer_overdue: DurationMs::from_secs(300),
         }
     }
+}
+
+/// See [`Engine::parts_to_explain`].
+pub(super) struct Parts<'a> {
+    pub(super) cache: &'a mut Cache,
+    pub(super) profiles: &'a mut Profiles,
+    pub(super) nominations: &'a Nominations,
+    pub(super) budgets: &'a Budgets,
 }
 
 /// A pod that has its node and is on its way to being bound.
@@ -112,8 +126,14 @@ pub struct Engine {
     intents: BTreeMap<PodUid, Box<PodFacts>>,
     /// Nodes that a pod in a cluster has left for another one, until its annotations say so too.
     left_nodes: FxHashMap<PodUid, Vec<Box<str>>>,
+    /// Pods that are to get a node which they do not have yet.
+    nominations: Nominations,
+    budgets: Budgets,
+    preempting: BTreeMap<PodUid, Preempting>,
     settings: EngineSettings,
     rng: Pcg64Mcg,
+    /// Where searches for room begin; a generator of its own, so that they do not change which nodes win ties.
+    room_rng: Pcg64Mcg,
     sample_start: usize,
     leading: bool,
     pods_listed: BTreeSet<ClusterId>,
@@ -147,7 +167,11 @@ impl Engine {
             held: BTreeMap::new(),
             intents: BTreeMap::new(),
             left_nodes: FxHashMap::default(),
+            nominations: Nominations::default(),
+            budgets: Budgets::default(),
+            preempting: BTreeMap::new(),
             rng: Pcg64Mcg::seed_from_u64(settings.seed),
+            room_rng: Pcg64Mcg::seed_from_u64(settings.seed ^ ROOM_SEED),
             settings,
             sample_start: 0,
             leading: false,
@@ -186,6 +210,10 @@ impl Engine {
             Input::Storage(facts) => self.on_storage(now, facts, out),
             Input::StorageGone(kind, key) => self.on_storage_gone(now, kind, &key, out),
             Input::StorageListed(kind, keys) => self.on_storage_listed(now, kind, &keys, out),
+            Input::Budget(facts) => self.on_budget(*facts),
+            Input::BudgetGone(namespace, name) => self.budgets.remove(&namespace, &name, &self.cache.nodes.symbols),
+            Input::BudgetsListed(names) => self.on_budgets_listed(now, &names, out),
+            Input::Evicted(uid, outcome) => self.on_evicted(now, &uid, &outcome),
             Input::ImagePlatforms(image, platforms) => self.on_platforms(now, &image, platforms),
             Input::PlaceAgain { key, uid, cluster, not_on } => self.on_place_again(now, key, uid, cluster, not_on, out),
             Input::Tick => self.on_tick(now, out),
@@ -218,7 +246,8 @@ impl Engine {
             Stage::PreBind(_) | Stage::Bind => flight.since + self.settings.answer_overdue,
             Stage::Settle(until) => (*until).min(self.settle_looked + storage::LOOK_PERIOD),
         });
-        flights.chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
+        let evictions = self.preempting.values().map(|preempting| preempting.since + self.settings.answer_overdue);
+        flights.chain(evictions).chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
     }
 
     /// Sizes of everything held.
@@ -256,9 +285,10 @@ impl Engine {
     }
 
     /// What `explain` works on: it interns the strings of the pod it is asked about. Classes are as the labels that are read by now make them.
-    pub(super) fn parts_to_explain(&mut self) -> (&mut Nodes, &mut Profiles) {
+    pub(super) fn parts_to_explain(&mut self) -> Parts<'_> {
         self.recast_pods();
-        (&mut self.cache.nodes, &mut self.profiles)
+        let Self { cache, profiles, nominations, budgets, .. } = self;
+        Parts { cache, profiles, nominations, budgets }
     }
 
     /// Recomputes every derived state and compares: an empty list when all is well.
@@ -281,6 +311,7 @@ impl Engine {
                 ));
             }
         }
+        faults.extend(self.check_nominations());
         faults.extend(self.flights.keys().filter(|uid| self.queue.contains(uid)).map(|uid| format!("pod {uid} flies and is queued")));
         let settling: BTreeSet<PodUid> =
             self.flights.iter().filter(|(_, flight)| matches!(flight.stage, Stage::Settle(_))).map(|(uid, _)| uid.clone()).collect();

@@ -23,7 +23,7 @@ impl Engine {
             self.observer.impossible("queued_pod_without_profile");
             return;
         };
-        if gate(profile, &pod, class) {
+        if self.preempting.contains_key(&pod.uid) || gate(profile, &pod, class) {
             self.observer.queued("gated", event);
             self.queue.push_gated(pod);
         } else if backoff && self.queue.backing_off(&pod, now) {
@@ -95,6 +95,7 @@ impl Engine {
         }
         self.time_out_platforms(now);
         self.look_at_settling(now, out);
+        self.time_out_evictions(now);
         self.time_out_flights(now, out);
     }
 
@@ -126,6 +127,8 @@ impl Engine {
                 pod.profile = profile;
                 self.admit(now, pod, "ConfigurationReload", false);
             } else {
+                self.preempting.remove(&uid);
+                self.nominate(&mut pod, None);
                 self.cache.forget_labels(&uid);
                 self.release_class(pod.class);
             }

@@ -1,24 +1,47 @@
-//! `DefaultPreemption`: what a pod is told when no node takes it. The refusals of all nodes in, upstream's text out.
+//! `DefaultPreemption`: room for a pod that no node takes, at the cost of less important ones. A pod and why each node refuses it in; whom to nominate,
+//! who must go, and upstream's text out.
 //!
-//! Source: kube-scheduler v1.37 `DefaultPreemption`. This version evicts nobody. Where upstream would find no victims the text is upstream's; where pods
-//! of lower priority run, and upstream would try which of them must go, the node counts as one for which preemption is not built.
+//! Source: kube-scheduler v1.37 `DefaultPreemption`. Pods of home alone can be victims, on whatever node they are: what other people run in a compute
+//! cluster is not ours to end.
 
 use std::borrow::Cow;
 
-use crate::scheduler::{
-    change::Changes,
-    framework::{Plugin, PodInHand, PostFilter, Reason, Refusal, RefusalCode, RoomMade},
-    nodes::Nodes,
-    view::message,
+use rand::{RngExt, SeedableRng};
+use rand_pcg::Pcg64Mcg;
+
+use crate::{
+    model::ids::{NodeIx, PodKey},
+    scheduler::{
+        cache::Resident,
+        change::Changes,
+        framework::{Nomination, Plight, Plugin, PostFilter, Reason, Refusal, RefusalCode, RoomMade, Victim},
+        preemption::{Candidate, DryRun, best, dry_run},
+        profile::DefaultPreemptionArgs,
+        view::Reasons,
+    },
 };
 
-const NEVER: &str = "preemption: not eligible due to preemptionPolicy=Never.";
-const NO_VICTIMS: Reason = Cow::Borrowed("No preemption victims found for incoming pod");
+const NEVER: &str = "not eligible due to preemptionPolicy=Never.";
+const TERMINATING: &str = "not eligible due to a terminating pod on the nominated node.";
 const NOT_HELPFUL: Reason = Cow::Borrowed("Preemption is not helpful for scheduling");
-const NOT_BUILT: Reason = Cow::Borrowed("Preemption is not built into this version for this pod");
 
 /// See the module.
-pub struct DefaultPreemption;
+pub struct DefaultPreemption {
+    args: DefaultPreemptionArgs,
+}
+
+impl DefaultPreemption {
+    /// With the profile's arguments.
+    pub fn new(args: DefaultPreemptionArgs) -> Self {
+        Self { args }
+    }
+
+    /// So many candidates are enough to choose from.
+    fn candidates_wanted(&self, nodes: usize) -> usize {
+        let share = nodes * self.args.min_candidate_nodes_percentage as usize / 100;
+        share.max(self.args.min_candidate_nodes_absolute as usize).min(nodes)
+    }
+}
 
 impl Plugin for DefaultPreemption {
     fn name(&self) -> &'static str {
@@ -29,103 +52,115 @@ impl Plugin for DefaultPreemption {
         Some(self)
     }
 
+    /// Who waits for victims to go has been refused by other plugins as well, and those say when it is to be tried again.
     fn curing_changes(&self) -> Changes {
         Changes::NONE
     }
 }
 
 impl PostFilter for DefaultPreemption {
-    fn make_room(&mut self, pod: PodInHand<'_>, refusals: &[Option<Refusal>], nodes: &Nodes) -> RoomMade {
-        if pod.class.never_preempts {
-            return RoomMade { nominated: None, message: NEVER.to_owned() };
-        }
-        // Nodes that PreFilter left out have no refusal of their own; upstream takes them for unresolvable.
-        let reasons: Vec<Reason> = nodes
-            .iter()
-            .map(|(ix, node)| match refusals.get(ix.at()) {
-                Some(Some(refusal)) if refusal.code == RefusalCode::Unschedulable => {
-                    if node.has_pods_below(pod.class.priority) {
-                        NOT_BUILT
-                    } else {
-                        NO_VICTIMS
-                    }
-                }
-                _ => NOT_HELPFUL,
-            })
-            .collect();
-        RoomMade { nominated: None, message: format!("preemption: {}", message(nodes.present(), reasons.iter())) }
+    fn make_room(&mut self, plight: &Plight<'_>) -> RoomMade {
+        let mut room = if let Some(why) = not_eligible(plight) {
+            RoomMade { message: why.to_owned(), ..RoomMade::default() }
+        } else {
+            let found = self.search(plight);
+            match best(&found.candidates).as_slice() {
+                [] => found.nothing(plight),
+                [first, others @ ..] => chosen(plight, &found.candidates, *first, others),
+            }
+        };
+        room.message.insert_str(0, "preemption: ");
+        room
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        model::{
-            ids::{NodeIx, PodKey, PodUid},
-            pod::PodSpecFacts,
-        },
-        scheduler::plugins::fixtures::{World, node, pod},
-    };
-
-    fn told(world: &mut World, spec: &PodSpecFacts, refusals: &[Option<Refusal>]) -> String {
-        let class = world.class(spec);
-        let (key, uid) = (PodKey::new("default", "a"), PodUid::from("u"));
-        DefaultPreemption.make_room(PodInHand { key: &key, uid: &uid, class: &class, gates: &[] }, refusals, &world.nodes).message
+/// Why the pod may not preempt now.
+fn not_eligible(plight: &Plight<'_>) -> Option<&'static str> {
+    if plight.pod.class.never_preempts {
+        return Some(NEVER);
     }
+    let node = plight.nominated?;
+    // What evicting does not resolve there it may resolve elsewhere.
+    (plight.refused)(node).filter(|refusal| refusal.code == RefusalCode::Unschedulable)?;
+    let awaited = |resident: &Resident| resident.is_leaving && resident.is_home && resident.priority < plight.pod.class.priority;
+    plight.cache.residents(node).iter().any(awaited).then_some(TERMINATING)
+}
 
-    #[test]
-    fn reasons_are_counted_and_sorted_as_text() {
-        let mut world = World::new(["a", "b", "c"].map(node));
-        world.run("a", &PodSpecFacts { priority: 5, ..pod(&[]) });
-        let (yes, no) = (|| Some(Refusal::unschedulable("x")), || Some(Refusal::unresolvable("x")));
-        let at = |priority| PodSpecFacts { priority, ..pod(&[]) };
-        for (spec, refusals, want) in [
-            (
-                at(5),
-                vec![yes(), yes(), no()],
-                "preemption: 0/3 nodes are available: 1 Preemption is not helpful for scheduling, 2 No preemption victims found for incoming pod.",
-            ),
-            (at(5), vec![no(), no(), no()], "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."),
-            (at(5), vec![], "preemption: 0/3 nodes are available: 3 Preemption is not helpful for scheduling."),
-            (
-                at(6),
-                vec![yes(), None, None],
-                "preemption: 0/3 nodes are available: 1 Preemption is not built into this version for this pod, 2 Preemption is not helpful for \
-                 scheduling.",
-            ),
-            (
-                PodSpecFacts { never_preempts: true, ..at(6) },
-                vec![yes(), yes(), yes()],
-                "preemption: not eligible due to preemptionPolicy=Never.",
-            ),
-        ] {
-            assert_eq!(told(&mut world, &spec, &refusals), want);
+/// What dry runs have found.
+#[derive(Default)]
+struct Found<'a> {
+    /// Those that violate no budget first.
+    candidates: Vec<Candidate<'a>>,
+    refused: Vec<Refusal>,
+    broken: Vec<NodeIx>,
+}
+
+impl DefaultPreemption {
+    /// Dry runs from a node that is drawn on, round the ring of those where pods that go could help, until there are enough candidates.
+    fn search<'a>(&self, plight: &Plight<'a>) -> Found<'a> {
+        let is_resolvable = |ix: &NodeIx| (plight.refused)(*ix).is_some_and(|refusal| refusal.code == RefusalCode::Unschedulable);
+        let nodes: Vec<NodeIx> = plight.cache.nodes.iter().map(|(ix, _)| ix).filter(is_resolvable).collect();
+        let mut found = Found::default();
+        if nodes.is_empty() {
+            return found;
         }
-    }
-
-    #[test]
-    fn ten_sorts_before_two() {
-        let mut world = World::new((0..12).map(|i| node(&format!("n{i}"))));
-        let refusals: Vec<_> = (0..12).map(|i| (i < 10).then(|| Refusal::unschedulable("x"))).collect();
-        assert_eq!(
-            told(&mut world, &pod(&[]), &refusals),
-            "preemption: 0/12 nodes are available: 10 No preemption victims found for incoming pod, 2 Preemption is not helpful for scheduling."
-        );
-    }
-
-    #[test]
-    fn pods_that_left_are_no_victims() {
-        let mut world = World::new([node("a")]);
-        let refusals = [Some(Refusal::unschedulable("x"))];
-        let spec = PodSpecFacts { priority: 1, ..pod(&[]) };
-        let low = world.class(&pod(&[]));
-        world.run("a", &pod(&[]));
-        world.run("a", &pod(&[]));
-        for want in ["1 Preemption is not built", "1 Preemption is not built", "1 No preemption victims"] {
-            let text = told(&mut world, &spec, &refusals);
-            assert!(text.contains(want), "{text}");
-            world.nodes.remove_pod(NodeIx(0), &low);
+        let wanted = self.candidates_wanted(nodes.len());
+        let offset = Pcg64Mcg::seed_from_u64(plight.draw).random_range(0..nodes.len());
+        let (mut clean, mut violating) = (Vec::new(), Vec::new());
+        for at in 0..nodes.len() {
+            match dry_run(plight, nodes[(offset + at) % nodes.len()]) {
+                DryRun::Refused(refusal) => found.refused.push(refusal),
+                DryRun::NobodyToGo => found.broken.push(nodes[(offset + at) % nodes.len()]),
+                DryRun::Cleared(candidate) => {
+                    let list = if candidate.violations == 0 { &mut clean } else { &mut violating };
+                    if list.len() < wanted {
+                        list.push(candidate);
+                    }
+                    if !clean.is_empty() && clean.len() + violating.len() >= wanted {
+                        break;
+                    }
+                }
+            }
         }
+        clean.append(&mut violating);
+        found.candidates = clean;
+        found
+    }
+}
+
+impl Found<'_> {
+    /// No node could be cleared.
+    fn nothing(&self, plight: &Plight<'_>) -> RoomMade {
+        let nodes = &plight.cache.nodes;
+        if let Some(ix) = self.broken.first() {
+            let message = format!("expected at least one victim pod on node {:?}", nodes.name(*ix));
+            return RoomMade { message, ..RoomMade::default() };
+        }
+        let mut reasons = Reasons::default();
+        self.refused.iter().for_each(|refusal| reasons.add(refusal));
+        reasons.add_times(&NOT_HELPFUL, nodes.present() - self.refused.len());
+        RoomMade { nomination: Nomination::Clear, message: reasons.text(nodes.present()), ..RoomMade::default() }
+    }
+}
+
+fn chosen(plight: &Plight<'_>, candidates: &[Candidate<'_>], first: usize, others: &[usize]) -> RoomMade {
+    let victims = |at: usize| candidates[at].victims.iter().map(|resident| victim(plight, resident)).collect::<Vec<_>>();
+    let (ix, count) = (candidates[first].ix, candidates[first].victims.len());
+    let node = plight.cache.nodes.full_name(ix);
+    RoomMade {
+        nomination: Nomination::Node(ix),
+        victims: victims(first),
+        equally_good: others.iter().map(|at| (candidates[*at].ix, victims(*at))).collect(),
+        message: format!("found a potential placement for pod on node {node}, preempting {count} victims"),
+    }
+}
+
+fn victim(plight: &Plight<'_>, resident: &Resident) -> Victim {
+    let class = plight.cache.classes.get(resident.class);
+    let namespace = class.map_or("", |class| plight.cache.nodes.symbols.text(class.namespace));
+    Victim {
+        key: PodKey::new(namespace, plight.cache.name_of(&resident.uid)),
+        uid: resident.uid.clone(),
+        is_terminating: class.is_some_and(|class| class.is_terminating),
     }
 }

@@ -24,7 +24,7 @@ use crate::{
     },
     scheduler::{
         change::{Change, Changes},
-        framework::{Changed, CompiledFilter, CompiledScore, DomainRule, FilterPlugin, Plugin, Premise, Refusal, ScorePlugin},
+        framework::{Changed, CompiledFilter, CompiledScore, DomainRule, FilterPlugin, Moved, Plugin, Premise, Refusal, ScorePlugin},
         nodes::Nodes,
         profile::InterPodAffinityArgs,
         terms::{Counted, Role, TallyIx},
@@ -224,6 +224,16 @@ impl Topologies {
         self.0[topology].sum(sum).total()
     }
 
+    fn has_label(&self, (topology, _): SumAt, ix: NodeIx) -> bool {
+        self.0[topology].domain(ix.at()) != NOWHERE
+    }
+
+    /// Pods that would be more in a sum.
+    fn more(&self, (topology, sum): SumAt, moved: &[Moved<'_>], nodes: &Nodes) -> i64 {
+        let Some(tally) = self.0[topology].sum(sum).tally() else { return 0 };
+        moved.iter().map(|moved| moved.pods * nodes.terms.times_in(moved.ix, tally)).sum()
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.0.iter().map(Topology::bytes).sum()
     }
@@ -292,6 +302,32 @@ impl DomainRule for Hard {
         if !self.near.as_ref().is_none_or(is_near) {
             return Some(Refusal::unresolvable(REASON_AFFINITY));
         }
+        if meets(&self.anti) {
+            return Some(Refusal::unschedulable(REASON_ANTI));
+        }
+        meets(&self.existing).then(|| Refusal::unschedulable(REASON_EXISTING))
+    }
+
+    fn refuses_with(&self, ix: NodeIx, moved: &[Moved<'_>], nodes: &Nodes) -> Option<Refusal> {
+        // Upstream's PreFilter skips the pod where no term of a pod that is there speaks of it; then it does not see those of pods that come, either.
+        if self.near.is_none() && self.anti.is_empty() && self.existing.iter().all(|sum| self.topologies.total(*sum) == 0) {
+            return None;
+        }
+        let more = |sum: SumAt| self.topologies.more(sum, moved, nodes);
+        let pods = |sum: SumAt| Some(i64::from(self.topologies.pods(sum, ix)?) + more(sum));
+        let all = |sum: SumAt| {
+            let total = i64::try_from(self.topologies.total(sum)).unwrap_or(i64::MAX);
+            if self.topologies.has_label(sum, ix) { total + more(sum) } else { total }
+        };
+        let is_near = |near: &Together| {
+            let here = || near.sums.iter().map(|sum| pods(*sum));
+            let is_first = || near.is_own && near.sums.iter().all(|sum| all(*sum) == 0);
+            here().all(|pods| pods.is_some()) && (here().all(|pods| pods > Some(0)) || is_first())
+        };
+        if !self.near.as_ref().is_none_or(is_near) {
+            return Some(Refusal::unresolvable(REASON_AFFINITY));
+        }
+        let meets = |sums: &[SumAt]| sums.iter().any(|sum| pods(*sum) > Some(0));
         if meets(&self.anti) {
             return Some(Refusal::unschedulable(REASON_ANTI));
         }

@@ -70,7 +70,7 @@ pub fn build(name: &str, args: &PluginArgs, symbols: &mut Interner) -> Option<Bo
         "ClusterFit" => Box::new(cluster_fit::ClusterFit),
         "ImagePlatform" => Box::new(image_platform::ImagePlatform),
         "DefaultBinder" => Box::new(default_binder::DefaultBinder),
-        "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption),
+        "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption::new(args.default_preemption)),
         _ => Box::new(not_built::NotBuilt::new(info)),
     })
 }

@@ -28,7 +28,7 @@ use crate::{
     },
     scheduler::{
         change::{Change, Changes},
-        framework::{Changed, CompiledFilter, CompiledScore, DomainRule, FilterPlugin, Plugin, Premise, Refusal, ScorePlugin},
+        framework::{Changed, CompiledFilter, CompiledScore, DomainRule, FilterPlugin, Moved, Plugin, Premise, Refusal, ScorePlugin},
         nodes::Nodes,
         profile::{DefaultConstraint, PodTopologySpreadArgs},
         terms::{Counted, TallyIx},
@@ -220,6 +220,7 @@ impl FilterPlugin for PodTopologySpread {
             keys: constraints.iter().map(|(spread, _)| spread.topology_key).collect(),
             constraints: constraints.into_iter().map(|(spread, selector)| Constraint::new(class, spread, &selector, nodes)).collect(),
             inclusion: Inclusion::new(class),
+            namespace: class.namespace,
             premise,
         }))
     }
@@ -229,23 +230,38 @@ struct Hard {
     keys: Box<[Sym]>,
     constraints: Box<[Constraint]>,
     inclusion: Inclusion,
+    namespace: Sym,
     premise: Option<DefaultSelector>,
 }
 
 struct Constraint {
     spread: Spread,
+    selector: Selector,
     /// One if the pod itself is one of those that are counted.
     own: i64,
     topology: Topology,
     /// By domain.
     admitted: Vec<bool>,
+    /// Looked up when somebody asks what would be if pods moved.
+    fewest: Cell<Option<Fewest>>,
+}
+
+/// The two domains with the fewest pods.
+#[derive(Clone, Copy)]
+struct Fewest {
+    domain: usize,
+    pods: i64,
+    second: i64,
+    /// How many domains count.
+    domains: usize,
 }
 
 impl Constraint {
     fn new(class: &PodClass, spread: Spread, selector: &Selector, nodes: &Nodes) -> Self {
         let mut topology = Topology::new(spread.topology_key);
         topology.add(tally(class, selector, nodes));
-        Self { spread, own: i64::from(selector.matches(&class.labels)), topology, admitted: Vec::new() }
+        let own = i64::from(selector.matches(&class.labels));
+        Self { spread, selector: selector.clone(), own, topology, admitted: Vec::new(), fewest: Cell::new(None) }
     }
 
     fn judge(&mut self) {
@@ -257,6 +273,37 @@ impl Constraint {
         self.admitted.clear();
         self.admitted.extend(pods.iter().map(|pods| i64::from(*pods) <= most));
         self.admitted[NOWHERE] = false;
+        self.fewest.set(None);
+    }
+
+    fn fewest(&self) -> Fewest {
+        if let Some(known) = self.fewest.get() {
+            return known;
+        }
+        let none = i64::from(i32::MAX);
+        let mut fewest = Fewest { domain: usize::MAX, pods: none, second: none, domains: 0 };
+        let pods = self.topology.sum(0).by_domain().iter().zip(self.topology.nodes()).enumerate();
+        for (domain, (pods, _)) in pods.filter(|(_, (_, nodes))| **nodes > 0) {
+            let pods = i64::from(*pods);
+            fewest.domains += 1;
+            if pods < fewest.pods {
+                fewest = Fewest { domain, pods, second: fewest.pods, ..fewest };
+            } else {
+                fewest.second = fewest.second.min(pods);
+            }
+        }
+        self.fewest.set(Some(fewest));
+        fewest
+    }
+
+    /// Whether the domain of counting nodes would do with so many pods more.
+    fn admits_with(&self, domain: usize, more: i64) -> bool {
+        let pods = i64::from(self.topology.sum(0).by_domain()[domain]) + more;
+        let fewest = self.fewest();
+        let is_few = fewest.domains < usize::try_from(self.spread.min_domains).unwrap_or(0);
+        let beside = if fewest.domain == domain { fewest.second } else { fewest.pods };
+        let least = if is_few { 0 } else { pods.min(beside) };
+        pods + self.own - least <= i64::from(self.spread.max_skew)
     }
 }
 
@@ -281,6 +328,25 @@ impl DomainRule for Hard {
         self.constraints.iter().find_map(|constraint| match constraint.topology.domain(ix.at()) {
             NOWHERE => Some(Refusal::unresolvable(REASON_LABEL)),
             domain => (!constraint.admitted[domain]).then(|| Refusal::unschedulable(REASON)),
+        })
+    }
+
+    /// Unlike the count of what is there, upstream's count of what moves takes pods that are being deleted, and a selector that matches everything.
+    fn refuses_with(&self, ix: NodeIx, moved: &[Moved<'_>], nodes: &Nodes) -> Option<Refusal> {
+        let node = nodes.get(ix);
+        let has_all = has_all(&self.keys, node);
+        self.constraints.iter().find_map(|constraint| {
+            let domain = constraint.topology.domain(ix.at());
+            if domain == NOWHERE {
+                return Some(Refusal::unresolvable(REASON_LABEL));
+            }
+            let counts = has_all && self.inclusion.includes(&constraint.spread, node, nodes);
+            let matching = moved
+                .iter()
+                .filter(|moved| counts && moved.class.namespace == self.namespace && constraint.selector.matches(&moved.class.labels));
+            let more: i64 = matching.map(|moved| moved.pods).sum();
+            let admitted = if more == 0 { constraint.admitted[domain] } else { constraint.admits_with(domain, more) };
+            (!admitted).then(|| Refusal::unschedulable(REASON))
         })
     }
 

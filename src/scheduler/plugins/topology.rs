@@ -52,6 +52,11 @@ pub struct Sum {
 }
 
 impl Sum {
+    /// What is counted; `None`: nothing is.
+    pub fn tally(&self) -> Option<TallyIx> {
+        self.tally
+    }
+
     /// Pods on each node, whether it counts or not.
     pub fn on(&self) -> &[u32] {
         &self.on

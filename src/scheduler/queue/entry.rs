@@ -6,6 +6,7 @@ use crate::model::{
     ids::{ClassIx, PodKey, PodUid, ProfileIx},
     time::{DurationMs, Timestamp},
 };
+use crate::scheduler::preemption::NodeName;
 
 /// A pod that waits for a node. Holds its class.
 #[derive(Clone, Debug)]
@@ -36,6 +37,10 @@ pub struct QueuedPod {
     pub errors_in_a_row: u32,
     /// Whether the five-minute flush brought it back.
     pub flushed: bool,
+    /// The node for which it is nominated.
+    pub nominated: Option<NodeName>,
+    /// `status.nominatedNodeName` as last seen; empty without one.
+    pub nominated_seen: Box<str>,
     /// Number of its last run in a compute cluster, zero before the first.
     pub run_attempt: u32,
 }

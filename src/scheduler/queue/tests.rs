@@ -25,6 +25,8 @@ fn pod(number: u8, class: u32, priority: i32) -> QueuedPod {
         unschedulable_count: 0,
         errors_in_a_row: 0,
         flushed: false,
+        nominated: None,
+        nominated_seen: Box::default(),
         run_attempt: 0,
     }
 }

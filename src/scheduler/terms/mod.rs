@@ -273,6 +273,13 @@ impl Terms {
         self.get(tally).and_then(|tally| tally.on.get(&node)).copied().unwrap_or(0)
     }
 
+    /// How often a pod of the class counts in a tally.
+    pub fn times_in(&self, class: ClassIx, tally: TallyIx) -> i64 {
+        let Some(entry) = self.classes.get(class.at()).and_then(Option::as_ref) else { return 0 };
+        let times = entry.matches.iter().chain(&entry.holds).filter(|known| **known == tally).count();
+        i64::try_from(times).unwrap_or(0)
+    }
+
     /// Pods of a tally by node, in no order: for sums.
     pub fn all_on(&self, tally: TallyIx) -> impl Iterator<Item = (NodeIx, u32)> + '_ {
         self.get(tally).into_iter().flat_map(|tally| tally.on.iter().map(|(node, pods)| (*node, *pods)))

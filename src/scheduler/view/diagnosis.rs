@@ -6,7 +6,7 @@ use super::{ClassView, Verdict};
 use crate::{
     model::ids::NodeIx,
     scheduler::{
-        framework::{PodInHand, Reason, Refusal},
+        framework::{Nomination, Plight, Reason, Refusal, RoomMade},
         nodes::Nodes,
         profiles::{PluginIx, Profile},
         queue::Rejectors,
@@ -24,12 +24,47 @@ pub struct Diagnosis {
     pub pre_filter: Option<(PluginIx, Refusal)>,
     /// First refusing plugin and its reasons, by node index; `None` for absent and feasible nodes.
     pub refusals: Vec<Option<(PluginIx, Refusal)>>,
+    reasons: Reasons,
 }
 
-impl Diagnosis {
-    /// The refusals without the plugins, as PostFilter plugins get them.
-    pub fn refusals_by_node(&self) -> Vec<Option<Refusal>> {
-        self.refusals.iter().map(|refused| refused.as_ref().map(|(_, refusal)| refusal.clone())).collect()
+/// What some nodes refuse a pod for beside what all pods of its class are refused for: others are nominated there.
+pub type Crowded = BTreeMap<NodeIx, (PluginIx, Refusal)>;
+
+/// How many nodes refuse for which reason.
+#[derive(Clone, Debug, Default)]
+pub struct Reasons(BTreeMap<Reason, usize>);
+
+impl Reasons {
+    /// One node more: a node with several reasons counts for each.
+    pub fn add(&mut self, refusal: &Refusal) {
+        refusal.reasons.iter().for_each(|reason| self.add_times(reason, 1));
+    }
+
+    /// So many nodes more.
+    pub fn add_times(&mut self, reason: &Reason, nodes: usize) {
+        match self.0.get_mut(reason) {
+            Some(count) => *count += nodes,
+            None if nodes > 0 => drop(self.0.insert(reason.clone(), nodes)),
+            None => {}
+        }
+    }
+
+    fn sub(&mut self, refusal: &Refusal) {
+        for reason in &refusal.reasons {
+            if let Some(count) = self.0.get_mut(reason) {
+                *count -= 1;
+                if *count == 0 {
+                    self.0.remove(reason);
+                }
+            }
+        }
+    }
+
+    /// Upstream's `FitError` text: reasons with their counts, sorted as strings.
+    pub fn text(&self, nodes: usize) -> String {
+        let mut parts: Vec<String> = self.0.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
+        parts.sort_unstable();
+        format!("0/{nodes} nodes are available: {}.", parts.join(", "))
     }
 }
 
@@ -40,13 +75,14 @@ impl Diagnosis {
     /// Asks every rule about every node, in order, until one refuses.
     pub fn new(view: &ClassView, profile: &Profile, nodes: &Nodes) -> Self {
         let mut rejectors = Rejectors::default();
+        let reasons = Reasons::default();
         if nodes.present() == 0 {
-            return Self { text: NO_NODES.into(), rejectors, pre_filter: None, refusals: Vec::new() };
+            return Self { text: NO_NODES.into(), rejectors, pre_filter: None, refusals: Vec::new(), reasons };
         }
         if let Verdict::Refused(plugin, refusal) = &view.verdict {
             rejectors.insert(*plugin);
             let text = format!("0/{} nodes are available: {}.", nodes.present(), refusal.message());
-            return Self { text: text.into(), rejectors, pre_filter: Some((*plugin, refusal.clone())), refusals: Vec::new() };
+            return Self { text: text.into(), rejectors, pre_filter: Some((*plugin, refusal.clone())), refusals: Vec::new(), reasons };
         }
         let mut refusals: Vec<Option<(PluginIx, Refusal)>> = vec![None; nodes.slots()];
         let left_out = view.left_out(profile);
@@ -60,13 +96,29 @@ impl Diagnosis {
         }
         // Plugins that narrowed the set are to blame even when the nodes they left failed for other reasons.
         view.only.iter().flat_map(|(_, plugins)| plugins).for_each(|plugin| rejectors.insert(*plugin));
-        let text = message(nodes.present(), refusals.iter().flatten().flat_map(|(_, refusal)| &refusal.reasons));
-        Self { text: text.into(), rejectors, pre_filter: None, refusals }
+        let mut reasons = reasons;
+        refusals.iter().flatten().for_each(|(_, refusal)| reasons.add(refusal));
+        let text = reasons.text(nodes.present());
+        Self { text: text.into(), rejectors, pre_filter: None, refusals, reasons }
     }
 
     /// The refusal of a node.
     pub fn of(&self, ix: NodeIx) -> Option<&(PluginIx, Refusal)> {
         self.refusals.get(ix.at())?.as_ref()
+    }
+
+    /// The text and the plugins to blame when some nodes are crowded.
+    pub fn when(&self, crowded: &Crowded, nodes: &Nodes) -> (Arc<str>, Rejectors) {
+        if crowded.is_empty() || self.pre_filter.is_some() {
+            return (self.text.clone(), self.rejectors);
+        }
+        let (mut reasons, mut rejectors) = (self.reasons.clone(), self.rejectors);
+        for (ix, (plugin, refusal)) in crowded {
+            self.of(*ix).into_iter().for_each(|(_, known)| reasons.sub(known));
+            reasons.add(refusal);
+            rejectors.insert(*plugin);
+        }
+        (reasons.text(nodes.present()).into(), rejectors)
     }
 }
 
@@ -79,35 +131,35 @@ impl ClassView {
     }
 }
 
-/// The whole message of a pod that no node takes: the reasons, then what PostFilter plugins say.
-pub fn failure_message(
-    diagnosis: &Diagnosis,
-    refusals: &[Option<Refusal>],
-    profile: &mut Profile,
-    pod: PodInHand<'_>,
-    nodes: &Nodes,
-) -> String {
-    let mut said: Vec<String> = Vec::new();
+/// Lets PostFilter plugins make room, in order: the first one that does has the last word. Its message is what all of them say.
+pub fn make_room(profile: &mut Profile, plight: &Plight<'_>) -> RoomMade {
+    // Where nobody makes room, nobody keeps any.
+    let nomination = if profile.post_filter.is_empty() { Nomination::Clear } else { Nomination::Keep };
+    let mut all = RoomMade { nomination, ..RoomMade::default() };
     for at in 0..profile.post_filter.len() {
         let plugin = profile.post_filter[at];
-        if let Some(plugin) = profile.plugins[plugin].post_filter() {
-            said.push(plugin.make_room(pod, refusals, nodes).message);
+        let Some(plugin) = profile.plugins[plugin].post_filter() else { continue };
+        let room = plugin.make_room(plight);
+        if matches!(room.nomination, Nomination::Node(_)) {
+            return room;
         }
+        if room.nomination != Nomination::Keep {
+            all.nomination = room.nomination;
+        }
+        let between = if all.message.is_empty() || room.message.is_empty() { "" } else { ", " };
+        all.message = format!("{}{between}{}", all.message, room.message);
     }
-    said.retain(|text| !text.is_empty());
-    if said.is_empty() || nodes.present() == 0 {
-        return diagnosis.text.to_string();
-    }
-    format!("{} {}", diagnosis.text, said.join(", "))
+    all
 }
 
-/// Upstream's `FitError` text: reasons with their counts, sorted as strings.
+/// The whole message of a pod that no node takes: the reasons, then what PostFilter plugins say.
+pub fn whole_message(reasons: &str, made: &str) -> String {
+    if made.is_empty() { reasons.to_owned() } else { format!("{reasons} {made}") }
+}
+
+/// Upstream's `FitError` text for these reasons, each of one node.
 pub fn message<'a>(nodes: usize, reasons: impl Iterator<Item = &'a Reason>) -> String {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for reason in reasons {
-        *counts.entry(reason).or_default() += 1;
-    }
-    let mut parts: Vec<String> = counts.into_iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    parts.sort_unstable();
-    format!("0/{nodes} nodes are available: {}.", parts.join(", "))
+    let mut all = Reasons::default();
+    reasons.for_each(|reason| all.add_times(reason, 1));
+    all.text(nodes)
 }

@@ -10,15 +10,17 @@
 mod best;
 mod diagnosis;
 mod lane;
+mod rehearsal;
 mod store;
 mod wide;
 
 use std::sync::Arc;
 
 use best::BestIndex;
-pub use diagnosis::{Diagnosis, NO_NODES, failure_message, message};
+pub use diagnosis::{Crowded, Diagnosis, NO_NODES, Reasons, make_room, message, whole_message};
 use fixedbitset::FixedBitSet;
 pub use lane::Lane;
+pub use rehearsal::Rehearsal;
 pub use store::Views;
 
 use smallvec::SmallVec;
@@ -27,7 +29,9 @@ use self::{lane::Score, wide::Wide};
 use super::{
     framework::{CompiledFilter, CompiledScore, DomainRule, NodeRule, Premise, Reads, Refusal},
     nodes::Nodes,
+    preemption::Memo,
     profiles::{PluginIx, Profile},
+    queue::Rejectors,
 };
 use crate::model::{class::PodClass, ids::NodeIx, intern::Sym};
 
@@ -63,9 +67,13 @@ pub struct ClassView {
     best: Option<BestIndex>,
     uses: u32,
     diagnosis: Option<(u64, Arc<Diagnosis>)>,
-    /// The whole message with what PostFilter plugins said, for the change number it was made at.
-    message: Option<(u64, Arc<str>)>,
+    /// The whole message with what PostFilter plugins said, and when it was made.
+    message: Option<(Moment, Arc<str>, Rejectors)>,
+    memo: Memo,
 }
+
+/// Numbers of the last changes of everything that a message depends on: nodes, nominations, budgets.
+pub type Moment = (u64, u64, u64);
 
 /// A compiled filter.
 enum Rule {
@@ -160,6 +168,7 @@ impl ClassView {
             uses: 0,
             diagnosis: None,
             message: None,
+            memo: Memo::default(),
         };
         view.compile_filters(profile, class, nodes);
         if matches!(view.verdict, Verdict::AskNodes) {
@@ -449,14 +458,14 @@ impl ClassView {
         made
     }
 
-    /// The message that was kept for this moment.
-    pub fn kept_message(&self, nodes: &Nodes) -> Option<Arc<str>> {
-        self.message.as_ref().filter(|(at, _)| *at == nodes.changed()).map(|(_, message)| message.clone())
+    /// The message that was kept for this moment, and whom it blames.
+    pub fn kept_message(&self, now: Moment) -> Option<(Arc<str>, Rejectors)> {
+        self.message.as_ref().filter(|(at, ..)| *at == now).map(|(_, message, rejectors)| (message.clone(), *rejectors))
     }
 
     /// Keeps the whole message until something changes.
-    pub fn keep_message(&mut self, nodes: &Nodes, message: Arc<str>) {
-        self.message = Some((nodes.changed(), message));
+    pub fn keep_message(&mut self, now: Moment, message: Arc<str>, rejectors: Rejectors) {
+        self.message = Some((now, message, rejectors));
     }
 
     /// Whether PreFilter left only named nodes: such a class is mostly a single pod of a DaemonSet.
@@ -470,7 +479,7 @@ impl ClassView {
         let wide = self.wide.as_ref().map_or(0, Wide::bytes);
         let rules = self.rules.iter().map(|(_, rule)| if let Rule::Domains(rule) = rule { rule.bytes() } else { 0 });
         let kept = rules.chain(self.lanes.iter().map(Lane::bytes)).sum::<usize>();
-        self.totals.len() * 8 + self.feasible.len() / 4 + best + wide + kept + 512
+        self.totals.len() * 8 + self.feasible.len() / 4 + best + wide + kept + self.memo.bytes() + 512
     }
 }
 

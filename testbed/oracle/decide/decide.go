@@ -132,6 +132,16 @@ func (s *stage) filter(ctx context.Context, state fwk.CycleState, w *world, a *a
 	}
 	var feasible []fwk.NodeInfo
 	a.Infeasible = map[string]refusal{}
+	// The node for which the pod was nominated before is tried first, and alone if it will do.
+	for _, node := range nodes {
+		if node.Node().Name != w.asked.Status.NominatedNodeName {
+			continue
+		}
+		if s.framework.RunFilterPluginsWithNominatedPods(ctx, state, w.asked, node).IsSuccess() {
+			a.Feasible = []string{node.Node().Name}
+			return []fwk.NodeInfo{node}, nil
+		}
+	}
 	for _, node := range nodes {
 		name := node.Node().Name
 		if !only.AllNodes() && !only.NodeNames.Has(name) {

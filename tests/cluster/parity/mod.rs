@@ -33,6 +33,7 @@ area!(spread);
 area!(affinity);
 area!(scoring);
 area!(queueing);
+area!(preemption);
 
 /// Without this a rig that sees nothing would pass everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

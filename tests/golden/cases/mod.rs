@@ -23,7 +23,7 @@ use draw::Draw;
 pub const NOT_SCORED: [&str; 2] = ["DynamicResources", "VolumeBinding"];
 
 /// Families whose rules the engine does not have yet: the real plugins answer them, and nothing is compared. The place to switch one on.
-pub const NOT_BUILT: [&str; 1] = ["preemption"];
+pub const NOT_BUILT: [&str; 0] = [];
 
 type Dress = fn(&mut Draw, &mut World);
 
@@ -73,7 +73,10 @@ pub const FAMILIES: [Family; 14] = [
         ..family("topology", &[spread::dress], reach::TOPOLOGY)
     },
     family("volumes", &[volumes::dress], reach::VOLUMES),
-    family("preemption", &[preemption::dress], reach::PREEMPTION),
+    Family {
+        spices: &[ports::dress, spread::dress, pod_affinity::dress, taints::dress],
+        ..family("preemption", &[preemption::dress], reach::PREEMPTION)
+    },
 ];
 
 impl Family {

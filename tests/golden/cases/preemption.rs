@@ -22,37 +22,77 @@ pub fn dress(draw: &mut Draw, world: &mut World) {
     world.asked["spec"]["preemptionPolicy"] = json!(draw.maybe(8, |_| "Never"));
     world.asked["spec"]["containers"] = json!([{"name": "c", "resources": {"requests": {"cpu": draw.pick(&["2", "3", "4", "5"])}}}]);
     for number in 0..draw.between(0, 2) {
-        world.others.push(budget(draw, number));
+        let budget = budget(draw, number, &world.pods);
+        world.others.push(budget);
     }
-    if draw.chance(20) {
-        nominate(draw, world);
+    if draw.chance(30) {
+        for number in 0..draw.between(1, 3) {
+            nominate(draw, world, number);
+        }
+    }
+    if draw.chance(25) {
+        nominate_asked(draw, world);
+    }
+    if draw.chance(10) {
+        world.config = Some(few_candidates(draw));
     }
 }
 
 fn victim(draw: &mut Draw, node: &Value, number: i64) -> Value {
-    let started = format!("2026-01-01T0{}:00:00Z", draw.between(0, 5));
+    let started = draw.maybe(95, |draw| format!("2026-01-01T0{}:00:00Z", draw.between(0, 5)));
+    let deleted = draw.maybe(8, |_| "2026-01-02T00:00:00Z");
+    let reason = draw.pick(&["PreemptionByScheduler", "PreemptionByScheduler", "EvictionByEvictionAPI"]);
+    let conditions = draw.maybe(70, |_| json!([{"type": "DisruptionTarget", "status": "True", "reason": reason}]));
+    let labels = draw.maybe(92, |draw| json!({"app": draw.pick(&APPS), "tier": draw.maybe(30, |_| "front")}));
     json!({
         "kind": "Pod", "apiVersion": "v1",
-        "metadata": {"name": format!("p{}-{number}", node.as_str().unwrap_or_default()), "namespace": "web", "labels": {"app": draw.pick(&APPS)},
-            "deletionTimestamp": draw.maybe(4, |_| "2026-01-02T00:00:00Z")},
+        "metadata": {"name": format!("p{}-{number}", node.as_str().unwrap_or_default()), "namespace": draw.pick(&["web", "web", "web", "db"]),
+            "labels": labels, "deletionTimestamp": deleted},
         "spec": {"nodeName": node, "priority": draw.pick(&[-5, 0, 0, 5, 10]), "containers": [{"name": "c",
             "resources": {"requests": {"cpu": draw.pick(&["500m", "1", "2"])}}}]},
-        "status": {"phase": "Running", "startTime": started},
+        "status": {"phase": "Running", "startTime": started, "conditions": deleted.and(conditions)},
     })
 }
 
-fn budget(draw: &mut Draw, number: i64) -> Value {
+/// Budgets may overlap, but never by halves: upstream goes through them in the order of a map, and stops at the first that breaks.
+fn budget(draw: &mut Draw, number: i64, pods: &[Value]) -> Value {
+    let selector = draw.maybe(95, |draw| match draw.between(0, 9) {
+        0 => json!({}),
+        1 => json!({"matchExpressions": [{"key": "app", "operator": "Like", "values": ["a"]}]}),
+        _ => json!({"matchLabels": {"app": draw.pick(&APPS)}}),
+    });
+    let disrupted = draw.maybe(20, |draw| {
+        let name = pods[draw.index(pods.len())]["metadata"]["name"].as_str().unwrap_or_default();
+        json!({name: "2026-01-02T00:00:00Z"})
+    });
     json!({
-        "kind": "PodDisruptionBudget", "apiVersion": "policy/v1", "metadata": {"name": format!("b{number}"), "namespace": "web"},
-        "spec": {"selector": {"matchLabels": {"app": draw.pick(&APPS)}}}, "status": {"disruptionsAllowed": draw.between(0, 2)},
+        "kind": "PodDisruptionBudget", "apiVersion": "policy/v1",
+        "metadata": {"name": format!("b{number}"), "namespace": draw.pick(&["web", "web", "web", "db"])},
+        "spec": {"selector": selector}, "status": {"disruptionsAllowed": draw.between(-1, 2), "disruptedPods": disrupted},
     })
 }
 
-fn nominate(draw: &mut Draw, world: &mut World) {
+fn nominate(draw: &mut Draw, world: &mut World, number: i64) {
     let node = world.nodes[draw.index(world.nodes.len())]["metadata"]["name"].clone();
+    let labels = json!({"app": draw.pick(&APPS)});
     world.pods.push(json!({
-        "kind": "Pod", "apiVersion": "v1", "metadata": {"name": "nominated", "namespace": "web"},
-        "spec": {"priority": draw.pick(&[0, 10, 2000]), "containers": [{"name": "c", "resources": {"requests": {"cpu": draw.pick(&["1", "3"])}}}]},
-        "status": {"phase": "Pending", "nominatedNodeName": node},
+        "kind": "Pod", "apiVersion": "v1", "metadata": {"name": format!("nominated{number}"), "namespace": "web", "labels": labels},
+        "spec": {"priority": draw.pick(&[0, 10, 2000]), "schedulerName": "default-scheduler",
+            "containers": [{"name": "c", "resources": {"requests": {"cpu": draw.pick(&["1", "3"])}}}]},
+        "status": {"phase": "Pending", "nominatedNodeName": draw.maybe(95, |_| node).unwrap_or_else(|| "gone".into())},
     }));
+}
+
+/// The pod has preempted before. Where its node would do, upstream would try it alone, which the oracle does not, so there it is none.
+fn nominate_asked(draw: &mut Draw, world: &mut World) {
+    let node = world.nodes[draw.index(world.nodes.len())]["metadata"]["name"].clone();
+    world.asked["status"]["nominatedNodeName"] = draw.maybe(90, |_| node).unwrap_or_else(|| "gone".into());
+}
+
+/// One candidate is not enough to choose from, but the oracle begins anywhere: only a share of all that is all of them is the same everywhere.
+fn few_candidates(draw: &mut Draw) -> Value {
+    let args = json!({"kind": "DefaultPreemptionArgs", "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "minCandidateNodesPercentage": 100, "minCandidateNodesAbsolute": draw.between(0, 1)});
+    json!({"kind": "KubeSchedulerConfiguration", "apiVersion": "kubescheduler.config.k8s.io/v1",
+        "profiles": [{"schedulerName": "default-scheduler", "pluginConfig": [{"name": "DefaultPreemption", "args": args}]}]})
 }

@@ -85,5 +85,21 @@ pub const VOLUMES: &[&str] = &[
     "VolumeRestrictions refuses everywhere (UnschedulableAndUnresolvable): persistentvolumeclaim",
     "VolumeZone refuses (UnschedulableAndUnresolvable): node(s) had no available volume zone",
 ];
-pub const PREEMPTION: &[&str] =
-    &["preemption nominates", "preemption has 1 victims", "preemption has 2 victims", "preemption has 3 or more victims"];
+pub const PREEMPTION: &[&str] = &[
+    "preemption nominates",
+    "preemption has 0 victims",
+    "preemption has 1 victims",
+    "preemption has 2 victims",
+    "preemption has 3 or more victims",
+    "preemption says: found a potential placement",
+    "preemption says: preemptionPolicy=Never",
+    "preemption says: terminating pod on the nominated node",
+    "preemption says: No preemption victims found",
+    "preemption says: Preemption is not helpful",
+    "preemption says: Insufficient cpu",
+    "preemption says: didn't match pod topology spread constraints",
+    "preemption says: anti-affinity rules",
+    PORTS_TAKEN,
+    SKEWED,
+    UNWANTED,
+];

@@ -1,0 +1,10 @@
+//! What preemption is made of: budgets, nominations, the dry run on one node, the choice among nodes. The plugin that puts them together is
+//! [`DefaultPreemption`](crate::scheduler::plugins), what follows from its answer is the engine's.
+
+mod budgets;
+mod candidate;
+mod nominations;
+
+pub use budgets::{Budgets, Ledger};
+pub use candidate::{Candidate, DryRun, Memo, best, dry_run};
+pub use nominations::{Guests, NodeName, Nominations, Nominee};
