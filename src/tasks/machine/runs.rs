@@ -218,7 +218,8 @@ impl Machine {
         }
         let by = Subject::Run(key.clone());
         let mut waits = false;
-        for (task, firing) in firings {
+        let unfollowed = self.runs.get(key).map(|record| record.notes.unfollowed.clone()).unwrap_or_default();
+        for (task, firing) in firings.into_iter().filter(|(task, _)| !unfollowed.contains_key(&task.name)) {
             match self.deliver(&task, &firing, &by, now) {
                 Delivery::There(_) | Delivery::Settled => {}
                 Delivery::Create(run) => return Some(Follower::Create(run)),
@@ -247,6 +248,7 @@ impl Machine {
         let run = &record.run;
         let task = self.tasks.get(&Key { namespace: key.namespace.clone(), name: run.task.clone() });
         let made = match task.map(|record| (record, &record.task.spec)) {
+            _ if record.notes.refused.is_some() => Err(("Refused", record.notes.refused.clone().unwrap_or_default())),
             None => Err(("TaskUnknown", format!("there is no task {} in this namespace", run.task))),
             Some((_, Err(why))) => Err(("TaskInvalid", format!("the task cannot be read: {why}"))),
             Some((task, Ok(_))) if !task.is_valid && task.task.status.conditions.is_empty() => return,
