@@ -136,7 +136,11 @@ impl LogArchive {
     /// Where everything is that is kept of a pod, for people.
     pub fn address_of(&self, pod: &PodKey, uid: &PodUid) -> String {
         let folder = key::pod_folder(pod, uid);
-        if self.prefix.as_ref().is_empty() { format!("{}/{folder}", self.address) } else { format!("{}/{}/{folder}", self.address, self.prefix) }
+        if self.prefix.as_ref().is_empty() {
+            format!("{}/{folder}", self.address)
+        } else {
+            format!("{}/{}/{folder}", self.address, self.prefix)
+        }
     }
 
     /// The same, where a longer log is cut.

@@ -20,4 +20,5 @@ mod placement;
 mod reload;
 mod requeue;
 mod serving;
+mod task_runs;
 mod tasks;

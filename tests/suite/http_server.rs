@@ -70,6 +70,7 @@ async fn start(options: HttpOptions) -> Server {
         health: health.clone(),
         metrics: metrics.clone(),
         configuration: Arc::new(|| json!({"profiles": []})),
+        events: None,
         reviewer: Arc::new(Scripted),
         draining: draining.clone(),
         stop: stop.clone(),

@@ -99,9 +99,7 @@ impl Executor {
                     Err(trouble) => refused_write(trouble),
                 })
             }
-            Effect::ReadRun => {
-                Ok(self.port.get(run_path(&key)).await?.map_or(Outcome::Absent, |run| Outcome::Run(Box::new(run))))
-            }
+            Effect::ReadRun => Ok(self.port.get(run_path(&key)).await?.map_or(Outcome::Absent, |run| Outcome::Run(Box::new(run)))),
             Effect::ReadTask => Ok(self.port.get(task_path(&key)).await?.map_or(Outcome::Absent, |task| task_seen(&task))),
             Effect::ReadPod(pod) => Ok(self.port.get(order.pod_path(pod)).await?.map_or(Outcome::Absent, |pod| pod_seen(&pod))),
             Effect::CreatePod { attempt } => self.create_pod(order, *attempt).await,
@@ -202,7 +200,8 @@ impl Executor {
         let Some(attempt) = is else { return };
         let same = was.filter(|was| was.number == attempt.number);
         if let (Some(ended), None) = (attempt.ended, same.and_then(|was| was.ended)) {
-            let span = |from: Option<crate::tasks::time::Time>, to: Option<crate::tasks::time::Time>| Some(to?.0.since(from?.0).as_secs_f64());
+            let span =
+                |from: Option<crate::tasks::time::Time>, to: Option<crate::tasks::time::Time>| Some(to?.0.since(from?.0).as_secs_f64());
             let clocks = [
                 ("queue", span(after.queued_at.or(before.queued_at), attempt.bound)),
                 ("start", span(attempt.bound, attempt.started)),

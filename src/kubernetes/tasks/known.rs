@@ -9,10 +9,10 @@ use std::{
 use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
-use super::watched::Kind;
+use super::watched::{Kind, SeenPod, Speaking};
 use crate::tasks::{
     effect::Listing,
-    facts::Run,
+    facts::{Key, Run},
     run::Phase,
 };
 
@@ -37,11 +37,21 @@ pub(super) struct Standing {
     pub log_bytes_max: u64,
 }
 
+/// A pod with containers that run.
+#[derive(Clone, Debug)]
+pub(super) struct Speakers {
+    pub pod: Key,
+    pub owner: Box<str>,
+    pub speaking: Speaking,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Known {
     objects: [Objects; 3],
     /// Runs by UID.
     pub runs: FxHashMap<Box<str>, Standing>,
+    /// Pods with containers that run, by UID.
+    pub speaking: FxHashMap<Box<str>, Speakers>,
     nodes: BTreeMap<Box<str>, Node>,
 }
 
@@ -71,19 +81,29 @@ impl Known {
         self.runs.insert(run.uid.clone(), Standing { phase: run.phase(), log_bytes_max });
     }
 
+    pub(super) fn saw_pod(&mut self, seen: &SeenPod) {
+        if seen.speaking.is_empty() {
+            self.speaking.remove(&seen.pod.uid);
+            return;
+        }
+        let speakers = Speakers { pod: seen.pod.key.clone(), owner: seen.pod.owner.clone(), speaking: seen.speaking.clone() };
+        self.speaking.insert(seen.pod.uid.clone(), speakers);
+    }
+
     pub(super) fn gone(&mut self, kind: Kind, uid: &str) {
         let objects = &mut self.objects[kind as usize];
         objects.answered.remove(uid);
         objects.seen.remove(uid);
-        if kind == Kind::Run {
-            self.runs.remove(uid);
-        }
+        self.runs.remove(uid);
+        self.speaking.remove(uid);
     }
 
     /// A list is complete. Out: all that there is, once all three are.
     pub(super) fn listed(&mut self, kind: Kind, uids: BTreeSet<Box<str>>) -> Option<Listing> {
-        if kind == Kind::Run {
-            self.runs.retain(|uid, _| uids.contains(uid));
+        match kind {
+            Kind::Task => {}
+            Kind::Run => self.runs.retain(|uid, _| uids.contains(uid)),
+            Kind::Pod => self.speaking.retain(|uid, _| uids.contains(uid)),
         }
         let objects = &mut self.objects[kind as usize];
         objects.listed = true;

@@ -18,10 +18,11 @@ use tokio::time::sleep;
 
 use super::{pods_path, run_path};
 use crate::{
+    federation::names::CLUSTER,
     kubernetes::runs::{
         LogBody, LogOf,
         logs::{SILENCE_MAX, logged, stream},
-        port::{Port, Trouble, text},
+        port::{Port, Trouble, annotation, text},
     },
     model::ids::{PodKey, PodUid},
     tasks::{
@@ -38,6 +39,9 @@ const BYTES_MAX: u64 = 64 << 20;
 /// How long the end of a log that is followed is waited for, and how often it is looked for.
 const FOLLOWER_LOOKS: u32 = 60;
 const FOLLOWER_LOOK: Duration = Duration::from_millis(50);
+/// The same of the federation's copy.
+const COPY_LOOKS: u32 = 20;
+const COPY_LOOK: Duration = Duration::from_millis(500);
 
 /// What is said of a log that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,9 +128,9 @@ impl LogDesk {
         begun
     }
 
-    /// A pod is gone, and what is known of its logs is written down.
+    /// A pod is gone, or its logs are saved. What is still being followed is waited for by whoever saves it.
     pub(super) fn forget(&self, uid: &str) {
-        self.lock().retain(|log, _| *log.uid.0 != *uid);
+        self.lock().retain(|log, followed| *log.uid.0 != *uid || followed.under_way);
     }
 
     /// Keeps all logs of a pod that has ended.
@@ -138,6 +142,9 @@ impl LogDesk {
         let bytes_max = bytes_or_default(run.pointer("/spec/frozen/logs/bytesMax").and_then(Value::as_u64).unwrap_or_default());
         let found = port.get(format!("{}/{}", pods_path(&pod.namespace), pod.name)).await?;
         let found = found.filter(|found| text(found, "/metadata/uid") == uid);
+        if let Some(found) = found.as_ref().filter(|found| !annotation(found, CLUSTER).is_empty()) {
+            await_copies(&**store, pod, uid, &speakers(&found["status"])).await?;
+        }
         let speakers = match &found {
             Some(found) => speakers(&found["status"]),
             None => containers(&run["spec"]["frozen"]["template"]["spec"]),
@@ -154,6 +161,7 @@ impl LogDesk {
                 kept.extend(one.map(|one| (speaker.name.clone(), one)));
             }
         }
+        self.forget(uid);
         let message = match (missing.is_empty(), found.is_some()) {
             (true, _) => String::new(),
             (false, true) => format!("there is no log, or only a part of it, of {}", missing.join(", ")),
@@ -198,10 +206,14 @@ impl LogDesk {
         if kept.complete { Ok(Some(kept)) } else { Err(Trouble::Unclear("the log broke off before its end".to_owned())) }
     }
 
-    /// What was followed of this life of a container. Its end comes with the container's: that is waited for, but not for long.
+    /// What was followed of this life of a container; without an identity, of its last one. Its end comes with the container's: that is waited for, but not for long.
     async fn followed(&self, log: &LogOf, id: &str) -> Option<KeptLog> {
         for _ in 0..FOLLOWER_LOOKS {
-            let known = self.lock().get(log).filter(|known| *known.id == *id && !log.previous).map(|known| (known.under_way, known.kept));
+            let known = self
+                .lock()
+                .get(log)
+                .filter(|known| (id.is_empty() || *known.id == *id) && !log.previous)
+                .map(|known| (known.under_way, known.kept));
             match known {
                 Some((true, _)) => sleep(FOLLOWER_LOOK).await,
                 Some((false, kept)) => return kept,
@@ -214,6 +226,22 @@ impl LogDesk {
     fn lock(&self) -> MutexGuard<'_, FxHashMap<LogOf, Followed>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The federation copies logs when a run has ended over there: that is waited for, so that none is copied twice, but not for long.
+async fn await_copies(store: &dyn RunLogs, pod: &Key, uid: &str, speakers: &[Speaker]) -> Result<(), Trouble> {
+    for _ in 0..COPY_LOOKS {
+        let mut all = true;
+        for speaker in speakers {
+            let kept = store.kept(&log_of(pod, uid, &speaker.name, false)).await.map_err(Trouble::Unclear)?;
+            all &= kept.is_some_and(|kept| kept.complete);
+        }
+        if all {
+            break;
+        }
+        sleep(COPY_LOOK).await;
+    }
+    Ok(())
 }
 
 fn saved(logs: SavedLogs) -> Outcome {

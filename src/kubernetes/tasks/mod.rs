@@ -28,12 +28,7 @@ use super::{
 };
 use crate::{
     metrics::Metrics,
-    tasks::{
-        effect::Answer,
-        facts::Key,
-        rules::Rules,
-        trigger::arrival::Arrival,
-    },
+    tasks::{effect::Answer, facts::Key, rules::Rules, trigger::arrival::Arrival},
 };
 
 /// Arrivals that may wait for the machine; then their senders wait.

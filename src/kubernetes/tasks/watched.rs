@@ -53,8 +53,11 @@ pub struct SeenPod {
     /// The pod.
     pub pod: Pod,
     /// Containers that run: name and which life. None of a pod that runs on a compute cluster: the federation copies those logs.
-    pub speaking: Vec<(Box<str>, Box<str>)>,
+    pub speaking: Speaking,
 }
+
+/// Containers that run: name and which life.
+pub type Speaking = Vec<(Box<str>, Box<str>)>;
 
 /// An object is known by UID, namespace and name; no part of the three has a slash.
 fn key(meta: &MetaWire<'_>) -> Box<str> {

@@ -145,6 +145,8 @@ impl Worker {
         let leads = self.leadership.borrow_and_update().allows(Instant::now());
         if leads != self.leads {
             self.leads = leads;
+            let speaking: Vec<Box<str>> = self.known.speaking.keys().cloned().collect();
+            speaking.iter().for_each(|uid| self.follow(uid));
             self.handle(Input::Leading(leads), out);
         }
     }
@@ -182,7 +184,8 @@ impl Worker {
             }
             Seen::Pod(seen) => {
                 self.known.saw(Kind::Pod, &seen.pod.uid);
-                self.follow(&seen);
+                self.known.saw_pod(&seen);
+                self.follow(&seen.pod.uid);
                 self.handle(Input::Pod(Box::new(seen.pod)), out);
             }
             Seen::Gone(kind, key, uid) => {
@@ -220,13 +223,12 @@ impl Worker {
         }
     }
 
-    fn follow(&mut self, seen: &SeenPod) {
-        if !self.leads {
-            return;
-        }
-        let bytes_max = self.known.runs.get(&seen.pod.owner).map_or(0, |run| run.log_bytes_max);
+    /// Follows logs of a pod, if it speaks and we lead.
+    fn follow(&mut self, uid: &str) {
+        let Some(speakers) = self.known.speaking.get(uid).filter(|_| self.leads) else { return };
+        let bytes_max = self.known.runs.get(&speakers.owner).map_or(0, |run| run.log_bytes_max);
         let executor = self.lanes.executor();
-        for follower in executor.logs.follow(&executor.port, &seen.pod.key, &seen.pod.uid, &seen.speaking, bytes_max) {
+        for follower in executor.logs.follow(&executor.port, &speakers.pod, uid, &speakers.speaking, bytes_max) {
             self.helpers.spawn(follower);
         }
     }

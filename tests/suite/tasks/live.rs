@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures::TryStreamExt as _;
 use isobar::{
     archive::{LogArchive, LogKey},
     kubernetes::{
@@ -21,7 +22,6 @@ use isobar::{
     },
     tasks::{crd, effect::Answer, rules::Rules, trigger::arrival::Arrival},
 };
-use futures::TryStreamExt as _;
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -114,7 +114,8 @@ impl Stage {
     async fn task(&self, name: &str, spec: &Value, triggers: Value) {
         let mut spec = spec.clone();
         spec["triggers"] = triggers;
-        let object = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "Task", "metadata": {"name": name, "namespace": "default"}, "spec": spec});
+        let object =
+            json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "Task", "metadata": {"name": name, "namespace": "default"}, "spec": spec});
         create(self.home(), TASKS, &object).await.unwrap();
     }
 
@@ -200,7 +201,10 @@ fn runs_by_hand_clock_data_and_after_another_each_have_one_pod_their_logs_and_an
         sleep(Duration::from_mins(2)).await;
 
         let runs = stage.until_reaped(4).await;
-        let outcomes: Vec<_> = runs.values().map(|run| (run["spec"]["trigger"]["type"].as_str().unwrap(), run["status"]["outcome"].as_str().unwrap())).collect();
+        let outcomes: Vec<_> = runs
+            .values()
+            .map(|run| (run["spec"]["trigger"]["type"].as_str().unwrap(), run["status"]["outcome"].as_str().unwrap()))
+            .collect();
         for expected in [("Cron", "Succeeded"), ("After", "Succeeded"), ("Data", "Failed"), ("Manual", "Succeeded")] {
             assert!(outcomes.contains(&expected), "{outcomes:?}");
         }
