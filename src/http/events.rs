@@ -108,3 +108,7 @@ fn again(why: &str) -> Response {
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
     response
 }
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::{logs::LogDesk, pods_path, run_path, runs_path, task_path};
+use super::{logs::LogDesk, pods_path, report, run_path, runs_path, task_path};
 use crate::{
     kubernetes::{
         api::MERGE,
@@ -19,7 +19,6 @@ use crate::{
         effect::{Effect, OrderId, Outcome, Subject},
         facts::{Key, Pod, Task},
         freeze, names,
-        run::TaskRunStatus,
     },
 };
 
@@ -87,7 +86,7 @@ impl Executor {
                 let path = format!("{}/status", run_path(&key));
                 let written = self.port.change(path, OPERATIONS, &new_status(resource_version, json!(status))).await;
                 if let Ok(run) = &written {
-                    self.count(run, before, status);
+                    report::written(&self.metrics, run, before, status);
                 }
                 Ok(run_written(written))
             }
@@ -185,36 +184,6 @@ impl Executor {
             Ok(()) => Ok(Outcome::Done),
             Err(trouble) if trouble.is(StatusCode::NOT_FOUND) => Ok(Outcome::Absent),
             Err(trouble) => Err(trouble),
-        }
-    }
-
-    /// What a status that was accepted tells of the run.
-    fn count(&self, run: &Value, before: &TaskRunStatus, after: &TaskRunStatus) {
-        if before.outcome.is_none()
-            && let Some(outcome) = after.outcome
-        {
-            let (namespace, task) = (text(run, "/metadata/namespace"), text(run, "/spec/taskRef/name"));
-            self.metrics.finished(&format!("{namespace}/{task}"), outcome.name(), text(run, "/spec/trigger/type"));
-        }
-        let (was, is) = (before.current(), after.current());
-        let Some(attempt) = is else { return };
-        let same = was.filter(|was| was.number == attempt.number);
-        if let (Some(ended), None) = (attempt.ended, same.and_then(|was| was.ended)) {
-            let span =
-                |from: Option<crate::tasks::time::Time>, to: Option<crate::tasks::time::Time>| Some(to?.0.since(from?.0).as_secs_f64());
-            let clocks = [
-                ("queue", span(after.queued_at.or(before.queued_at), attempt.bound)),
-                ("start", span(attempt.bound, attempt.started)),
-                ("run", span(attempt.started, attempt.finished)),
-            ];
-            self.metrics.attempt(&format!("{ended:?}"), clocks);
-        }
-        let reaped = |attempt: &crate::tasks::run::Attempt| attempt.reap.as_ref().and_then(|reap| reap.result);
-        if let Some(result) = reaped(attempt).filter(|result| same.and_then(reaped) != Some(*result)) {
-            self.metrics.reaped(&format!("{result:?}"));
-        }
-        if let (Some(logs), None) = (&attempt.logs, same.and_then(|was| was.logs.as_ref())) {
-            self.metrics.logs(logs.bytes, logs.complete);
         }
     }
 }

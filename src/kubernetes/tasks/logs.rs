@@ -206,7 +206,8 @@ impl LogDesk {
         if kept.complete { Ok(Some(kept)) } else { Err(Trouble::Unclear("the log broke off before its end".to_owned())) }
     }
 
-    /// What was followed of this life of a container; without an identity, of its last one. Its end comes with the container's: that is waited for, but not for long.
+    /// What was followed of this life of a container; without an identity, of its last one. The end comes with the container's: that is waited for, but not
+    /// for long.
     async fn followed(&self, log: &LogOf, id: &str) -> Option<KeptLog> {
         for _ in 0..FOLLOWER_LOOKS {
             let known = self

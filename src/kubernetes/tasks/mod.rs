@@ -12,6 +12,7 @@ mod execute;
 mod known;
 mod lanes;
 mod logs;
+mod report;
 mod served;
 mod watched;
 mod worker;

@@ -47,36 +47,48 @@ struct Process {
 struct Stage {
     federation: SimFederation,
     archive: LogArchive,
+    /// Logs are kept where the federation keeps them.
+    shared: bool,
     process: Option<Process>,
     started: u64,
 }
 
 impl Stage {
     async fn new(seed: u64) -> Self {
-        if std::env::var_os("ISOBAR_LOG").is_some() {
-            let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false).try_init();
-        }
-        let mut federation = SimFederation::new(seed, START, &[], 8192).await.unwrap();
-        federation.start_world(&KubeletOptions::default());
-        let mut stage = Self { federation, archive: LogArchive::in_memory(), process: None, started: 0 };
+        let mut stage = Self::without_nodes(seed, &[]).await;
         stage.node("n1").await;
         stage.start();
         stage
     }
 
+    async fn without_nodes(seed: u64, clusters: &[String]) -> Self {
+        if std::env::var_os("ISOBAR_LOG").is_some() {
+            let _ = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false).try_init();
+        }
+        let mut federation = SimFederation::new(seed, START, clusters, 8192).await.unwrap();
+        federation.start_world(&KubeletOptions::default());
+        Self { federation, archive: LogArchive::in_memory(), shared: !clusters.is_empty(), process: None, started: 0 }
+    }
+
     async fn node(&self, name: &str) {
+        Self::node_in(self.home(), name).await;
+    }
+
+    async fn node_in(cluster: &SimCluster, name: &str) {
         let capacity = json!({"cpu": "4", "memory": "16Gi", "pods": "110"});
         let labels = json!({"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux"});
         let ready = json!([{"type": "Ready", "status": "True"}]);
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels},
             "status": {"capacity": capacity, "allocatable": capacity, "conditions": ready}});
-        create(self.home(), "/api/v1/nodes", &node).await.unwrap();
+        create(cluster, "/api/v1/nodes", &node).await.unwrap();
     }
 
     async fn definitions(&self) {
         for definition in [crd::task(), crd::task_run()] {
             create(self.home(), "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.unwrap();
         }
+        // Until the room has found them.
+        sleep(Duration::from_secs(6)).await;
     }
 
     fn start(&mut self) {
@@ -91,7 +103,7 @@ impl Stage {
             clock: self.federation.clock(),
             rules: Rules { sources: vec!["radar-in".to_owned()], ..Rules::default() },
             arrivals: arriving,
-            logs: Some(Arc::new(self.archive.clone())),
+            logs: Some(if self.shared { Arc::new(self.federation.logs().clone()) } else { Arc::new(self.archive.clone()) }),
             metrics: metrics.clone(),
             hostname: format!("replica-{}", self.started),
             seed,
@@ -203,7 +215,7 @@ fn runs_by_hand_clock_data_and_after_another_each_have_one_pod_their_logs_and_an
         let runs = stage.until_reaped(4).await;
         let outcomes: Vec<_> = runs
             .values()
-            .map(|run| (run["spec"]["trigger"]["type"].as_str().unwrap(), run["status"]["outcome"].as_str().unwrap()))
+            .map(|run| (run["spec"]["trigger"]["type"].as_str().unwrap_or("Manual"), run["status"]["outcome"].as_str().unwrap()))
             .collect();
         for expected in [("Cron", "Succeeded"), ("After", "Succeeded"), ("Data", "Failed"), ("Manual", "Succeeded")] {
             assert!(outcomes.contains(&expected), "{outcomes:?}");
@@ -231,7 +243,6 @@ fn a_pod_that_the_api_server_refuses_fails_its_run_and_people_are_told() {
         let stage = Stage::new(2).await;
         stage.definitions().await;
         let mut bad = spec(1_000, "0");
-        bad["template"]["spec"]["containers"][0]["image"] = json!("");
         bad["template"]["spec"]["containers"][0]["name"] = json!("No Label");
         stage.task("bad", &bad, json!([])).await;
         stage.run("r", "bad", json!({})).await;
@@ -329,4 +340,28 @@ fn deaths_of_the_leader_lose_nothing_and_start_nothing_twice() {
             stage.kill();
         });
     }
+}
+
+#[test]
+fn a_run_on_a_compute_cluster_has_its_logs_at_home_after_both_pods_are_gone() {
+    in_paused_time(async {
+        let mut stage = Stage::without_nodes(20, &["cloud".to_owned()]).await;
+        Stage::node_in(&stage.federation.clusters()["cloud"], "c1").await;
+        stage.federation.register("cloud", &json!({})).await.unwrap();
+        stage.start();
+        stage.definitions().await;
+        stage.task("far", &spec(5_000, "0"), json!([])).await;
+        sleep(Duration::from_secs(20)).await;
+        stage.run("r", "far", json!({})).await;
+        let runs = stage.until_reaped(1).await;
+        let attempt = &runs["r"]["status"]["attempts"][0];
+        assert_eq!(runs["r"]["status"]["outcome"], "Succeeded", "{attempt}");
+        assert_eq!((&attempt["node"], &attempt["reap"]["result"]), (&json!("isobar-cloud"), &json!("Deleted")), "{attempt}");
+        let text = stage.federation.logs().text(attempt["podUID"].as_str().unwrap(), "main").expect("a log is kept");
+        assert_eq!(attempt["logs"]["sha256"], isobar::tasks::names::sha256(&text), "{attempt}");
+        assert_eq!((&attempt["logs"]["complete"], text.is_empty()), (&json!(true), false), "{attempt}");
+        sleep(Duration::from_secs(5)).await;
+        assert_eq!((stage.pods(), stage.federation.leftovers("cloud")), (Vec::new(), Vec::new()));
+        assert_eq!(stage.federation.starts().len(), 1);
+    });
 }
