@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{logs::LogDesk, pods_path, report, run_path, runs_path, task_path};
 use crate::{
@@ -26,6 +26,8 @@ use crate::{
 const OPERATIONS: &str = "application/json-patch+json";
 /// No write begins later than this after it was ordered: with the ten seconds that a call may take, it is over before anything counts on that.
 const BEGINS_WITHIN: Duration = Duration::from_secs(18);
+/// And nothing is sent later than this, whatever a call waits for.
+const GIVEN_UP_AFTER: Duration = Duration::from_secs(28);
 
 /// An order.
 #[derive(Debug)]
@@ -68,7 +70,15 @@ impl Order {
 impl Executor {
     /// Carries out one order.
     pub(super) async fn carry_out(&self, order: &Order) -> Outcome {
-        self.attempt(order).await.unwrap_or_else(|trouble| Outcome::Retry(trouble.to_string()))
+        let attempt = self.attempt(order);
+        let carried = if let Effect::SaveLogs { .. } = order.effect {
+            attempt.await
+        } else {
+            // A call may also wait for our own rate limit.
+            let given_up = || Trouble::Unclear(format!("no answer within {} s", GIVEN_UP_AFTER.as_secs()));
+            timeout_at(order.ordered + GIVEN_UP_AFTER, attempt).await.unwrap_or_else(|_| Err(given_up()))
+        };
+        carried.unwrap_or_else(|trouble| Outcome::Retry(trouble.to_string()))
     }
 
     async fn attempt(&self, order: &Order) -> Result<Outcome, Trouble> {

@@ -190,7 +190,11 @@ fn spec(run_ms: u32, exit_code: &str) -> Value {
         "account": "a", "limits": {"run": {"limit": "5m"}},
         "template": {
             "metadata": {"annotations": {"sim.isobar.dev/run-ms": run_ms.to_string(), "sim.isobar.dev/exit-code": exit_code}},
-            "spec": {"containers": [{"name": "main", "image": "i", "resources": {"requests": {"cpu": "100m"}}}]},
+            "spec": {"containers": [{
+                "name": "main", "image": "i", "resources": {"requests": {"cpu": "100m"}},
+                // What travels to a compute cluster.
+                "env": [{"name": "SIM_RUN_MS", "value": run_ms.to_string()}, {"name": "SIM_EXIT_CODE", "value": exit_code}],
+            }]},
         },
     })
 }
