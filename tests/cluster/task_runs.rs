@@ -147,7 +147,9 @@ impl Stage {
         let mut command = Command::new("curl");
         let url = format!("https://127.0.0.1:{}/events/radar-in", self.port);
         command.args(["--silent", "--insecure", "--write-out", "\n%{http_code}", "--data-binary", body, &url]);
-        headers.iter().for_each(|header| drop(command.args(["-H", header])));
+        for header in headers {
+            command.args(["-H", header]);
+        }
         if let Some(token) = token {
             command.args(["-H", &format!("Authorization: Bearer {token}")]);
         }
