@@ -267,3 +267,20 @@ fn a_follower_that_the_api_server_refuses_is_a_condition_of_the_run_that_has_end
     let condition = status.conditions.iter().find(|condition| condition.kind == "Followed").unwrap();
     assert!(status.followed && condition.status == "False" && condition.message.contains("task next"), "{condition:?}");
 }
+
+#[test]
+fn a_run_that_is_seen_before_its_task_waits_for_it_a_little() {
+    let mut bare = run("r", json!({"taskRef": {"name": "t"}}));
+    bare["metadata"]["creationTimestamp"] = NOW.to_rfc3339().into();
+    let mut stage = Stage::new(rules(), &[bare.clone()]);
+    assert!(stage.orders.is_empty(), "{:?}", stage.orders);
+    let task = task(|_| {});
+    stage.give(Input::Task(Box::new(Task::read(&task).unwrap())));
+    stage.settle_task(&task);
+    stage.take("FillIn");
+    let mut stage = Stage::new(rules(), &[bare]);
+    stage.now = stage.machine.next_wake().unwrap();
+    stage.give(Input::Tick);
+    let (_, Effect::WriteRun { status, .. }) = stage.take("WriteRun") else { panic!() };
+    assert_eq!(status.reason, "TaskUnknown");
+}
