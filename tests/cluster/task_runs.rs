@@ -214,6 +214,7 @@ async fn succeeded(mut command: Command, arguments: &[&str]) -> Result<Output> {
     Ok(output)
 }
 
+#[allow(clippy::needless_pass_by_value)] // tables of JSON read better so
 fn task(name: &str, triggers: Value, more: Value) -> Value {
     let mut spec = json!({
         "triggers": triggers, "limits": {"run": {"limit": "5m"}},

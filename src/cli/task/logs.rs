@@ -53,8 +53,8 @@ impl LogsArgs {
         let found = server.rest.get(&pod).await?.filter(|found| text(found, "/metadata/uid") == text(attempt, "/podUID"));
         for container in containers {
             match &found {
-                Some(_) => self.from_pod(server, &pod, &container).await?,
-                None => self.from_archive(attempt, &container)?,
+                Some(_) => self.print_of_pod(server, &pod, &container).await?,
+                None => self.print_archived(attempt, &container)?,
             }
         }
         Ok(())
@@ -68,7 +68,7 @@ impl LogsArgs {
         }
     }
 
-    async fn from_pod(&self, server: &Server, pod: &str, container: &str) -> anyhow::Result<()> {
+    async fn print_of_pod(&self, server: &Server, pod: &str, container: &str) -> anyhow::Result<()> {
         let path = format!("{pod}/log?container={container}&follow={}&timestamps={}", self.follow, self.timestamps);
         let mut body = match server.rest.api().open(path, OPEN_TIMEOUT).await? {
             Ok(body) => body,
@@ -85,7 +85,7 @@ impl LogsArgs {
     }
 
     /// Each line of an archived log begins with its time.
-    fn from_archive(&self, attempt: &Value, container: &str) -> anyhow::Result<()> {
+    fn print_archived(&self, attempt: &Value, container: &str) -> anyhow::Result<()> {
         let uri = text(attempt, "/logs/uri");
         if uri.is_empty() {
             let why = text(attempt, "/logs/message");

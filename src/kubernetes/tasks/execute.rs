@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
@@ -94,7 +95,7 @@ impl Executor {
             Effect::WriteRun { resource_version, before, status } => {
                 order.in_time()?;
                 let path = format!("{}/status", run_path(&key));
-                let written = self.port.change(path, OPERATIONS, &new_status(resource_version, json!(status))).await;
+                let written = self.port.change(path, OPERATIONS, &new_status(resource_version, status)).await;
                 if let Ok(run) = &written {
                     report::written(&self.metrics, run, before, status);
                 }
@@ -103,7 +104,7 @@ impl Executor {
             Effect::WriteTask { resource_version, status } => {
                 order.in_time()?;
                 let path = format!("{}/status", task_path(&key));
-                Ok(match self.port.change(path, OPERATIONS, &new_status(resource_version, json!(status))).await {
+                Ok(match self.port.change(path, OPERATIONS, &new_status(resource_version, status)).await {
                     Ok(task) => task_seen(&task),
                     Err(trouble) => refused_write(trouble),
                 })
@@ -199,7 +200,7 @@ impl Executor {
 }
 
 /// A whole status in place of what is there, if the object is still of that version.
-fn new_status(resource_version: &str, status: Value) -> Value {
+fn new_status(resource_version: &str, status: &impl Serialize) -> Value {
     json!([
         {"op": "replace", "path": "/metadata/resourceVersion", "value": resource_version},
         {"op": "add", "path": "/status", "value": status},

@@ -292,7 +292,10 @@ fn digest(kept: &[(Box<str>, KeptLog)]) -> String {
         [] => String::new(),
         [(_, one)] => hex(&one.sha256),
         several => {
-            let list: String = several.iter().map(|(name, one)| format!("{}  {name}\n", hex(&one.sha256))).collect();
+            let list = several.iter().fold(String::new(), |mut list, (name, one)| {
+                _ = writeln!(list, "{}  {name}", hex(&one.sha256));
+                list
+            });
             hex(&Sha256::digest(list.as_bytes()))
         }
     }

@@ -19,7 +19,7 @@ pub(super) async fn wait(home: &Api) {
         match rest.get(DISCOVERY).await {
             Ok(Some(found)) if serves(&found, "tasks") && serves(&found, "taskruns") => return tracing::info!("looking after tasks"),
             Ok(_) if !told => {
-                tracing::info!("no tasks: the API server does not know Task and TaskRun; they begin when manifests/crds are applied")
+                tracing::info!("no tasks: the API server does not know Task and TaskRun; they begin when manifests/crds are applied");
             }
             Err(error) if !told => tracing::warn!("whether the API server knows Task and TaskRun is not known yet: {error}"),
             _ => {}

@@ -132,6 +132,7 @@ impl Stage {
         create(self.home(), TASKS, &object).await.unwrap();
     }
 
+    #[allow(clippy::needless_pass_by_value)] // JSON reads better so
     async fn run(&self, name: &str, task: &str, params: Value) {
         let spec = json!({"taskRef": {"name": task}, "params": params});
         let object = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "TaskRun", "metadata": {"name": name, "namespace": "default"}, "spec": spec});
