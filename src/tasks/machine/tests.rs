@@ -230,7 +230,7 @@ fn a_run_that_the_api_server_refuses_is_told_and_not_tried_again() {
     let refused = || Outcome::Refused("spec.params: Too long".to_owned());
     // By the clock: the watermark passes it.
     let clock = task(|spec| spec["triggers"] = json!([{"cron": {"schedule": "* * * * *"}}]));
-    let mut stage = Stage::new(rules(), &[clock.clone()]);
+    let mut stage = Stage::new(rules(), std::slice::from_ref(&clock));
     let (id, _) = stage.take("CreateRun");
     stage.give(Input::Done(id, refused()));
     assert!(stage.told.iter().any(|news| news.reason == "NotStarted" && news.note.contains("Too long")), "{:?}", stage.told);
@@ -238,7 +238,7 @@ fn a_run_that_the_api_server_refuses_is_told_and_not_tried_again() {
     assert!(status.last_scheduled.is_some_and(|at| at.0 > Timestamp(0)) && stage.orders.is_empty(), "{:?}", stage.orders);
     // By data: its sender is told.
     let data = task(|_| {});
-    let mut stage = Stage::new(rules(), &[data.clone()]);
+    let mut stage = Stage::new(rules(), std::slice::from_ref(&data));
     stage.settle_task(&data);
     stage.arrive("a");
     let (id, _) = stage.take("CreateRun");
