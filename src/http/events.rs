@@ -64,6 +64,11 @@ async fn read(source: &str, headers: &HeaderMap, body: Body) -> Result<Vec<Arriv
         BadBody::TooLong(_) => Refusal::TooLarge(bad.to_string()),
         bad => Refusal::BadRequest(bad.to_string()),
     };
+    // Said before anything is read: the sender hears it instead of a connection that breaks.
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if let Some(bytes) = length.filter(|bytes| *bytes > BODY_BYTES_MAX) {
+        return Err(wrong(BadBody::TooLong(bytes)));
+    }
     let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
         Refusal::TooLarge(format!(
             "the body cannot be taken in; {BODY_BYTES_MAX} bytes are: send the address of the data, not the data ({error})"
