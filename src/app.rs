@@ -1,6 +1,8 @@
 //! The composition root of `isobar run`: configuration, client, engine, election, endpoint, reload. Reads top to bottom and ends in one `select!`.
 
 mod abroad;
+mod logs;
+mod tasks;
 
 use std::{
     net::SocketAddr,
@@ -27,7 +29,7 @@ use crate::{
         resolved::{ClientConnection, LeaderElection},
         show,
     },
-    http::{self, CertificateSource, GateOptions, HealthChecks, HttpOptions, HttpState, LeaseWatchdog, Probe},
+    http::{self, CertificateSource, EventIntake, GateOptions, HealthChecks, HttpOptions, HttpState, LeaseWatchdog, Probe},
     kubernetes::{
         api::Api,
         client::{ConnectionOptions, connect},
@@ -107,18 +109,24 @@ pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
     let gauges = EngineGauges::new(&metrics);
     let engine = engine(&configuration, &metrics)?;
     let publish = move |sizes: &Gauges| gauges.set(sizes);
-    let abroad = abroad::prepare(&configuration.isobar.federation, &metrics).await?;
+    let abroad = abroad::prepare(&configuration.isobar, &metrics).await?;
     let federation = abroad.as_ref().map(|abroad| &abroad.options);
+    let tasks = tasks::prepare(&configuration.isobar).await?;
     let options_of_live = live_options(&configuration, election.clone());
     let mut live = Live::start_federated(&api, Clock::system(), engine, publish, &options_of_live, federation)
         .context("the engine's thread cannot be started")?;
 
     let in_force = InForce::new(&configuration);
-    let state = http_state(&live, &api, &metrics, in_force.clone());
+    let state = http_state(&live, &api, &metrics, in_force.clone(), tasks.as_ref().map(tasks::TaskRoom::intake));
     let (health, draining, http_stop) = (state.health.clone(), state.draining.clone(), state.stop.clone());
     let server = serve(http_options(&configuration, &options), state);
     let mut parts_abroad = match abroad {
         Some(abroad) => abroad.start(&api, live.inputs.clone(), &metrics, http_stop.clone()).await?,
+        None => JoinSet::new(),
+    };
+    let profile = configuration.profiles.first().map(|profile| profile.scheduler_name.clone()).unwrap_or_default();
+    let mut task_parts = match tasks {
+        Some(tasks) => tasks.start(&api, live.leadership.clone(), &profile, &metrics)?,
         None => JoinSet::new(),
     };
     let news = NewsRoom::new(&live, &configuration, election.as_ref());
@@ -142,11 +150,13 @@ pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
         stopped = live.stopped() => Some(stopped),
         error = server => return Err(error),
         Some(part) = parts_abroad.join_next() => Some(Stopped::PartEnded(part.unwrap_or("a part of the federation"))),
+        Some(part) = task_parts.join_next() => Some(Stopped::PartEnded(part.unwrap_or("a part of tasks"))),
         () = reload.run() => Some(Stopped::PartEnded("reload")),
         () = metrics.upkeep() => Some(Stopped::PartEnded("metrics")),
     };
     draining.cancel();
     leader.abort();
+    task_parts.shutdown().await;
     let code = end(live, ended).await;
     http_stop.cancel();
     Ok(code)
@@ -336,7 +346,7 @@ fn http_options(configuration: &Configuration, options: &AppOptions) -> Option<H
     })
 }
 
-fn http_state(live: &Live, api: &Api, metrics: &Metrics, in_force: InForce) -> HttpState {
+fn http_state(live: &Live, api: &Api, metrics: &Metrics, in_force: InForce, events: Option<EventIntake>) -> HttpState {
     let health = HealthChecks::default();
     let mut lists = live.others_synced.clone();
     lists.extend([live.pods_synced.clone(), live.nodes_synced.clone()]);
@@ -351,6 +361,7 @@ fn http_state(live: &Live, api: &Api, metrics: &Metrics, in_force: InForce) -> H
         health,
         metrics: metrics.clone(),
         configuration: Arc::new(move || in_force.get()),
+        events,
         reviewer: Arc::new(ApiReviewer::new(api.client())),
         draining: CancellationToken::new(),
         stop: CancellationToken::new(),

@@ -2,25 +2,21 @@
 //! configuration. Out: options for the live part, and parts that run beside it.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, SocketAddr},
-    path::Path,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context as _;
-use serde::Deserialize;
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
-    time::sleep,
 };
 use tokio_util::sync::CancellationToken;
 
+use super::logs;
 use crate::{
-    archive::{LogArchive, S3Options, SweepRules},
-    config::resolved::{ArchivePlace, ArchiveSettings, FederationSettings},
+    archive::LogArchive,
+    config::resolved::{FederationSettings, IsobarSettings},
     http::kubelet::{self, ArchivedLogs, ClientCa, KubeletCertificate, KubeletLimits, KubeletOptions},
     kubernetes::{
         api::Api,
@@ -29,7 +25,6 @@ use crate::{
         images::{self, Resolver, ResolverOptions},
         review::ApiReviewer,
         runs::LogStore,
-        watch::escaped,
     },
     live::{FederationOptions, ImageQuestion},
     metrics::{ApiMetrics, Metrics},
@@ -38,12 +33,6 @@ use crate::{
 
 /// Questions about images that may wait; past it the engine goes on without an answer.
 const IMAGE_QUESTIONS_MAX: usize = 1024;
-/// Between two looks for logs whose time is over.
-const SWEEP_EVERY: Duration = Duration::from_hours(1);
-/// How long one page of pods may take.
-const PAGE_TIMEOUT: Duration = Duration::from_secs(60);
-/// Pods a page.
-const PAGE_PODS: usize = 500;
 /// Where a pod finds its namespace.
 const NAMESPACE_FILE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 /// The namespace of the manifests.
@@ -53,19 +42,23 @@ const NAMESPACE: &str = "isobar-system";
 pub(super) struct Abroad {
     pub(super) options: FederationOptions,
     settings: FederationSettings,
+    /// Runs of tasks name pods whose logs are kept as long as they.
+    with_tasks: bool,
     archive: Option<LogArchive>,
     questions: Option<mpsc::Receiver<ImageQuestion>>,
     address: watch::Sender<Option<KubeletAddress>>,
 }
 
 /// Prepares the federation, if there is one. What is wrong with the archive is said here, not when the first log is lost.
-pub(super) async fn prepare(settings: &FederationSettings, metrics: &Metrics) -> anyhow::Result<Option<Abroad>> {
+pub(super) async fn prepare(settings: &IsobarSettings, metrics: &Metrics) -> anyhow::Result<Option<Abroad>> {
+    let with_tasks = settings.tasks.enabled;
+    let settings = &settings.federation;
     if !settings.enabled {
         return Ok(None);
     }
     let archive = match &settings.archive {
         Some(settings) => {
-            let archive = open(settings)?;
+            let archive = logs::open(settings)?;
             archive.probe().await.context("federation.archive cannot be used")?;
             Some(archive)
         }
@@ -84,22 +77,7 @@ pub(super) async fn prepare(settings: &FederationSettings, metrics: &Metrics) ->
         directory: ClusterDirectory::default(),
     };
     let questions = settings.resolve_images.then_some(questions);
-    Ok(Some(Abroad { options, settings: settings.clone(), archive, questions, address }))
-}
-
-fn open(settings: &ArchiveSettings) -> anyhow::Result<LogArchive> {
-    let archive = match &settings.place {
-        ArchivePlace::Folder(path) => LogArchive::folder(Path::new(path))?,
-        ArchivePlace::S3(bucket) => LogArchive::s3(&S3Options {
-            bucket: bucket.bucket.clone(),
-            prefix: bucket.prefix.clone(),
-            endpoint: bucket.endpoint.clone(),
-            region: bucket.region.clone(),
-            credentials: None,
-            allow_http: bucket.endpoint.as_ref().is_some_and(|endpoint| endpoint.starts_with("http://")),
-        })?,
-    };
-    Ok(archive.with_log_bytes_max(settings.log_bytes_max))
+    Ok(Some(Abroad { options, settings: settings.clone(), with_tasks, archive, questions, address }))
 }
 
 impl Abroad {
@@ -121,8 +99,7 @@ impl Abroad {
             });
         }
         if let Some((archive, settings)) = self.archive.clone().zip(self.settings.archive.as_ref()) {
-            let rules = SweepRules { keep_for: settings.keep_for, bytes_max: settings.bytes_max };
-            parts.spawn(sweep(archive, home.clone(), rules));
+            parts.spawn(logs::sweep(archive, home.clone(), settings.clone(), self.with_tasks));
         }
         let archive = self.archive.map(|archive| Arc::new(archive) as Arc<dyn ArchivedLogs>);
         let advertised = advertised(&self.settings);
@@ -170,62 +147,4 @@ fn certificate(settings: &FederationSettings, advertised: Option<IpAddr>) -> Kub
         return KubeletCertificate::SelfSigned { names };
     }
     KubeletCertificate::Csr { node: "isobar".to_owned(), names }
-}
-
-// === logs whose time is over ===
-
-async fn sweep(archive: LogArchive, home: Api, rules: SweepRules) -> &'static str {
-    loop {
-        sleep(SWEEP_EVERY).await;
-        let swept = match alive(&home).await {
-            Ok(alive) => archive.sweep(Clock::system().now(), rules, |uid| alive.contains(uid)).await.map_err(|error| error.to_string()),
-            Err(why) => Err(why),
-        };
-        match swept {
-            Ok(swept) if swept.pods > 0 => tracing::info!(pods = swept.pods, bytes = swept.bytes, "logs whose time is over were dropped"),
-            Ok(_) => {}
-            Err(why) => tracing::warn!("logs were not looked through: {why}"),
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Page {
-    metadata: PageMeta,
-    #[serde(default)]
-    items: Vec<Item>,
-}
-
-#[derive(Deserialize)]
-struct PageMeta {
-    #[serde(default, rename = "continue")]
-    next: String,
-}
-
-#[derive(Deserialize)]
-struct Item {
-    metadata: ItemMeta,
-}
-
-#[derive(Deserialize)]
-struct ItemMeta {
-    uid: String,
-}
-
-/// UIDs of all pods at home, by a whole list: half of one would make the rest look gone.
-async fn alive(home: &Api) -> Result<BTreeSet<String>, String> {
-    let (mut uids, mut next) = (BTreeSet::new(), String::new());
-    loop {
-        let path = format!("/api/v1/pods?limit={PAGE_PODS}&continue={}", escaped(&next));
-        let answer = home.page(path, PAGE_TIMEOUT).await.map_err(|error| error.to_string())?;
-        if !answer.status.is_success() {
-            return Err(answer.failure());
-        }
-        let page: Page = serde_json::from_slice(&answer.body).map_err(|error| error.to_string())?;
-        uids.extend(page.items.into_iter().map(|item| item.metadata.uid));
-        if page.metadata.next.is_empty() {
-            return Ok(uids);
-        }
-        next = page.metadata.next;
-    }
 }

@@ -74,6 +74,8 @@ pub struct LogArchive {
     prefix: Path,
     part_bytes: usize,
     log_bytes_max: u64,
+    /// What addresses of logs begin with.
+    address: Arc<str>,
 }
 
 /// A log that is kept.
@@ -96,7 +98,8 @@ impl LogArchive {
         std::fs::create_dir_all(path).map_err(|error| ArchiveError::Folder(path.display().to_string(), error))?;
         sweep::clear_unfinished(path);
         let store = LocalFileSystem::new_with_prefix(path).map_err(|error| ArchiveError::of("opening the folder", error))?;
-        Ok(Self::over(Arc::new(store.with_automatic_cleanup(true)), Path::default(), FILE_PART_BYTES))
+        let address = format!("file://{}", path.display());
+        Ok(Self::over(Arc::new(store.with_automatic_cleanup(true)), Path::default(), FILE_PART_BYTES, &address))
     }
 
     /// Logs in a bucket. Nothing is asked of it yet: see [`Self::probe`].
@@ -118,16 +121,26 @@ impl LogArchive {
         let failed = |error| ArchiveError::of("setting up the connection to S3", error);
         let store = builder.build().map_err(failed)?;
         let prefix = Path::parse(options.prefix.trim_matches('/')).map_err(|error| failed(error.into()))?;
-        Ok(Self::over(Arc::new(store), prefix, S3_PART_BYTES))
+        Ok(Self::over(Arc::new(store), prefix, S3_PART_BYTES, &format!("s3://{}", options.bucket)))
     }
 
     /// Logs in memory, for tests and the demo.
     pub fn in_memory() -> Self {
-        Self::over(Arc::new(InMemory::new()), Path::default(), FILE_PART_BYTES)
+        Self::over(Arc::new(InMemory::new()), Path::default(), FILE_PART_BYTES, "memory://")
     }
 
-    fn over(store: Arc<dyn ObjectStore>, prefix: Path, part_bytes: usize) -> Self {
-        Self { store, prefix, part_bytes, log_bytes_max: LOG_BYTES_MAX }
+    fn over(store: Arc<dyn ObjectStore>, prefix: Path, part_bytes: usize, address: &str) -> Self {
+        Self { store, prefix, part_bytes, log_bytes_max: LOG_BYTES_MAX, address: address.into() }
+    }
+
+    /// Where everything is that is kept of a pod, for people.
+    pub fn address_of(&self, pod: &PodKey, uid: &PodUid) -> String {
+        let folder = key::pod_folder(pod, uid);
+        if self.prefix.as_ref().is_empty() {
+            format!("{}/{folder}", self.address)
+        } else {
+            format!("{}/{}/{folder}", self.address, self.prefix)
+        }
     }
 
     /// The same, where a longer log is cut.

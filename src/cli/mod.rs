@@ -9,6 +9,7 @@ mod demo;
 mod explain;
 mod files;
 mod run;
+mod task;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,8 @@ enum Command {
     Explain(explain::ExplainArgs),
     /// Add, list, drain and remove compute clusters
     Cluster(cluster::ClusterArgs),
+    /// Register tasks, run them, look at their runs and logs
+    Task(task::TaskArgs),
 }
 
 /// Runs the program: 0 is success, 1 a refusal or failure that was explained, 2 a wrong command line.
@@ -54,5 +57,6 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Config(args) => args.run(),
         Command::Explain(args) => args.run(),
         Command::Cluster(args) => args.run(),
+        Command::Task(args) => args.run(),
     }
 }

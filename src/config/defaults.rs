@@ -60,6 +60,18 @@ pub const KUBELET_PORT: u16 = 10260;
 pub const LOGS_KEEP_FOR: DurationMs = DurationMs::from_secs(24 * 3600);
 /// A longer log of one container is cut.
 pub const LOG_BYTES_MAX: u64 = 256 << 20;
+/// Pods of tasks created a second, and at once.
+pub const TASK_PODS_PER_SECOND: u32 = 20;
+/// See above.
+pub const TASK_PODS_BURST: u32 = 50;
+/// Pods of tasks of one profile that wait for a node.
+pub const TASK_UNSCHEDULED_MAX: u32 = 200;
+/// Runs of one namespace that have not ended.
+pub const TASK_LIVE_RUNS_MAX: u32 = 10_000;
+/// A file in a directory that is polled is complete when it has not changed for so long.
+pub const TASK_SETTLE: DurationMs = DurationMs::from_secs(10);
+/// Between two looks into a directory.
+pub const TASK_POLL: DurationMs = DurationMs::from_secs(5);
 /// Upstream's `--authorization-always-allow-paths`.
 pub const ALWAYS_ALLOW_PATHS: [&str; 3] = ["/healthz", "/livez", "/readyz"];
 /// A kubelet takes up to a minute to update a mounted `ConfigMap` anyway.

@@ -5,7 +5,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::own_federation::Federation;
+use super::{own_federation::Federation, own_tasks::Tasks};
 
 /// Group and version of the document.
 pub const API_VERSION: &str = "isobar.dev/v1alpha1";
@@ -32,6 +32,9 @@ pub struct IsobarConfiguration {
     /// Compute clusters beside the home cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub federation: Option<Federation>,
+    /// Tasks and their runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<Tasks>,
     /// How edits of this file are taken up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_reload: Option<ConfigReload>,

@@ -86,6 +86,7 @@ fn keep_running_values(mut edited: Configuration, running: &Configuration) -> (C
     keep("delayCacheUntilActive", edited.delay_cache_until_active != running.delay_cache_until_active);
     keep("serving", edited.isobar.serving != running.isobar.serving);
     keep("federation", edited.isobar.federation != running.isobar.federation);
+    keep("tasks", edited.isobar.tasks != running.isobar.tasks);
     edited.leader_election.clone_from(&running.leader_election);
     edited.client_connection.clone_from(&running.client_connection);
     edited.enable_profiling = running.enable_profiling;
@@ -93,6 +94,7 @@ fn keep_running_values(mut edited: Configuration, running: &Configuration) -> (C
     edited.delay_cache_until_active = running.delay_cache_until_active;
     edited.isobar.serving.clone_from(&running.isobar.serving);
     edited.isobar.federation.clone_from(&running.isobar.federation);
+    edited.isobar.tasks.clone_from(&running.isobar.tasks);
     (edited, restart)
 }
 

@@ -45,7 +45,7 @@ fn address(text: &str, path: &Path, report: &mut Report) -> Option<IpAddr> {
     address
 }
 
-fn place(written: Archive, path: &Path, report: &mut Report) -> Option<ArchiveSettings> {
+pub(super) fn place(written: Archive, path: &Path, report: &mut Report) -> Option<ArchiveSettings> {
     let log_bytes_max = written.log_bytes_max.unwrap_or(defaults::LOG_BYTES_MAX);
     if log_bytes_max < LOG_BYTES_MIN {
         report
@@ -86,22 +86,6 @@ fn bucket(written: S3, path: &Path, report: &mut Report) -> S3Bucket {
 
 /// The section as a file would say it.
 pub fn written(settings: &FederationSettings) -> own::Federation {
-    let archive = settings.archive.as_ref().map(|archive| {
-        let (folder, s3) = match &archive.place {
-            ArchivePlace::Folder(folder) => (Some(folder.clone()), None),
-            ArchivePlace::S3(S3Bucket { bucket, prefix, endpoint, region }) => {
-                let prefix = Some(prefix.clone()).filter(|prefix| !prefix.is_empty());
-                (None, Some(S3 { bucket: bucket.clone(), prefix, endpoint: endpoint.clone(), region: region.clone() }))
-            }
-        };
-        Archive {
-            folder,
-            s3,
-            keep_for: Some(duration::format(archive.keep_for)),
-            bytes_max: archive.bytes_max,
-            log_bytes_max: Some(archive.log_bytes_max),
-        }
-    });
     own::Federation {
         enabled: Some(settings.enabled),
         kubelet_endpoint: Some(KubeletEndpoint {
@@ -110,10 +94,28 @@ pub fn written(settings: &FederationSettings) -> own::Federation {
             advertise_address: settings.advertise_address.map(|address| address.to_string()),
             certificate: Some(if settings.self_signed { "SelfSigned" } else { "Csr" }.to_owned()),
         }),
-        archive,
+        archive: settings.archive.as_ref().map(written_archive),
         images: Some(Images {
             resolve: Some(settings.resolve_images),
             insecure_registries: Some(settings.insecure_registries.clone()).filter(|registries| !registries.is_empty()),
         }),
+    }
+}
+
+/// An archive as a file would say it.
+pub(super) fn written_archive(archive: &ArchiveSettings) -> Archive {
+    let (folder, s3) = match &archive.place {
+        ArchivePlace::Folder(folder) => (Some(folder.clone()), None),
+        ArchivePlace::S3(S3Bucket { bucket, prefix, endpoint, region }) => {
+            let prefix = Some(prefix.clone()).filter(|prefix| !prefix.is_empty());
+            (None, Some(S3 { bucket: bucket.clone(), prefix, endpoint: endpoint.clone(), region: region.clone() }))
+        }
+    };
+    Archive {
+        folder,
+        s3,
+        keep_for: Some(duration::format(archive.keep_for)),
+        bytes_max: archive.bytes_max,
+        log_bytes_max: Some(archive.log_bytes_max),
     }
 }

@@ -5,7 +5,7 @@ use core::net::IpAddr;
 use super::path::Path;
 use super::report::Report;
 use super::resolved::{IsobarSettings, Limits, Serving};
-use super::{defaults, duration, own, resolve_federation};
+use super::{defaults, duration, own, resolve_federation, resolve_tasks};
 use crate::model::time::DurationMs;
 use crate::scheduler::profile::{ProfileSpec, TieBreak};
 
@@ -28,6 +28,7 @@ pub fn settings(written: &own::IsobarConfiguration, report: &mut Report) -> Isob
         limits: limits(&written.limits.clone().unwrap_or_default(), report),
         serving: serving(written.serving.clone().unwrap_or_default(), report),
         federation: resolve_federation::settings(written.federation.clone().unwrap_or_default(), report),
+        tasks: resolve_tasks::settings(written.tasks.clone().unwrap_or_default(), report),
         config_poll_interval: (poll.0 > 0).then_some(poll),
     }
 }

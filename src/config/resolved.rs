@@ -1,9 +1,11 @@
 //! A configuration that is complete and checked: what `app` and the rooms are started with. In: nothing but `load`. Out: plain values with units.
 
 use core::net::IpAddr;
+use std::collections::BTreeMap;
 
 use super::problem::Problem;
 use super::wire::{ExtenderTls, ManagedResource};
+use crate::model::quantity::Quantity;
 use crate::model::time::DurationMs;
 use crate::scheduler::profile::ProfileSpec;
 
@@ -115,6 +117,8 @@ pub struct IsobarSettings {
     pub serving: Serving,
     /// Compute clusters.
     pub federation: FederationSettings,
+    /// Tasks and their runs.
+    pub tasks: TaskSettings,
     /// How often the files are read again; `None`: never.
     pub config_poll_interval: Option<DurationMs>,
 }
@@ -206,4 +210,62 @@ pub struct S3Bucket {
     pub endpoint: Option<String>,
     /// Its region, if not the environment's.
     pub region: Option<String>,
+}
+
+/// Tasks and their runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskSettings {
+    /// Whether they are looked after.
+    pub enabled: bool,
+    /// Where logs are kept, if not where the federation keeps them.
+    pub archive: Option<ArchiveSettings>,
+    /// From where data arrive.
+    pub sources: Vec<DataSource>,
+    /// Quotas by account.
+    pub accounts: BTreeMap<String, AccountQuota>,
+    /// Pods created a second, on average.
+    pub pods_per_second: u32,
+    /// Pods created at once.
+    pub pods_burst: u32,
+    /// Pods of one profile that wait for a node.
+    pub unscheduled_max: u32,
+    /// Runs of one namespace that have not ended.
+    pub live_runs_max: u32,
+    /// A pod that does not go is deleted without its node's word, when its node is gone.
+    pub force_stuck: bool,
+}
+
+/// From where data arrive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataSource {
+    /// Its name.
+    pub name: String,
+    /// It is polled, too.
+    pub directory: Option<PolledDirectory>,
+}
+
+/// A directory that is polled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolledDirectory {
+    /// An absolute path.
+    pub path: String,
+    /// Which files.
+    pub glob: String,
+    /// Unchanged for so long, a file is complete.
+    pub settle: DurationMs,
+    /// Or when its marker is there.
+    pub marked: bool,
+    /// Between two looks.
+    pub poll: DurationMs,
+}
+
+/// What an account may have at once.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccountQuota {
+    /// Runs that have not begun.
+    pub queued_max: Option<u32>,
+    /// Runs with a pod.
+    pub running_max: Option<u32>,
+    /// Requests of all pods by resource.
+    pub requests_max: BTreeMap<String, Quantity>,
 }

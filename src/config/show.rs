@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::resolved::{Configuration, Extender};
 use super::wire::{self, Plugin, PluginConfig, PluginSet, Plugins};
 use super::wire_args as written;
-use super::{defaults, duration, merge, own, resolve_federation};
+use super::{defaults, duration, merge, own, resolve_federation, resolve_tasks};
 use crate::model::affinity;
 use crate::model::time::DurationMs;
 use crate::scheduler::profile::{self as spec, PluginArgs, ProfileSpec, ScoringStrategy, TieBreak};
@@ -81,6 +81,7 @@ pub fn isobar(configuration: &Configuration) -> own::IsobarConfiguration {
             always_allow_paths: Some(settings.serving.always_allow_paths.clone()),
         }),
         federation: Some(resolve_federation::written(&settings.federation)),
+        tasks: Some(resolve_tasks::written(&settings.tasks)),
         config_reload: Some(own::ConfigReload { poll_interval: span(settings.config_poll_interval.unwrap_or(DurationMs(0))) }),
     }
 }

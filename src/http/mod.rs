@@ -7,6 +7,7 @@
 //! The rest of the program hands in [`HttpState`]: what is to be shown. [`serve`] binds, says where, and gives the future that serves.
 
 mod answers;
+mod events;
 mod gate;
 mod health;
 pub mod kubelet;
@@ -21,14 +22,15 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use self::{gate::Gate, listener::Listener, tls::Tls};
 pub use self::{
+    events::EventIntake,
     gate::GateOptions,
     health::{HealthChecks, LeaseWatchdog, Probe, Report},
     review::{Decision, ReviewError, Reviewer, Reviewing, Target, User},
     status::Refusal,
     tls::{CertificateSource, TlsError},
 };
+use self::{gate::Gate, listener::Listener, tls::Tls};
 use crate::metrics::{HttpMetrics, Metrics};
 
 /// kube-scheduler's port.
@@ -82,6 +84,8 @@ pub struct HttpState {
     pub metrics: Metrics,
     /// The resolved configuration in use, for `/configz`; without secrets.
     pub configuration: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// Who takes in data that arrive, if tasks are looked after.
+    pub events: Option<EventIntake>,
     /// Who is asked about callers: `kubernetes::review::ApiReviewer`.
     pub reviewer: Arc<dyn Reviewer>,
     /// From now on `/readyz` fails: nobody should count on this process any more. The server still answers.

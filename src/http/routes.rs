@@ -12,7 +12,7 @@ use axum::{
 };
 
 use super::{
-    HttpState,
+    HttpState, events,
     gate::{Asking, Gate},
     health::{Probe, Report},
     review::User,
@@ -33,6 +33,10 @@ pub(super) fn secure(state: &HttpState, gate: Arc<Gate>, metrics: HttpMetrics) -
         .route("/metrics", metrics_route(state))
         .route("/configz", configuration_route(state))
         .route("/version", get(async || Json(version())));
+    let router = match &state.events {
+        Some(intake) => router.merge(events::router(intake.clone())),
+        None => router,
+    };
     finish(router, metrics).layer(from_fn_with_state(gate, admit))
 }
 
@@ -66,7 +70,7 @@ async fn admit(State(gate): State<Arc<Gate>>, Extension(Peer(peer)): Extension<P
 async fn count(State(metrics): State<HttpMetrics>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    let known = ["healthz", "livez", "readyz", "metrics", "configz", "version"].into_iter().find(|known| *known == first);
+    let known = ["healthz", "livez", "readyz", "metrics", "configz", "version", "events"].into_iter().find(|known| *known == first);
     let path = known.map_or_else(|| "other".to_owned(), |known| format!("/{known}"));
     let response = next.run(request).await;
     metrics.answered(&path, response.status().as_u16());

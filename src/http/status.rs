@@ -21,6 +21,18 @@ pub enum Refusal {
     /// 404: there is no such path.
     #[error("the server has nothing at {0}")]
     NotFound(String),
+    /// 400: it cannot be read.
+    #[error("{0}")]
+    BadRequest(String),
+    /// 413: it is too long.
+    #[error("{0}")]
+    TooLarge(String),
+    /// 422: it can be read, and nothing can be done with it.
+    #[error("{0}")]
+    Unprocessable(String),
+    /// 503: not now.
+    #[error("{0}")]
+    Unavailable(String),
     /// 405: the path only answers GET.
     #[error("{0} is not supported here, use GET")]
     MethodNotAllowed(String),
@@ -33,6 +45,10 @@ impl Refusal {
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "Forbidden"),
             Self::ReviewFailed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
+            Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),
+            Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable"),
             Self::MethodNotAllowed(_) => (StatusCode::METHOD_NOT_ALLOWED, "MethodNotAllowed"),
         }
     }

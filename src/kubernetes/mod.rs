@@ -30,5 +30,6 @@ pub mod runs;
 mod script;
 pub mod series;
 pub mod serving_certificate;
+pub mod tasks;
 pub mod watch;
 pub mod wire;

@@ -120,6 +120,27 @@ pub static FEDERATION: &[Permission] = &[
     call("certificates.k8s.io", "certificatesigningrequests/approval", "update", Scope::Cluster, "approves our own request"),
 ];
 
+/// What tasks ask of the home cluster beside [`PERMISSIONS`].
+pub static TASKS: &[Permission] = &[
+    call("isobar.dev", "tasks", "get", Scope::Cluster, "a task whose status was written by somebody else"),
+    call("isobar.dev", "tasks", "list", Scope::Cluster, "which tasks there are"),
+    call("isobar.dev", "tasks", "watch", Scope::Cluster, "changes of tasks"),
+    call("isobar.dev", "tasks/status", "patch", Scope::Cluster, "whether it is valid; the watermark of its clock"),
+    call("isobar.dev", "taskruns", "get", Scope::Cluster, "a run before its pod is made, and after a write that was overtaken"),
+    call("isobar.dev", "taskruns", "list", Scope::Cluster, "which runs there are"),
+    call("isobar.dev", "taskruns", "watch", Scope::Cluster, "changes of runs"),
+    call("isobar.dev", "taskruns", "create", Scope::Cluster, "the run of a firing"),
+    call("isobar.dev", "taskruns", "patch", Scope::Cluster, "what a run of people takes from its task"),
+    call("isobar.dev", "taskruns", "delete", Scope::Cluster, "runs that were kept long enough"),
+    call("isobar.dev", "taskruns/status", "patch", Scope::Cluster, "what becomes of a run"),
+    call("", "pods", "create", Scope::Cluster, "the pod of an attempt"),
+    call("", "pods", "patch", Scope::Cluster, "takes our finalizer from a pod whose logs are saved"),
+    call("", "pods", "delete", Scope::Cluster, "the pod of an attempt that has ended or is to end"),
+    call("", "pods/log", "get", Scope::Cluster, "its logs, before it goes"),
+    call("scheduling.k8s.io", "priorityclasses", "list", Scope::Cluster, "which run starts first"),
+    call("scheduling.k8s.io", "priorityclasses", "watch", Scope::Cluster, "changes of that"),
+];
+
 /// A call on a compute cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RemotePermission {
@@ -185,7 +206,8 @@ mod tests {
     fn each_call_is_listed_once_with_a_reason() {
         let home: Vec<Permission> = PERMISSIONS.iter().chain(FEDERATION).copied().collect();
         let remote: Vec<Permission> = REMOTE.iter().map(|remote| remote.call).collect();
-        for list in [home, remote] {
+        let tasks = PERMISSIONS.iter().chain(TASKS).copied().collect();
+        for list in [home, remote, tasks] {
             for (index, call) in list.iter().enumerate() {
                 assert!(!call.why.is_empty());
                 let named = |call: &Permission| (call.group, call.resource, call.verb, call.scope);

@@ -13,6 +13,7 @@ mod process;
 mod program;
 mod runs;
 pub mod table;
+mod tasks;
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,6 +29,7 @@ pub use self::{
     image::{ImageMetrics, Lookup},
     program::{ConfigMetrics, HttpMetrics, KubeletMetrics, LeaderMetrics, NodeGauges, NodeGroup},
     runs::{RunCreation, RunsMetrics},
+    tasks::TaskMetrics,
 };
 
 /// How often histograms are drained: they keep raw samples until then, so without a scraper memory would grow. A burst of 100,000 decisions a

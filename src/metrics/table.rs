@@ -253,6 +253,27 @@ metrics_table! {
         "Connections to the port of the virtual Nodes closed unanswered: `limit` (too many open), `tls` (handshake failed or took too long).";
     KUBELET_CERTIFICATE_EXPIRY = Gauge "isobar_kubelet_certificate_expiry_timestamp_seconds" [] Buckets::None, Alpha,
         "When the serving certificate of the virtual Nodes ends, in seconds since 1970.";
+    TASK_RUN_PHASES = Gauge "isobar_task_run_phases" ["phase"] Buckets::None, Alpha,
+        "Runs of tasks there are, by phase; `New` is one that nobody has looked at yet.";
+    TASK_RUNS_STARTED = Counter "isobar_task_runs_started_total" ["trigger"] Buckets::None, Alpha,
+        "Runs that were created for a firing, by trigger (`Cron`, `After`, `Data`). Those that people create are not counted here.";
+    TASK_RUNS_FINISHED = Counter "isobar_task_runs_total" ["task" "outcome" "trigger"] Buckets::None, Alpha,
+        "Runs that have ended, by task (namespace/name), outcome and trigger.";
+    TASK_ATTEMPTS = Counter "isobar_task_attempts_total" ["ended"] Buckets::None, Alpha,
+        "Attempts that have ended, by how: `Succeeded`, `Application` (exit code), `Infrastructure` (the cluster failed it), `Requeued` (a limit), and so on.";
+    TASK_CLOCKS = Histogram "isobar_task_clock_seconds" ["clock"] exponential(1.0, 2.0, 16), Alpha,
+        "How long attempts spent on each of their three clocks: `queue` (until a node), `start` (until it ran), `run`. In whole seconds.";
+    TASK_REAPS = Counter "isobar_task_reaps_total" ["result"] Buckets::None, Alpha,
+        "Pods of attempts by what became of them: `Deleted`, `AlreadyGone`, `Kept`, `Stuck`, `Forced`, `Forbidden`, `Replaced`.";
+    TASK_LOG_BYTES = Counter "isobar_task_log_bytes_total" [] Buckets::None, Alpha, "Bytes of logs of attempts that were kept.";
+    TASK_LOGS_INCOMPLETE = Counter "isobar_task_logs_incomplete_total" [] Buckets::None, Alpha,
+        "Attempts whose logs were not kept, or not to their end.";
+    TASK_ARRIVALS = Counter "isobar_task_arrivals_total" ["answer"] Buckets::None, Alpha,
+        "Arrivals of data by answer: `accepted` (its runs exist), `duplicate`, `unwanted` (no task wants it), `refused`, `again` (it has to be sent again).";
+    TASK_ORDER_DURATION = Histogram "isobar_task_order_duration_seconds" ["effect" "outcome"] exponential(0.001, 2.0, 15), Alpha,
+        "Effects of the task machine carried out, by effect and outcome.";
+    TASK_ORDERS_IN_FLIGHT = Gauge "isobar_task_orders_in_flight" [] Buckets::None, Alpha,
+        "Effects of the task machine that wait or are under way.";
     KUBELET_CERTIFICATES = Counter "isobar_kubelet_certificates_total" ["result"] Buckets::None, Alpha,
         "Serving certificates asked for or read anew: `applied`, or `failed` (what was in use stays; at first a self-signed one).";
 }

@@ -11,6 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -30,8 +31,10 @@ use crate::kubernetes::cluster::access::{self, AccessError};
 use crate::kubernetes::cluster::{Connect, crd, directory::ClusterDirectory};
 use crate::kubernetes::election::ElectionSettings;
 use crate::kubernetes::runs::{LogBody, LogOf, LogStore};
+use crate::kubernetes::tasks::{KeptLog, RunLogs};
 use crate::live::{FederationOptions, ImageQuestion, Live, LiveOptions};
 use crate::metrics::{ApiMetrics, Metrics};
+use crate::model::ids::{PodKey, PodUid};
 use crate::model::image::Platforms;
 use crate::model::time::Timestamp;
 use crate::scheduler::engine::{Engine, EngineSettings};
@@ -298,8 +301,8 @@ impl Images {
 #[derive(Clone, Debug, Default)]
 pub struct KeptLogs(Arc<Mutex<Logs>>);
 
-/// UID of the home pod, container and whether it is its previous life, to the text.
-type Logs = BTreeMap<(String, String, bool), String>;
+/// UID of the home pod, container and whether it is its previous life, to the text and whether it is whole.
+type Logs = BTreeMap<(String, String, bool), (String, bool)>;
 
 impl KeptLogs {
     /// Home pods (UIDs) of which a log is kept.
@@ -309,12 +312,12 @@ impl KeptLogs {
 
     /// How many logs there are, and their bytes.
     pub fn count(&self) -> (usize, usize) {
-        self.lock(|logs| (logs.len(), logs.values().map(String::len).sum()))
+        self.lock(|logs| (logs.len(), logs.values().map(|(text, _)| text.len()).sum()))
     }
 
     /// One log.
     pub fn text(&self, uid: &str, container: &str) -> Option<String> {
-        self.lock(|logs| logs.get(&(uid.to_owned(), container.to_owned(), false)).cloned())
+        self.lock(|logs| logs.get(&(uid.to_owned(), container.to_owned(), false)).map(|(text, _)| text.clone()))
     }
 
     fn lock<T>(&self, look: impl FnOnce(&mut Logs) -> T) -> T {
@@ -335,9 +338,33 @@ impl LogStore for KeptLogs {
                 }
             }
             let bytes = u64::try_from(text.len()).unwrap_or(u64::MAX);
-            self.lock(|logs| logs.insert((log.uid.0.to_string(), log.container.to_string(), log.previous), text));
+            self.lock(|logs| logs.insert((log.uid.0.to_string(), log.container.to_string(), log.previous), (text, whole)));
             Ok((bytes, whole))
         }
         .boxed()
+    }
+}
+
+impl RunLogs for KeptLogs {
+    fn keep(&self, log: LogOf, body: LogBody, _: u64) -> BoxFuture<'_, Result<KeptLog, String>> {
+        async move {
+            LogStore::keep(self, log.clone(), body).await?;
+            RunLogs::kept(self, &log).await?.ok_or_else(|| "it was dropped at once".to_owned())
+        }
+        .boxed()
+    }
+
+    fn kept<'a>(&'a self, log: &'a LogOf) -> BoxFuture<'a, Result<Option<KeptLog>, String>> {
+        let found = self.lock(|logs| logs.get(&(log.uid.0.to_string(), log.container.to_string(), log.previous)).cloned());
+        let kept = |(text, complete): (String, bool)| KeptLog {
+            bytes: u64::try_from(text.len()).unwrap_or(u64::MAX),
+            sha256: Sha256::digest(text.as_bytes()).into(),
+            complete,
+        };
+        async move { Ok(found.map(kept)) }.boxed()
+    }
+
+    fn address(&self, pod: &PodKey, uid: &PodUid) -> String {
+        format!("memory://{}/{}_{}", pod.namespace, pod.name, uid.0)
     }
 }

@@ -316,7 +316,7 @@ pub struct SavedLogs {
     pub uri: String,
     /// Bytes of all containers.
     pub bytes: u64,
-    /// Hash of all of them in the order of the containers.
+    /// SHA-256 of the log in hexadecimal digits. Of several: that of the list that `sha256sum` would write of them, in the order of the containers.
     pub sha256: String,
     /// Every container to its end.
     pub complete: bool,

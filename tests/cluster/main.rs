@@ -22,5 +22,6 @@ mod preemption;
 mod reload;
 mod requeue;
 mod serving;
+mod task_runs;
 mod tasks;
 mod volumes;

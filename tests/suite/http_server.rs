@@ -16,7 +16,7 @@ use isobar::{
     },
     metrics::{
         ApiMetrics, CallType, ClusterMetrics, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, ImageMetrics, KubeletMetrics,
-        LeaderMetrics, Lookup, Metrics, NodeGauges, NodeGroup, RunCreation, RunsMetrics, WatchRestart, table::TABLE,
+        LeaderMetrics, Lookup, Metrics, NodeGauges, NodeGroup, RunCreation, RunsMetrics, TaskMetrics, WatchRestart, table::TABLE,
     },
     model::time::{DurationMs, Timestamp},
     scheduler::observe::{AttemptResult, Gauges, Observer},
@@ -70,6 +70,7 @@ async fn start(options: HttpOptions) -> Server {
         health: health.clone(),
         metrics: metrics.clone(),
         configuration: Arc::new(|| json!({"profiles": []})),
+        events: None,
         reviewer: Arc::new(Scripted),
         draining: draining.clone(),
         stop: stop.clone(),
@@ -364,6 +365,16 @@ fn record_federation(metrics: &Metrics) {
     runs.event_told();
     runs.event_dropped(EventDrop::Rate);
     runs.counts(7, 6);
+    let tasks = TaskMetrics::new(metrics);
+    tasks.started("Cron");
+    tasks.finished("ns/radar", "Succeeded", "Cron");
+    tasks.attempt("Succeeded", [("queue", Some(1.0)), ("start", Some(1.0)), ("run", Some(3.0))]);
+    tasks.reaped("Deleted");
+    tasks.logs(1024, true);
+    tasks.arrival("accepted");
+    tasks.order("CreatePod", "Pod", Duration::from_millis(6));
+    tasks.in_flight(1);
+    tasks.phases([Some(4), None].into_iter());
 }
 
 #[tokio::test]

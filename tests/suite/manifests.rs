@@ -8,7 +8,7 @@ use std::{
 
 use isobar::{
     config::load::{Source, load},
-    kubernetes::permissions::{FEDERATION, PERMISSIONS, Permission, REMOTE, Scope},
+    kubernetes::permissions::{FEDERATION, PERMISSIONS, Permission, REMOTE, Scope, TASKS},
     metrics::table::{Kind, PROCESS_TABLE, TABLE},
     scheduler::registry::Registry,
 };
@@ -100,6 +100,16 @@ fn permissions_of_the_federation_are_exactly_those_of_its_calls() {
     assert_eq!(runs["metadata"]["labels"]["pod-security.kubernetes.io/enforce"], "baseline");
     assert!(kit.iter().any(|document| document["kind"] == "NetworkPolicy"));
     assert!(!format!("{overlay:?}{kit:?}").contains("\"*\""), "no wildcards");
+}
+
+#[test]
+fn permissions_of_tasks_are_exactly_those_of_their_calls() {
+    let overlay = documents(&read("overlays/tasks/rbac.yaml"));
+    assert_eq!(grants(&overlay, "ClusterRole"), of_list(TASKS, &[Scope::Cluster], ""));
+    assert!(!format!("{overlay:?}").contains("\"*\""), "no wildcards");
+    let sender = documents(&read("overlays/tasks/sender.yaml"));
+    assert_eq!(sender[0]["rules"][0]["nonResourceURLs"], serde_json::json!(["/events/radar-in"]));
+    election("overlays/tasks");
 }
 
 /// Name and namespace of the lease in an overlay's configuration, which must be valid.
@@ -231,6 +241,7 @@ fn kubectl_renders_every_kustomization() {
         ("overlays/second-scheduler", vec![Some("isobar-system")]),
         ("overlays/replace-kube-scheduler", vec![Some("kube-system")]),
         ("overlays/monitoring", vec![]),
+        ("overlays/tasks", vec![Some("isobar-system")]),
         ("overlays/federated", vec![Some("isobar-system"), Some("isobar-system"), Some("kube-node-lease")]),
         ("remote-cluster", vec![Some("isobar-runs")]),
         ("crds", vec![]),

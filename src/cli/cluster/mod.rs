@@ -2,7 +2,7 @@
 
 mod add;
 mod change;
-mod show;
+pub(super) mod show;
 
 use std::{
     path::{Path, PathBuf},
@@ -84,7 +84,7 @@ struct Waiting {
     timeout: Duration,
 }
 
-fn span(text: &str) -> Result<Duration, String> {
+pub(super) fn span(text: &str) -> Result<Duration, String> {
     duration::parse(text).map(|span| Duration::from_millis(span.0)).ok_or_else(|| "write for example 90s or 10m".to_owned())
 }
 
@@ -186,7 +186,7 @@ fn explained(error: RestError) -> anyhow::Error {
 }
 
 #[allow(clippy::disallowed_methods)] // a command line looks where kubectl looks
-fn usual_kubeconfig() -> Option<PathBuf> {
+pub(super) fn usual_kubeconfig() -> Option<PathBuf> {
     let named =
         std::env::var_os("KUBECONFIG").and_then(|list| std::env::split_paths(&list).next()).filter(|path| !path.as_os_str().is_empty());
     let usual = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".kube/config")).filter(|path| path.is_file());

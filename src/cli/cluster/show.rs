@@ -6,7 +6,8 @@ use comfy_table::{ContentArrangement, Table, presets};
 
 use crate::kubernetes::cluster::{object::ClusterObject, status::kind};
 
-fn table(header: &[&str]) -> Table {
+/// An empty table without lines.
+pub(in crate::cli) fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
     for column in table.column_iter_mut() {
@@ -85,6 +86,7 @@ pub(super) fn one(object: &ClusterObject) -> String {
     format!("{text}\n{}", trimmed(&table))
 }
 
-fn trimmed(table: &Table) -> String {
+/// Its text.
+pub(in crate::cli) fn trimmed(table: &Table) -> String {
     table.lines().flat_map(|line| [line.trim_end().to_owned(), "\n".to_owned()]).collect()
 }

@@ -12,7 +12,7 @@
 
 pub mod access;
 mod census;
-mod changes;
+pub(super) mod changes;
 mod contact;
 pub mod crd;
 pub mod debts;

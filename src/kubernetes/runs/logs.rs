@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// A log that is read to its end and pauses this long has lost its connection.
-const SILENCE_MAX: Duration = Duration::from_secs(30);
+pub const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// Logs followed at once for each cluster, a connection each; further ones are copied at their end.
 const FOLLOWED_MAX: usize = 512;
 /// Where a pod's status tells of its containers.
@@ -81,11 +81,15 @@ struct Followed {
 }
 
 /// A container that has a log.
-struct Logged<'a> {
-    name: &'a str,
-    id: &'a str,
-    restarted: bool,
-    running: bool,
+pub struct Logged<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Which life.
+    pub id: &'a str,
+    /// There was one before.
+    pub restarted: bool,
+    /// It has not ended.
+    pub running: bool,
 }
 
 impl LogDesk {
@@ -188,7 +192,7 @@ impl LogDesk {
 }
 
 /// The containers of a status that ever started.
-fn logged(status: &Value) -> Vec<Logged<'_>> {
+pub fn logged(status: &Value) -> Vec<Logged<'_>> {
     let lists = STATUSES.iter().filter_map(|list| status.pointer(list)?.as_array());
     let read = |status: &'_ Value| -> (bool, bool) {
         let is = |pointer: &str| status.pointer(pointer).is_some_and(|state| !state.is_null());
@@ -211,7 +215,7 @@ fn log_path(run: &RunName, log: &LogOf, follow: bool) -> String {
 }
 
 /// The frames of an answer; a pause beyond the bound is a broken connection.
-fn stream(body: Body, silence_max: Option<Duration>) -> LogBody {
+pub fn stream(body: Body, silence_max: Option<Duration>) -> LogBody {
     let frames = futures::stream::unfold(Some(body), move |body| async move {
         let mut body = body?;
         let next = async { body.frame().await };

@@ -10,14 +10,14 @@
 mod events;
 mod execute;
 mod lanes;
-mod logs;
+pub(super) mod logs;
 mod placing;
-mod port;
+pub(super) mod port;
 mod record;
 mod sweep;
 #[cfg(test)]
 mod tests;
-mod watched;
+pub(super) mod watched;
 mod worker;
 
 use std::sync::Arc;

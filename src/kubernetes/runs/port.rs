@@ -165,6 +165,11 @@ impl Port {
         accepted(self.write(Method::PATCH, path, content_type, patch, false).await?).map(drop)
     }
 
+    /// As [`Self::patch`]; the answer is the object as it is then.
+    pub async fn change(&self, path: String, content_type: &'static str, patch: &Value) -> Result<Value, Trouble> {
+        read(self.write(Method::PATCH, path, content_type, patch, true).await?)
+    }
+
     /// Deletes an object.
     pub async fn delete(&self, path: String, deletion: Deletion<'_>) -> Result<(), Trouble> {
         let Deletion { uid, resource_version, grace_seconds } = deletion;

@@ -58,6 +58,18 @@ pub struct Whole {
     object: RefCell<Value>,
 }
 
+impl Whole {
+    /// Its metadata, as far as watches need them.
+    pub fn meta(&self) -> &MetaWire<'static> {
+        &self.meta
+    }
+
+    /// The object itself, once.
+    pub fn take(&self) -> Value {
+        self.object.take()
+    }
+}
+
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Value::deserialize(deserializer)?;

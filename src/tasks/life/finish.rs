@@ -98,7 +98,9 @@ pub(super) fn step(of: Subject, around: &Around) -> Step {
     }
     let mut status = run.status.clone();
     status.phase = Some(Phase::Recycling);
-    status.followed |= run.status.outcome.is_some();
+    if run.status.outcome.is_some() {
+        writing::followed(&mut status, of.notes, around.now);
+    }
     if of.notes.announced.is_some() || (run.status.outcome.is_some() && !around.rules.announce) {
         "Finished".clone_into(&mut status.announced);
     }

@@ -125,6 +125,8 @@ pub struct Notes {
     pub logs: Option<super::run::SavedLogs>,
     /// Things that arrived and are to be recorded.
     pub arriving: std::collections::BTreeSet<String>,
+    /// Tasks of which no run follows, as the API server does not take it: why.
+    pub unfollowed: BTreeMap<Box<str>, String>,
     /// The last write that only told why it waits.
     pub told: Option<Timestamp>,
 }

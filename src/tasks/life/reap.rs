@@ -216,7 +216,7 @@ fn announce(of: Subject, around: &Around) -> Step {
         Some(Follower::Wait) => return Step::Rest,
         None if !status.followed => {
             let mut status = status.clone();
-            status.followed = true;
+            writing::followed(&mut status, of.notes, around.now);
             return Step::Write(Box::new(status));
         }
         None => {}

@@ -1,6 +1,6 @@
 //! Statuses of runs as they are to be written. In: a run, and what has happened. Out: its next status; and what of it people are told.
 
-use super::Step;
+use super::{Notes, Step};
 use crate::{
     model::time::{DurationMs, Timestamp},
     tasks::{
@@ -26,6 +26,20 @@ pub(super) fn condition(status: &mut TaskRunStatus, kind: &str, value: bool, rea
         last_transition_time: Time::from(now),
     };
     set_condition(&mut status.conditions, condition);
+}
+
+/// Those that follow a run exist, but for those that the API server does not take.
+pub(super) fn followed(status: &mut TaskRunStatus, notes: &Notes, now: Timestamp) {
+    status.followed = true;
+    if notes.unfollowed.is_empty() {
+        return;
+    }
+    condition(status, "Followed", false, "Refused", now);
+    let refused: Vec<String> = notes.unfollowed.iter().map(|(task, why)| format!("no run of task {task} follows: {why}")).collect();
+    let text = refused.join("; ");
+    if let Some(condition) = status.conditions.iter_mut().find(|condition| condition.kind == "Followed") {
+        text[..text.floor_char_boundary(MESSAGE_CHARS_MAX)].clone_into(&mut condition.message);
+    }
 }
 
 pub(super) fn say(status: &mut TaskRunStatus, reason: &str, text: &str) {

@@ -28,7 +28,12 @@ impl Machine {
             return self.answer(id, Answer::Unwanted, out);
         }
         let (mut recording, mut refused) = (false, Vec::new());
+        let refusals = record.refused.clone();
         for (task, firing) in &firings {
+            if let Some(why) = refusals.get(task) {
+                refused.push(format!("{}: {why}", task.name));
+                continue;
+            }
             match self.deliver(task, firing, &subject, now) {
                 Delivery::There(_) | Delivery::Settled => {}
                 Delivery::Recording(_) => recording = true,

@@ -22,7 +22,7 @@ impl Machine {
             Subject::Task(key) => {
                 let effect = self.tasks.get_mut(key).and_then(|record| record.order.take_if(|(order, _)| *order == id));
                 if let Some((_, effect)) = effect {
-                    self.task_done(now, key, &effect, outcome);
+                    self.task_done(now, key, &effect, outcome, out);
                 }
             }
             Subject::Run(key) => {
@@ -37,6 +37,13 @@ impl Machine {
                 if let Some(made) = self.created(&effect, &outcome) {
                     if let Some(record) = self.arrivals.get_mut(arrival) {
                         record.created.push(made);
+                    }
+                    return;
+                }
+                if let (Effect::CreateRun(run), Outcome::Refused(why)) = (&effect, &outcome) {
+                    let task = self.refused(run, why, out);
+                    if let Some(record) = self.arrivals.get_mut(arrival) {
+                        record.refused.insert(task, why.clone());
                     }
                     return;
                 }
@@ -63,17 +70,29 @@ impl Machine {
         (met(there, wanted) != Met::OtherTask).then_some(key)
     }
 
-    fn task_done(&mut self, now: Timestamp, key: &Key, effect: &Effect, outcome: Outcome) {
+    /// The API server does not take a run, and would not if it were asked again: its task says so. Out: the task.
+    fn refused(&self, run: &serde_json::Value, why: &str, out: &mut Vec<Command>) -> Key {
+        let text = |place: &str| run.pointer(place).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let task = Key::new(text("/metadata/namespace"), text("/spec/taskRef/name"));
+        self.tell_task(&task, "NotStarted", format!("{}: its run is refused: {why}", text("/spec/trigger/key")), out);
+        task
+    }
+
+    fn task_done(&mut self, now: Timestamp, key: &Key, effect: &Effect, outcome: Outcome, out: &mut Vec<Command>) {
         let created = self.created(effect, &outcome).is_some();
+        if let (Effect::CreateRun(run), Outcome::Refused(why)) = (effect, &outcome) {
+            self.refused(run, why, out);
+        }
         let Some(record) = self.tasks.get_mut(key) else { return };
         match (effect, outcome) {
             (Effect::CreateRun(wanted), Outcome::Run(there)) if created => {
                 if met(&there, wanted) != Met::OtherKey {
-                    let at = wanted["spec"]["scheduledTime"].as_str().and_then(Timestamp::parse_rfc3339);
-                    record.started.extend(at);
+                    record.started.extend(scheduled(wanted));
                 }
                 record.failures = 0;
             }
+            // It is not tried again, and the watermark passes it.
+            (Effect::CreateRun(wanted), Outcome::Refused(_)) => record.started.extend(scheduled(wanted)),
             (_, Outcome::Task(task)) => {
                 record.failures = 0;
                 record.stale = false;
@@ -91,8 +110,15 @@ impl Machine {
     }
 
     fn run_done(&mut self, now: Timestamp, key: &Key, effect: &Effect, outcome: Outcome, out: &mut Vec<Command>) {
-        if let Effect::CreateRun(_) = effect {
+        if let Effect::CreateRun(wanted) = effect {
             let created = self.created(effect, &outcome).is_some();
+            if let Outcome::Refused(why) = outcome {
+                let task = self.refused(wanted, &why, out);
+                if let Some(record) = self.runs.get_mut(key) {
+                    record.notes.unfollowed.insert(task.name, why);
+                }
+                return;
+            }
             if let Some(record) = self.runs.get_mut(key) {
                 if created { record.notes.failures = 0 } else { record.failed(now, format!("{outcome:?}")) }
             }
@@ -112,7 +138,7 @@ impl Machine {
                 record.pod_absent(name, now);
                 record.notes.failures = 0;
             }
-            (Effect::CreatePod { .. }, Outcome::Refused(why)) => record.notes.refused = Some(why),
+            (Effect::CreatePod { .. } | Effect::FillIn { .. }, Outcome::Refused(why)) => record.notes.refused = Some(why),
             (Effect::CreatePod { .. }, Outcome::Wait(reason, why)) => record.notes.held = Some((reason, why)),
             (Effect::SaveLogs { .. }, Outcome::Logs(logs)) => {
                 record.notes.logs = Some(*logs);
@@ -166,6 +192,7 @@ impl Machine {
             logs: notes.logs.filter(|_| same_attempt && !matches!(effect, Effect::WriteRun { .. })),
             arriving: notes.arriving.into_iter().filter(|one| !run.status.arrived.contains(one)).collect(),
             told,
+            unfollowed: notes.unfollowed,
             ..Notes::default()
         };
         if run.uid != record.run.uid {
@@ -191,4 +218,8 @@ impl Machine {
             record.notes.foreign = true;
         }
     }
+}
+
+fn scheduled(run: &serde_json::Value) -> Option<Timestamp> {
+    run["spec"]["scheduledTime"].as_str().and_then(Timestamp::parse_rfc3339)
 }

@@ -209,6 +209,8 @@ pub(super) struct ArrivalRecord {
     pub at: Timestamp,
     pub firings: Option<Vec<(Key, Firing)>>,
     pub created: Vec<Key>,
+    /// Tasks whose run the API server does not take: why.
+    pub refused: BTreeMap<Key, String>,
     pub failures: u32,
     pub not_before: Option<Timestamp>,
     pub order: Option<(OrderId, Effect)>,
@@ -216,7 +218,7 @@ pub(super) struct ArrivalRecord {
 
 impl ArrivalRecord {
     pub fn new(arrival: Arrival, at: Timestamp) -> Self {
-        Self { arrival, at, firings: None, created: Vec::new(), failures: 0, not_before: None, order: None }
+        Self { arrival, at, firings: None, created: Vec::new(), refused: BTreeMap::new(), failures: 0, not_before: None, order: None }
     }
 }
 

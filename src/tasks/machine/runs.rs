@@ -8,7 +8,7 @@ use super::{
     records::{Group, RunRecord},
 };
 use crate::{
-    model::time::Timestamp,
+    model::time::{DurationMs, Timestamp},
     tasks::{
         admission::{self, Candidate, Used},
         concurrency,
@@ -24,6 +24,8 @@ use crate::{
 
 /// Runs of a group that are looked at when one of them changes: those whose turn is next.
 const NEXT_MAX: usize = 2;
+/// A run whose task is not known so long after its creation is of no task.
+const TASK_KNOWN_WITHIN: DurationMs = DurationMs(10_000);
 
 impl Machine {
     pub(super) fn run(&mut self, run: Run) {
@@ -218,7 +220,8 @@ impl Machine {
         }
         let by = Subject::Run(key.clone());
         let mut waits = false;
-        for (task, firing) in firings {
+        let unfollowed = self.runs.get(key).map(|record| record.notes.unfollowed.clone()).unwrap_or_default();
+        for (task, firing) in firings.into_iter().filter(|(task, _)| !unfollowed.contains_key(&task.name)) {
             match self.deliver(&task, &firing, &by, now) {
                 Delivery::There(_) | Delivery::Settled => {}
                 Delivery::Create(run) => return Some(Follower::Create(run)),
@@ -246,7 +249,13 @@ impl Machine {
         let Some(record) = self.runs.get(key) else { return };
         let run = &record.run;
         let task = self.tasks.get(&Key { namespace: key.namespace.clone(), name: run.task.clone() });
+        // What was created together is not seen in that order: each kind has its own watch.
+        let known_by = run.created + TASK_KNOWN_WITHIN;
+        if task.is_none() && known_by > now {
+            return self.wake(known_by, Subject::Run(key.clone()));
+        }
         let made = match task.map(|record| (record, &record.task.spec)) {
+            _ if record.notes.refused.is_some() => Err(("Refused", record.notes.refused.clone().unwrap_or_default())),
             None => Err(("TaskUnknown", format!("there is no task {} in this namespace", run.task))),
             Some((_, Err(why))) => Err(("TaskInvalid", format!("the task cannot be read: {why}"))),
             Some((task, Ok(_))) if !task.is_valid && task.task.status.conditions.is_empty() => return,

@@ -175,7 +175,7 @@ impl Machine {
         false
     }
 
-    fn tell_task(&self, key: &Key, reason: &str, note: String, out: &mut Vec<Command>) {
+    pub(super) fn tell_task(&self, key: &Key, reason: &str, note: String, out: &mut Vec<Command>) {
         let Some(record) = self.tasks.get(key) else { return };
         let (subject, uid) = (Subject::Task(key.clone()), record.task.uid.clone());
         out.push(Command::Tell(News { subject, uid, kind: "Warning", reason: reason.to_owned(), note }));

@@ -224,3 +224,63 @@ fn thousands_of_runs_are_started_in_order_without_looking_at_all_for_each() {
     stage.give(Input::Tick);
     assert_eq!(launched(&stage).len(), 500);
 }
+
+#[test]
+fn a_run_that_the_api_server_refuses_is_told_and_not_tried_again() {
+    let refused = || Outcome::Refused("spec.params: Too long".to_owned());
+    // By the clock: the watermark passes it.
+    let clock = task(|spec| spec["triggers"] = json!([{"cron": {"schedule": "* * * * *"}}]));
+    let mut stage = Stage::new(rules(), std::slice::from_ref(&clock));
+    let (id, _) = stage.take("CreateRun");
+    stage.give(Input::Done(id, refused()));
+    assert!(stage.told.iter().any(|news| news.reason == "NotStarted" && news.note.contains("Too long")), "{:?}", stage.told);
+    let (_, Effect::WriteTask { status, .. }) = stage.take("WriteTask") else { panic!() };
+    assert!(status.last_scheduled.is_some_and(|at| at.0 > Timestamp(0)) && stage.orders.is_empty(), "{:?}", stage.orders);
+    // By data: its sender is told.
+    let data = task(|_| {});
+    let mut stage = Stage::new(rules(), std::slice::from_ref(&data));
+    stage.settle_task(&data);
+    stage.arrive("a");
+    let (id, _) = stage.take("CreateRun");
+    stage.give(Input::Done(id, refused()));
+    assert!(matches!(&stage.answers[..], [Answer::Refused(why)] if why.contains("Too long")), "{:?}", stage.answers);
+    // Of people, when it is filled in: it fails with the reason.
+    let mut stage = Stage::new(rules(), &[data.clone(), run("r", json!({"taskRef": {"name": "t"}}))]);
+    stage.settle_task(&data);
+    let (id, _) = stage.take("FillIn");
+    stage.give(Input::Done(id, refused()));
+    let (_, Effect::WriteRun { status, .. }) = stage.take("WriteRun") else { panic!() };
+    assert_eq!((status.phase, status.reason.as_str()), (Some(Phase::Reaped), "Refused"));
+}
+
+#[test]
+fn a_follower_that_the_api_server_refuses_is_a_condition_of_the_run_that_has_ended() {
+    let mut next = task(|spec| spec["triggers"] = json!([{"after": {"tasks": [{"name": "t"}]}}]));
+    (next["metadata"]["name"], next["metadata"]["uid"]) = (json!("next"), json!("t2"));
+    let first = task(|spec| spec["triggers"] = json!([]));
+    let mut ended = run("r", json!({"taskRef": {"name": "t"}}));
+    ended["status"] = json!({"phase": "Reaped", "outcome": "Succeeded", "finishedAt": "2026-11-28T06:00:00Z"});
+    let mut stage = Stage::new(rules(), &[first, next, ended]);
+    let (id, _) = stage.take("CreateRun");
+    stage.give(Input::Done(id, Outcome::Refused("no".to_owned())));
+    let (_, Effect::WriteRun { status, .. }) = stage.take("WriteRun") else { panic!() };
+    let condition = status.conditions.iter().find(|condition| condition.kind == "Followed").unwrap();
+    assert!(status.followed && condition.status == "False" && condition.message.contains("task next"), "{condition:?}");
+}
+
+#[test]
+fn a_run_that_is_seen_before_its_task_waits_for_it_a_little() {
+    let mut bare = run("r", json!({"taskRef": {"name": "t"}}));
+    bare["metadata"]["creationTimestamp"] = NOW.to_rfc3339().into();
+    let mut stage = Stage::new(rules(), &[bare.clone()]);
+    assert!(stage.orders.is_empty(), "{:?}", stage.orders);
+    let task = task(|_| {});
+    stage.give(Input::Task(Box::new(Task::read(&task).unwrap())));
+    stage.settle_task(&task);
+    stage.take("FillIn");
+    let mut stage = Stage::new(rules(), &[bare]);
+    stage.now = stage.machine.next_wake().unwrap();
+    stage.give(Input::Tick);
+    let (_, Effect::WriteRun { status, .. }) = stage.take("WriteRun") else { panic!() };
+    assert_eq!(status.reason, "TaskUnknown");
+}

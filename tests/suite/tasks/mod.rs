@@ -1,5 +1,7 @@
 //! The kinds `Task` and `TaskRun`: the committed definitions are current, and every example is good.
 
+mod live;
+
 use std::{collections::BTreeMap, path::Path};
 
 use isobar::tasks::{crd, params, rules::Rules, run::TaskRunSpec, spec::TaskSpec, validate};

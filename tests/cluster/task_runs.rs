@@ -1,0 +1,390 @@
+//! Tasks on the real API server, from `kubectl apply` to the log that outlives its pod: the real `isobar`, with what the manifests grant and nothing else, on
+//! nodes that kwok plays.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use isobar::kubernetes::permissions::{PERMISSIONS, TASKS};
+use serde_json::{Value, json};
+use tokio::process::Command;
+
+use crate::{
+    harness::{
+        apiserver::ApiserverOptions,
+        assets::{Program, available, isobar, isobar_available},
+        audit_log::AuditLog,
+        certificates::KUBELET_CLIENT,
+        control_plane::{ControlPlane, Options},
+        creation::post,
+        kwok,
+        ports::free_port,
+        process::Process,
+    },
+    serving::{NAMESPACE, apply, token},
+};
+
+const USER: &str = "system:serviceaccount:isobar-system:isobar";
+const LOG: &str = "2026-01-01T00:00:00.000000000Z stdout F one\n2026-01-01T00:00:01.000000000Z stderr F two\n";
+/// How long anything may take on two busy cores.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct Stage {
+    isobar: Process,
+    _kwok: Process,
+    plane: ControlPlane,
+    folder: tempfile::TempDir,
+    port: u16,
+    kubelet_port: u16,
+}
+
+impl Stage {
+    async fn start() -> Result<Self> {
+        let apiserver = ApiserverOptions { audit_log: true, kubelets: true, ..ApiserverOptions::default() };
+        let controllers = Some("serviceaccount-controller,garbage-collector-controller".to_owned());
+        let plane = ControlPlane::start(Options { apiserver, controllers, ..Options::default() }).await?;
+        let folder = tempfile::tempdir()?;
+        let (port, kubelet_port) = (free_port()?, free_port()?);
+        let answers = kwok_answers(folder.path())?;
+        let serving = plane.authority().server("kwok", &["127.0.0.1"])?;
+        let kwok = kwok::start_answering(plane.admin_kubeconfig(), plane.folder(), &serving, kubelet_port, &answers)?;
+        for file in [
+            "crds/task.yaml",
+            "crds/taskrun.yaml",
+            "base/namespace.yaml",
+            "base/serviceaccount.yaml",
+            "base/rbac.yaml",
+            "overlays/tasks/rbac.yaml",
+            "overlays/tasks/sender.yaml",
+        ] {
+            apply(&plane, file)?;
+        }
+        kubectl(
+            &plane,
+            &["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &format!("--user={KUBELET_CLIENT}")],
+        )
+        .await?;
+        kubectl(&plane, &["create", "serviceaccount", "radar-ingest"]).await?;
+        let isobar = start_isobar(&plane, folder.path(), port).await?;
+        let stage = Self { isobar, _kwok: kwok, plane, folder, port, kubelet_port };
+        stage.node("n1").await?;
+        Ok(stage)
+    }
+
+    async fn node(&self, name: &str) -> Result<()> {
+        let resources = json!({"cpu": "16", "memory": "64Gi", "ephemeral-storage": "100Gi", "pods": "110"});
+        let labels = json!({"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "kubernetes.io/hostname": name});
+        let ready = json!([{"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastHeartbeatTime": null, "lastTransitionTime": null}]);
+        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": {
+            "capacity": resources, "allocatable": resources, "conditions": ready,
+            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.kubelet_port}},
+        }});
+        post(&self.plane.client(), "/api/v1/nodes", &node).await
+    }
+
+    async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        Ok(String::from_utf8(kubectl(&self.plane, arguments).await?.stdout)?)
+    }
+
+    /// `isobar task` as the admin.
+    async fn task(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(isobar());
+        command.env("KUBECONFIG", self.plane.admin_kubeconfig()).arg("task").args(arguments);
+        Ok(String::from_utf8(succeeded(command, arguments).await?.stdout)?)
+    }
+
+    async fn apply(&self, objects: &[Value]) -> Result<()> {
+        let file = self.folder.path().join("objects.yaml");
+        fs::write(&file, objects.iter().map(Value::to_string).collect::<Vec<_>>().join("\n---\n"))?;
+        self.kubectl(&["apply", "-f", text(&file)?]).await?;
+        Ok(())
+    }
+
+    async fn runs(&self) -> Result<Vec<Value>> {
+        let list: Value = serde_json::from_str(&self.kubectl(&["get", "taskruns", "-o", "json"]).await?)?;
+        Ok(list["items"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Waits for a run that is so.
+    async fn run(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Result<Value> {
+        let begin = Instant::now();
+        loop {
+            let runs = self.runs().await?;
+            if let Some(found) = runs.iter().find(|run| wanted(run)) {
+                return Ok(found.clone());
+            }
+            if begin.elapsed() > PATIENCE {
+                bail!(
+                    "{what}: not within {PATIENCE:?}\n{}\n{}",
+                    self.kubectl(&["get", "taskruns,pods", "-o", "wide"]).await?,
+                    self.isobar.log_tail()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    }
+
+    async fn reaped(&self, task: &str, trigger: &str) -> Result<Value> {
+        let is_it = |run: &Value| run["spec"]["taskRef"]["name"] == task && run["spec"]["trigger"]["type"] == trigger;
+        let run = self.run(&format!("{task} {trigger}"), |run| is_it(run) && run["status"]["phase"] == "Reaped").await?;
+        let attempt = &run["status"]["attempts"][0];
+        ensure!(run["status"]["outcome"] == "Succeeded" && run["status"]["attempt"] == 1, "{run:#}");
+        ensure!(attempt["reap"]["result"] == "Deleted" && attempt["node"] == "n1", "{run:#}");
+        ensure!(attempt["logs"]["complete"] == true && attempt["logs"]["bytes"].as_u64() > Some(0), "{run:#}");
+        let name = run["metadata"]["name"].as_str().context("a name")?;
+        let log = self.task(&["logs", name]).await?;
+        ensure!(log.contains("one\ntwo\n"), "{log}");
+        Ok(run)
+    }
+
+    /// Sends an event as its sender does. Out: HTTP status and body.
+    async fn send(&self, token: Option<&str>, headers: &[&str], body: &str) -> Result<(String, String)> {
+        let mut command = Command::new("curl");
+        let url = format!("https://127.0.0.1:{}/events/radar-in", self.port);
+        command.args(["--silent", "--insecure", "--write-out", "\n%{http_code}", "--data-binary", body, &url]);
+        for header in headers {
+            command.args(["-H", header]);
+        }
+        if let Some(token) = token {
+            command.args(["-H", &format!("Authorization: Bearer {token}")]);
+        }
+        let output = String::from_utf8(succeeded(command, &["curl"]).await?.stdout)?;
+        let (body, status) = output.rsplit_once('\n').context("a status")?;
+        Ok((status.to_owned(), body.to_owned()))
+    }
+}
+
+fn text(path: &Path) -> Result<&str> {
+    path.to_str().context("a path that is text")
+}
+
+async fn start_isobar(plane: &ControlPlane, folder: &Path, port: u16) -> Result<Process> {
+    fs::create_dir_all(folder.join("inbox"))?;
+    let scheduler = json!({
+        "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
+        "leaderElection": {"leaderElect": false}, "profiles": [{"schedulerName": "isobar-scheduler"}],
+    });
+    let directory = json!({"path": folder.join("inbox"), "glob": "*_*", "settle": "200ms", "poll": "200ms"});
+    let tasks = json!({
+        "enabled": true, "archive": {"folder": folder.join("archive")},
+        "sources": [{"name": "radar-in"}, {"name": "products", "directory": directory}],
+    });
+    let own = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "IsobarConfiguration", "tasks": tasks});
+    let config = folder.join("isobar.yaml");
+    fs::write(&config, format!("{scheduler:#}\n---\n{own:#}\n"))?;
+    let kubeconfig: PathBuf = plane.service_account_kubeconfig(NAMESPACE, "isobar").await?;
+    let arguments = [
+        "run".to_owned(),
+        format!("--config={}", config.display()),
+        format!("--kubeconfig={}", kubeconfig.display()),
+        "--bind-address=127.0.0.1".to_owned(),
+        format!("--secure-port={port}"),
+    ];
+    Process::start("isobar", &isobar(), arguments, plane.folder())
+}
+
+/// What kwok answers with: the same log for every container.
+fn kwok_answers(folder: &Path) -> Result<PathBuf> {
+    let log = folder.join("container.log");
+    fs::write(&log, LOG)?;
+    let spec = json!({"logs": [{"logsFile": log, "follow": false}]});
+    let path = folder.join("kwok-answers.yaml");
+    fs::write(
+        &path,
+        json!({"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "ClusterLogs", "metadata": {"name": "all"}, "spec": spec}).to_string(),
+    )?;
+    Ok(path)
+}
+
+async fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(Program::Kubectl.path()?);
+    command.env("KUBECONFIG", plane.admin_kubeconfig()).args(arguments);
+    succeeded(command, arguments).await
+}
+
+async fn succeeded(mut command: Command, arguments: &[&str]) -> Result<Output> {
+    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
+    let said = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{arguments:?}: {}", said());
+    Ok(output)
+}
+
+#[allow(clippy::needless_pass_by_value)] // tables of JSON read better so
+fn task(name: &str, triggers: Value, more: Value) -> Value {
+    let mut spec = json!({
+        "triggers": triggers, "limits": {"run": {"limit": "5m"}},
+        "template": {"spec": {"containers": [{"name": "main", "image": "i", "resources": {"requests": {"cpu": "100m"}}}]}},
+    });
+    more.as_object().into_iter().flatten().for_each(|(key, value)| spec[key] = value.clone());
+    json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "Task", "metadata": {"name": name}, "spec": spec})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_run_by_every_trigger_and_leave_their_logs() -> Result<()> {
+    let test = "tasks_run_by_every_trigger_and_leave_their_logs";
+    let programs = [Program::Etcd, Program::KubeApiserver, Program::KubeControllerManager, Program::Kubectl, Program::Kwok];
+    if !available(test, &programs) || !isobar_available(test) {
+        return Ok(());
+    }
+    let stage = Stage::start().await?;
+    examples(&stage).await?;
+    triggers(&stage).await?;
+    capacity(&stage).await?;
+    command_line(&stage).await?;
+
+    let pods = stage.kubectl(&["get", "pods", "-l", "isobar.dev/task-run", "-o", "name"]).await?;
+    let live: Vec<String> = stage
+        .runs()
+        .await?
+        .iter()
+        .filter(|run| run["status"]["phase"] != "Reaped")
+        .map(|run| run["metadata"]["name"].to_string())
+        .collect();
+    ensure!(pods.is_empty() || !live.is_empty(), "pods are left of runs that are over: {pods}");
+    let mut log = AuditLog::of(stage.plane.folder());
+    log.refresh()?;
+    ensure!(log.refused(USER).is_empty(), "refused: {:?}", log.refused(USER));
+    let listed =
+        |call: &String| PERMISSIONS.iter().chain(TASKS).any(|known| *call == format!("{} {}/{}", known.verb, known.group, known.resource));
+    let beyond: Vec<String> = log.permissions_used(USER).into_iter().filter(|call| !call.ends_with(" /") && !listed(call)).collect();
+    ensure!(beyond.is_empty(), "used and not listed: {beyond:?}");
+    Ok(())
+}
+
+/// The examples of the manifests are taken, valid, and can be run.
+async fn examples(stage: &Stage) -> Result<()> {
+    for file in ["data-arrival", "model-cycle", "overrun", "radar"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("manifests/examples/{file}.yaml"));
+        stage.kubectl(&["apply", "-f", text(&path)?]).await?;
+    }
+    let notebook = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/examples/notebook.yaml");
+    stage.kubectl(&["create", "-f", text(&notebook)?]).await?;
+    let waited = stage.kubectl(&["wait", "--for=condition=Valid", "tasks", "--all", "--timeout=60s"]).await;
+    waited.with_context(|| stage.isobar.log_tail())?;
+    let run = stage.run("the notebook", |run| run["spec"]["taskRef"]["name"] == "notebook" && run["status"]["phase"].is_string()).await?;
+    let name = run["metadata"]["name"].as_str().context("a name")?;
+    stage.task(&["cancel", name]).await?;
+    let ended = stage.run("the notebook's end", |run| run["metadata"]["name"] == name && run["status"]["phase"] == "Reaped").await?;
+    ensure!(["Cancelled", "Succeeded"].map(Value::from).contains(&ended["status"]["outcome"]), "{ended:#}");
+    Ok(())
+}
+
+/// By hand, by the clock, after another, and by data in three ways: one run and one pod each.
+async fn triggers(stage: &Stage) -> Result<()> {
+    let file = |name: &str, source: &str| {
+        task(
+            name,
+            json!([{"data": {"source": source, "match": "^(?<station>Z\\d{4})_(?<cycle>\\d{12})"}}]),
+            json!({"params": [{"name": "station"}]}),
+        )
+    };
+    stage
+        .apply(&[
+            task("tick", json!([{"cron": {"schedule": "* * * * *", "cycleOffset": "-10m"}}]), json!({"concurrency": {"policy": "Allow"}})),
+            task("tock", json!([{"after": {"tasks": [{"name": "tick"}]}}]), json!({"concurrency": {"policy": "Allow"}})),
+            file("volume", "radar-in"),
+            file("product", "products"),
+        ])
+        .await?;
+    stage.kubectl(&["wait", "--for=condition=Valid", "tasks", "--all", "--timeout=60s"]).await?;
+
+    let sender = token(&stage.plane.service_account_kubeconfig("default", "radar-ingest").await?)?;
+    let event = json!({"specversion": "1.0", "type": "t", "source": "/radar", "id": "1", "subject": "Z9010_202611280600.bz2"}).to_string();
+    let kind = "Content-Type: application/cloudevents+json";
+    let (status, body) = stage.send(Some(&sender), &[kind], &event).await?;
+    ensure!(status == "200" && body.contains("default/volume-d"), "{status} {body}");
+    let (status, body) = stage.send(Some(&sender), &[kind], &event).await?;
+    ensure!(status == "200" && body.contains("\"duplicates\":1"), "{status} {body}");
+    let attributes = ["ce-specversion: 1.0", "ce-type: t", "ce-source: /radar", "ce-id: 1", "ce-subject: Z9010_202611280600.bz2"];
+    let (status, body) = stage.send(Some(&sender), &attributes, "anything").await?;
+    ensure!(status == "200" && body.contains("\"duplicates\":1"), "the same event in its binary form: {status} {body}");
+    for (token, body, wanted, part) in [
+        (Some(sender.as_str()), "{", "400", "not JSON"),
+        (Some(&*sender), "{\"specversion\": \"1.0\", \"type\": \"t\", \"source\": \"s\"}", "400", "id must be a text"),
+        (Some(&*sender), "{\"Records\": [{\"eventName\": \"ObjectCreated:Put\", \"s3\": {}}]}", "400", "Records[0].s3.bucket.name"),
+        (Some("wrong"), &*event, "401", "Unauthorized"),
+        (None, &*event, "401", "Unauthorized"),
+    ] {
+        let (status, said) = stage.send(token, &[kind], body).await?;
+        ensure!(status == wanted && said.contains(part), "{body}: {status} {said}");
+    }
+    let other = token(&stage.plane.service_account_kubeconfig("default", "default").await?)?;
+    let (status, said) = stage.send(Some(&other), &[kind], &event).await?;
+    ensure!(status == "403" && said.contains("radar-in"), "{status} {said}");
+    let huge = stage.folder.path().join("huge");
+    fs::write(&huge, "x".repeat(10 << 20))?;
+    let (status, said) = stage.send(Some(&sender), &[kind], &format!("@{}", huge.display())).await?;
+    ensure!(status == "413" && said.contains("not the data"), "{status} {said}");
+    fs::write(stage.folder.path().join("inbox/Z9020_202611280610"), "data")?;
+
+    let volume = stage.reaped("volume", "Data").await?;
+    ensure!(volume["spec"]["params"]["station"] == "Z9010" && volume["spec"]["cycle"] == "2026-11-28T06:00:00Z", "{volume:#}");
+    stage.reaped("product", "Data").await?;
+    let tick = stage.reaped("tick", "Cron").await?;
+    let tock = stage.reaped("tock", "After").await?;
+    ensure!(stage.runs().await?.iter().filter(|run| run["spec"]["taskRef"]["name"] == "volume").count() == 1, "one run for one event");
+    ensure!(tock["spec"]["cycle"].is_string() && tick["spec"]["cycle"].is_string(), "{tock:#}");
+    let table = stage.kubectl(&["get", "taskruns"]).await?;
+    println!("{table}");
+    ensure!(table.contains("Reaped") && table.contains("Succeeded") && table.contains("volume"), "{table}");
+    Ok(())
+}
+
+/// No room: the run says why, as `explain` does; room: it starts. A queue limit puts a run back with its place.
+async fn capacity(stage: &Stage) -> Result<()> {
+    let big = |cpu: &str| json!({"containers": [{"name": "main", "image": "i", "resources": {"requests": {"cpu": cpu}}}], "nodeSelector": {"kubernetes.io/hostname": "n2"}});
+    let limited = json!({
+        "limits": {"run": {"limit": "5m"}, "queue": {"limit": "2s"}}, "retry": {"requeues": 1, "backoff": {"initial": "1s"}},
+        "template": {"spec": big("64")},
+    });
+    stage.apply(&[task("big", json!([]), json!({"template": {"spec": big("2")}})), task("limited", json!([]), limited)]).await?;
+    stage.task(&["run", "big", "--key", "one"]).await?;
+    stage.task(&["run", "limited", "--key", "two"]).await?;
+    let is = |run: &Value, task: &str| run["spec"]["taskRef"]["name"] == task;
+    let waiting = stage.run("why it waits", |run| is(run, "big") && run["status"]["pending"]["detail"].is_string()).await?;
+    let detail = waiting["status"]["pending"]["detail"].as_str().unwrap_or_default().to_owned();
+    ensure!(detail.starts_with("0/1 nodes are available") && detail.contains("didn't match Pod's node affinity/selector"), "{detail}");
+
+    let limited = stage.run("the queue limit", |run| is(run, "limited") && run["status"]["phase"] == "Reaped").await?;
+    ensure!(limited["status"]["outcome"] == "TimedOut" && limited["status"]["attempt"] == 2, "{limited:#}");
+    ensure!(limited["spec"]["frozen"]["priorityTime"] == limited["metadata"]["creationTimestamp"], "it has kept its place: {limited:#}");
+
+    stage.node("n2").await?;
+    let room = Instant::now();
+    stage.run("its start", |run| is(run, "big") && run["status"]["attempts"][0]["bound"].is_string()).await?;
+    println!("from room to a node, as kubectl sees it: {} ms", room.elapsed().as_millis());
+    stage.run("its end", |run| is(run, "big") && run["status"]["outcome"] == "Succeeded").await?;
+    Ok(())
+}
+
+async fn command_line(stage: &Stage) -> Result<()> {
+    let file = stage.folder.path().join("hand.yaml");
+    fs::write(&file, task("hand", json!([]), json!({"params": [{"name": "p", "default": "a"}]})).to_string())?;
+    ensure!(stage.task(&["apply", "-f", text(&file)?]).await? == "hand: registered\n");
+    ensure!(stage.task(&["apply", "-f", text(&file)?]).await? == "hand: unchanged\n");
+    let shown = stage.task(&["run", "hand", "-p", "p=b", "--key", "k", "--wait", "--timeout", "2m"]).await?;
+    ensure!(shown.contains("State         Succeeded") && shown.contains("p=b"), "{shown}");
+    ensure!(stage.task(&["run", "hand", "-p", "p=b", "--key", "k"]).await?.contains("was started before"));
+    ensure!(stage.task(&["run", "hand", "-p", "p=c", "--key", "k"]).await.is_err(), "the same key with other parameters");
+    let bad = stage.task(&["run", "hand", "-p", "q=1", "--wait", "--timeout", "2m"]).await;
+    ensure!(bad.is_err(), "a parameter that there is none of: {bad:?}");
+    let runs = stage.task(&["runs", "hand", "-o", "json"]).await?;
+    let runs: Value = serde_json::from_str(&runs)?;
+    let first = runs["items"][0]["metadata"]["name"].as_str().context("a name")?.to_owned();
+    let again = stage.task(&["rerun", &first, "--wait", "--timeout", "2m"]).await?;
+    ensure!(again.contains(&format!("Rerun of      {first}")), "{again}");
+    stage.task(&["suspend", "tick"]).await?;
+    let list = stage.task(&["list"]).await?;
+    ensure!(list.lines().any(|line| line.starts_with("tick") && line.contains("yes")) && list.contains("cron * * * * *"), "{list}");
+    stage.task(&["resume", "tick"]).await?;
+    let events = stage.task(&["events", &first]).await?;
+    ensure!(events.contains("Started") && events.contains("PodReaped"), "{events}");
+    ensure!(stage.task(&["show", "hand"]).await?.contains("Triggers      by hand"));
+    println!("{list}{}", stage.task(&["runs"]).await?);
+    Ok(())
+}
