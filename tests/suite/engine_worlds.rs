@@ -184,7 +184,7 @@ impl World {
         if self.seed % ABROAD_EVERY == 1 && self.rng.random_bool(0.3) {
             pod.spec.images = vec![abroad::IMAGES[self.rng.random_range(0..abroad::IMAGES.len())].0.into()];
         }
-        if self.seed % PRIORITIES_EVERY == 0 {
+        if self.seed.is_multiple_of(PRIORITIES_EVERY) {
             pod.spec.priority = self.rng.random_range(0..3) * 10;
         }
         self.add_terms(&mut pod);
