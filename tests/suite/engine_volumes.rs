@@ -137,7 +137,7 @@ fn said(commands: &[Command]) -> Vec<String> {
             work.patches.iter().map(|(path, _)| path.rsplit('/').next().unwrap()).collect::<Vec<_>>().join(" ")
         )),
         Command::Bind(order) => Some(format!("{}: bind", order.pod.uid)),
-        Command::Condition(order) => Some(format!("{}: {}", order.pod.uid, order.message)),
+        Command::Condition(order) => order.condition.as_ref().map(|(_, message)| format!("{}: {message}", order.pod.uid)),
         _ => None,
     };
     commands.iter().filter_map(text).collect()

@@ -45,7 +45,7 @@ pub struct Stage {
     pub prefix: String,
     /// What is to come true does so within this time.
     pub within: Duration,
-    /// PriorityClasses that are there.
+    /// Values of the priority classes that are there.
     pub priorities: BTreeSet<i64>,
 }
 

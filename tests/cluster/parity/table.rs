@@ -71,7 +71,7 @@ pub struct PodShape {
 #[serde(rename_all = "camelCase")]
 pub enum Step {
     /// Creates a pod or some.
-    Pod(PodShape),
+    Pod(Box<PodShape>),
     /// Creates any other object.
     Create(Value),
     /// A namespace beside the row's own: suffix and labels.
@@ -188,7 +188,7 @@ pub fn priority_class(value: i64) -> String {
 pub fn lay_over(under: &mut Value, over: &Value) {
     match (under, over) {
         (Value::Object(under), Value::Object(over)) => {
-            over.iter().for_each(|(key, value)| lay_over(under.entry(key).or_insert(Value::Null), value))
+            over.iter().for_each(|(key, value)| lay_over(under.entry(key).or_insert(Value::Null), value));
         }
         (under, over) => under.clone_from(over),
     }
