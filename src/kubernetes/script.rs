@@ -13,8 +13,9 @@ use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
 use kube::client::Body;
 use serde_json::Value;
+use tower::BoxError;
 
-use super::api::Api;
+use super::{api::Api, fence::NotPermitted, leadership::Permission};
 use crate::metrics::{ApiMetrics, Metrics};
 
 /// One answer.
@@ -89,7 +90,11 @@ impl Script {
         self.asked().iter().map(|asked| format!("{} {}", asked.method, asked.path.split('?').next().unwrap())).collect()
     }
 
-    async fn answer(&self, request: Request<Body>) -> Result<Response<StreamBodyBox>, std::io::Error> {
+    async fn answer(&self, request: Request<Body>) -> Result<Response<StreamBodyBox>, BoxError> {
+        // As the real client's last look does.
+        if request.extensions().get::<Permission>().is_some_and(|permission| !permission.granted()) {
+            return Err(NotPermitted.into());
+        }
         let (head, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         self.asked.lock().unwrap().push(Asked {
@@ -111,10 +116,10 @@ impl Script {
                 Ok(response)
             }
             Reply::Stream(pieces) => Ok(response(200, pieces)),
-            Reply::Refuse => Err(std::io::Error::other("connection refused")),
+            Reply::Refuse => Err(std::io::Error::other("connection refused").into()),
             Reply::Hang | Reply::After(..) => {
                 tokio::time::sleep(FOREVER).await;
-                Err(std::io::Error::other("hung"))
+                Err(std::io::Error::other("hung").into())
             }
         }
     }

@@ -44,7 +44,7 @@ async fn isobar_uses_what_the_manifests_grant_and_nothing_else() -> Result<()> {
     if !available(test, &[Program::Etcd, Program::KubeApiserver, Program::Kubectl]) || !isobar_available(test) {
         return Ok(());
     }
-    let apiserver = ApiserverOptions { audit_log: true, ..ApiserverOptions::default() };
+    let apiserver = ApiserverOptions { audit_log: true, priority: true, ..ApiserverOptions::default() };
     let plane = ControlPlane::start(Options { apiserver, ..Options::default() }).await?;
     apply(&plane, "base")?;
     apply(&plane, "overlays/monitoring/reader.yaml")?;
@@ -60,6 +60,7 @@ async fn isobar_uses_what_the_manifests_grant_and_nothing_else() -> Result<()> {
     is_asked_for_its_metrics(&plane, port).await?;
     repeats_an_event(&client).await?;
     binds_without_hearing_the_answer(&client, &watch).await?;
+    mounts(&client).await?;
     displaces(&client).await?;
     process.stop(PATIENCE).await?;
 
@@ -174,10 +175,50 @@ async fn binds_without_hearing_the_answer(client: &Client, watch: &BindingWatch)
     wait_for_event(&events, PATIENCE, |about, event| about == "unanswered" && event.reason.as_deref() == Some("Scheduled")).await
 }
 
+/// Pods whose volume is there and has to be made. Nobody here makes it: what is written towards that is all.
+async fn mounts(client: &Client) -> Result<()> {
+    let is_here = json!({ "key": "kubernetes.io/hostname", "operator": "In", "values": ["small"] });
+    let volume = json!({ "metadata": { "name": "disk" }, "spec": {
+        "capacity": { "storage": "1Gi" }, "accessModes": ["ReadWriteOnce"], "storageClassName": "there", "local": { "path": "/disk" },
+        "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [is_here] }] } },
+    } });
+    post(client, "/api/v1/persistentvolumes", &volume).await?;
+    // What a controller would say of it.
+    let available = serde_json::to_vec(&json!({ "status": { "phase": "Available" } }))?;
+    let says = http::Request::patch("/api/v1/persistentvolumes/disk/status").header("content-type", "application/merge-patch+json");
+    client.request_text(says.body(available)?).await?;
+    for (class, provisioner) in [("there", "kubernetes.io/no-provisioner"), ("made", "example.com/disk")] {
+        let object = json!({ "metadata": { "name": class }, "provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer" });
+        post(client, "/apis/storage.k8s.io/v1/storageclasses", &object).await?;
+        let claim = json!({ "metadata": { "name": class }, "spec": {
+            "accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": { "requests": { "storage": "1Gi" } },
+        } });
+        post(client, "/api/v1/namespaces/default/persistentvolumeclaims", &claim).await?;
+        let mut mounting = pod(&format!("mounts-{class}"), "1m");
+        mounting["spec"]["volumes"] = json!([{ "name": "v", "persistentVolumeClaim": { "claimName": class } }]);
+        post(client, PODS, &mounting).await?;
+    }
+    is_written(client, "/api/v1/persistentvolumes/disk", "/spec/claimRef/name").await?;
+    let claim = "/api/v1/namespaces/default/persistentvolumeclaims/made";
+    is_written(client, claim, "/metadata/annotations/volume.kubernetes.io~1selected-node").await
+}
+
+async fn is_written(client: &Client, path: &str, place: &str) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let object: Value = client.request(http::Request::get(path).body(Vec::new())?).await?;
+        if object.pointer(place).is_some() {
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < PATIENCE, "nobody wrote {place} of {path}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 /// A pod that is more important than those on its node.
 async fn displaces(client: &Client) -> Result<()> {
     post(client, "/apis/scheduling.k8s.io/v1/priorityclasses", &json!({ "metadata": { "name": "urgent" }, "value": 1000 })).await?;
-    let mut urgent = pod("urgent", "900m");
+    let mut urgent = pod("urgent", "1");
     urgent["spec"]["priorityClassName"] = json!("urgent");
     urgent["spec"]["nodeSelector"] = json!({ "kubernetes.io/hostname": "small" });
     post(client, PODS, &urgent).await?;

@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Keeps a victim in sight after its deletion.
 const FINALIZER: &str = "example.com/seen";
 /// A node takes so many of the pods here.
-const SEATS: usize = 2;
+const SEATS: usize = 1;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn isobar_displaces_whom_no_budget_guards() -> Result<()> {
@@ -42,7 +42,7 @@ async fn kube_scheduler_displaces_whom_no_budget_guards() -> Result<()> {
 
 fn machine(name: &str) -> Value {
     let labels = json!({ "kubernetes.io/hostname": name, "kubernetes.io/arch": "amd64" });
-    node(name, &labels, &json!({ "cpu": "2", "memory": "8Gi", "pods": "10" }), &[])
+    node(name, &labels, &json!({ "cpu": SEATS.to_string(), "memory": "8Gi", "pods": "10" }), &[])
 }
 
 fn pod(name: &str, class: Option<&str>, labels: &Value, node: Option<&str>) -> Value {
@@ -61,7 +61,9 @@ async fn displaces_whom_no_budget_guards(test: &str, kind: scheduler::Kind) -> R
     if !available(test, &[Program::Etcd, Program::KubeApiserver]) || !kind.available(test) {
         return Ok(());
     }
-    let plane = ControlPlane::start(Options::default()).await?;
+    let mut options = Options::default();
+    options.apiserver.priority = true;
+    let plane = ControlPlane::start(options).await?;
     let client = plane.client();
     plane.create_namespace(NAMESPACE).await?;
     let urgent = json!({ "metadata": { "name": "urgent" }, "value": 1000 });

@@ -76,7 +76,6 @@ async fn check_permissions(isobar: &Client) -> Result<()> {
         ensure!(may(isobar, attributes(call.group, call.resource, call.verb, namespace, name)).await?, "not allowed: {call:?}");
     }
     for (group, resource, verb, namespace, name) in [
-        ("", "pods", "delete", None, None),
         ("", "pods", "patch", None, None),
         ("", "pods", "create", Some(NAMESPACE), None),
         ("", "nodes", "patch", None, None),

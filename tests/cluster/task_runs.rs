@@ -146,7 +146,7 @@ impl Stage {
     async fn send(&self, token: Option<&str>, headers: &[&str], body: &str) -> Result<(String, String)> {
         let mut command = Command::new("curl");
         let url = format!("https://127.0.0.1:{}/events/radar-in", self.port);
-        command.args(["--silent", "--insecure", "--write-out", "\n%{http_code}", "--data-binary", body, &url]);
+        command.args(["--silent", "--show-error", "--http1.1", "--insecure", "--write-out", "\n%{http_code}", "--data-binary", body, &url]);
         for header in headers {
             command.args(["-H", header]);
         }
@@ -376,6 +376,8 @@ async fn command_line(stage: &Stage) -> Result<()> {
     let runs = stage.task(&["runs", "hand", "-o", "json"]).await?;
     let runs: Value = serde_json::from_str(&runs)?;
     let first = runs["items"][0]["metadata"]["name"].as_str().context("a name")?.to_owned();
+    // Its result is known before its pod is gone, and one run at a time is live.
+    stage.run("nothing live", |run| run["metadata"]["name"] == *first && run["status"]["phase"] == "Reaped").await?;
     let again = stage.task(&["rerun", &first, "--wait", "--timeout", "2m"]).await?;
     ensure!(again.contains(&format!("Rerun of      {first}")), "{again}");
     stage.task(&["suspend", "tick"]).await?;
