@@ -4,7 +4,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -19,6 +18,7 @@ use crate::{
         assets::{Program, available, isobar, isobar_available},
         audit_log::AuditLog,
         certificates::KUBELET_CLIENT,
+        command::{kubectl, succeeded},
         control_plane::{ControlPlane, Options},
         creation::post,
         kwok,
@@ -199,19 +199,6 @@ fn kwok_answers(folder: &Path) -> Result<PathBuf> {
         json!({"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "ClusterLogs", "metadata": {"name": "all"}, "spec": spec}).to_string(),
     )?;
     Ok(path)
-}
-
-async fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(Program::Kubectl.path()?);
-    command.env("KUBECONFIG", plane.admin_kubeconfig()).args(arguments);
-    succeeded(command, arguments).await
-}
-
-async fn succeeded(mut command: Command, arguments: &[&str]) -> Result<Output> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
-    let said = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{arguments:?}: {}", said());
-    Ok(output)
 }
 
 #[allow(clippy::needless_pass_by_value)] // tables of JSON read better so

@@ -4,7 +4,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Output, Stdio},
+    process::Output,
     time::{Duration, Instant},
 };
 
@@ -21,8 +21,9 @@ use tokio::process::Command;
 use crate::{
     harness::{
         apiserver::ApiserverOptions,
-        assets::{Program, isobar},
+        assets::isobar,
         certificates::KUBELET_CLIENT,
+        command::{kubectl, succeeded},
         control_plane::{ControlPlane, Options},
         kwok,
         ports::free_port,
@@ -221,19 +222,6 @@ impl World {
         }
         Ok(left)
     }
-}
-
-pub async fn kubectl(plane: &ControlPlane, arguments: &[&str]) -> Result<Output> {
-    let mut command = Command::new(Program::Kubectl.path()?);
-    command.env("KUBECONFIG", plane.admin_kubeconfig()).args(arguments);
-    succeeded(command, arguments).await
-}
-
-async fn succeeded(mut command: Command, arguments: &[&str]) -> Result<Output> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await?;
-    let said = || format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{arguments:?}: {}", said());
-    Ok(output)
 }
 
 async fn uid_of(plane: &ControlPlane) -> Result<String> {

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod audit_log;
 pub mod bindings;
 pub mod certificates;
+pub mod command;
 pub mod control_plane;
 pub mod creation;
 pub mod etcd;
