@@ -151,6 +151,23 @@ fn a_run_that_succeeds_is_written_down_before_each_effect() {
 }
 
 #[test]
+fn a_start_is_told_once_of_an_attempt_even_when_its_end_is_seen_first() {
+    let told = |before: &TaskRunStatus, after: &TaskRunStatus| {
+        writing::transitions(before, after).into_iter().map(|(_, reason, _)| reason).collect::<Vec<_>>()
+    };
+    let mut life = Life::new(json!({})).running();
+    let running = life.run.status.clone();
+    life.over(0);
+    let over = life.write().clone();
+    assert_eq!(told(&running, &over), ["Succeeded"]);
+    let mut unseen = running.clone();
+    unseen.phase = Some(Phase::Launching);
+    unseen.attempts.last_mut().unwrap().started = None;
+    assert_eq!(told(&unseen, &running), ["Started"]);
+    assert_eq!(told(&unseen, &over), ["Started", "Succeeded"]);
+}
+
+#[test]
 fn retries_are_counted_by_class() {
     let spec = json!({"retry": {"application": 1, "infrastructure": 1, "fatalExitCodes": [2]}});
     let mut life = Life::new(spec.clone()).running();

@@ -219,6 +219,11 @@ pub fn transitions(before: &TaskRunStatus, after: &TaskRunStatus) -> Vec<(&'stat
     for clock in after.late.iter().filter(|clock| !before.late.contains(clock)) {
         news.push(("Warning", "Late".to_owned(), format!("the alarm of its {clock} clock went off")));
     }
+    // By the attempt, not by the phase: a short run is over before it was ever seen running.
+    let started = |status: &TaskRunStatus| status.current().is_some_and(|attempt| attempt.started.is_some());
+    if started(after) && !(started(before) && before.attempt == after.attempt) {
+        news.push(("Normal", "Started".to_owned(), format!("attempt {} on {}", after.attempt, after.node)));
+    }
     if before.outcome != after.outcome
         && let Some(outcome) = after.outcome
     {
@@ -228,7 +233,6 @@ pub fn transitions(before: &TaskRunStatus, after: &TaskRunStatus) -> Vec<(&'stat
     if before.phase != after.phase {
         match after.phase {
             Some(Phase::Launching) => news.push(("Normal", "Launching".to_owned(), format!("attempt {}", after.attempt))),
-            Some(Phase::Running) => news.push(("Normal", "Started".to_owned(), format!("attempt {} on {}", after.attempt, after.node))),
             Some(Phase::Queued) if before.phase.is_some() => {
                 news.push(("Warning", "Requeued".to_owned(), format!("{}: {}", after.reason, after.message)));
             }
