@@ -45,6 +45,7 @@ use crate::{
     },
     model::{
         budget::BudgetFacts,
+        devices::DeviceClaimFacts,
         ids::ClusterId,
         node::NodeFacts,
         pod::PodFacts,
@@ -290,6 +291,7 @@ fn start_other_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Send
         start_watch::<CapacityFacts>(watches, api, inputs, seed ^ 0xe),
         start_watch::<AttachmentFacts>(watches, api, inputs, seed ^ 0xf),
         start_watch::<BudgetFacts>(watches, api, inputs, seed ^ 0x10),
+        start_watch::<DeviceClaimFacts>(watches, api, inputs, seed ^ 0x11),
     ]
 }
 

@@ -5,11 +5,13 @@
 mod cluster_fit;
 mod default_binder;
 mod default_preemption;
+mod dynamic_resources;
 mod image_locality;
 mod image_platform;
 mod inter_pod_affinity;
 mod inter_pod_affinity_score;
 mod node_affinity;
+mod node_declared_features;
 mod node_name;
 mod node_ports;
 mod node_resources_balanced_allocation;
@@ -69,6 +71,8 @@ pub fn build(name: &str, args: &PluginArgs, symbols: &mut Interner) -> Option<Bo
         "ImageLocality" => Box::new(image_locality::ImageLocality),
         "ClusterFit" => Box::new(cluster_fit::ClusterFit),
         "ImagePlatform" => Box::new(image_platform::ImagePlatform),
+        "NodeDeclaredFeatures" => Box::new(node_declared_features::NodeDeclaredFeatures),
+        "DynamicResources" => Box::new(dynamic_resources::DynamicResources),
         "DefaultBinder" => Box::new(default_binder::DefaultBinder),
         "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption::new(args.default_preemption)),
         _ => Box::new(not_built::NotBuilt::new(info)),

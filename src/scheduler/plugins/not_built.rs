@@ -2,8 +2,6 @@
 //!
 //! A pod that such a plugin would *filter* for is never placed as if the rule were absent. It stays pending until a version that has the rule, or until
 //! the profile disables the plugin, which then is ignored as upstream ignores it. What a plugin would only *rank* by is not counted.
-//!
-//! One thing cannot be seen from the pod: features that `NodeDeclaredFeatures` would look for.
 
 use crate::{
     model::{class::PodClass, pod::Wants},
@@ -28,10 +26,7 @@ impl NotBuilt {
 
     /// What of the pod the plugin would judge.
     fn judges(&self, wants: Wants) -> Option<&'static str> {
-        let found = [
-            ("DynamicResources", wants.resource_claims, "the pod has resourceClaims"),
-            ("GangScheduling", wants.pod_group, "the pod has a schedulingGroup"),
-        ];
+        let found = [("GangScheduling", wants.pod_group, "the pod has a schedulingGroup")];
         found.into_iter().find(|(plugin, wanted, _)| *plugin == self.info.name && *wanted).map(|(_, _, what)| what)
     }
 
@@ -79,26 +74,13 @@ mod tests {
     use crate::{
         model::pod::PodSpecFacts,
         scheduler::{
-            plugins::fixtures::{World, node, pod},
+            plugins::fixtures::{World, pod},
             profile::PluginArgs,
         },
     };
 
     fn wanting(wants: Wants) -> PodSpecFacts {
         PodSpecFacts { wants, ..pod(&[]) }
-    }
-
-    #[test]
-    fn names_the_plugin_and_the_field() {
-        let none = Wants::default();
-        for (plugin, wants, want) in [
-            ("DynamicResources", Wants { resource_claims: true, ..none }, "all!* the pod has resourceClaims"),
-            ("DynamicResources", Wants { pod_group: true, ..none }, "skip"),
-            ("NodeDeclaredFeatures", Wants { pod_group: true, ..none }, "skip"),
-        ] {
-            let got = World::new([node("a")]).ask(plugin, &wanting(wants));
-            assert_eq!(got, [want.replace('*', &format!("plugin {plugin} is not built into this version:"))], "{plugin}");
-        }
     }
 
     #[test]
