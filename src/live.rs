@@ -30,6 +30,7 @@ use self::abroad::{Dispatch, Shared};
 pub use self::abroad::{FederationOptions, ImageQuestion};
 use crate::{
     driver::{Driver, INPUTS_MAX, Machine, on_own_thread},
+    extenders::{ExtenderDesk, Extenders, Surroundings, extender_desk},
     kubernetes::{
         api::Api,
         bind::{BindWork, Binder},
@@ -79,6 +80,8 @@ pub struct LiveOptions {
     pub hostname: String,
     /// Seed of waits and jitters.
     pub seed: u64,
+    /// Webhooks that take part in decisions.
+    pub extenders: Extenders,
     /// Whether the engine gets a thread of its own; a simulation under paused time needs it on the runtime.
     pub own_thread: bool,
 }
@@ -91,6 +94,7 @@ impl Default for LiveOptions {
             events_per_second: events::PER_SECOND,
             hostname: "localhost".to_owned(),
             seed: 0,
+            extenders: Extenders::default(),
             own_thread: true,
         }
     }
@@ -164,14 +168,27 @@ impl Live {
         let (evictions, evictor) = eviction_desk(api, permission.clone(), clock, events.clone(), inputs.clone());
         critical.spawn(named("evictor", evictor.run()));
         let ((orders, orders_received), outstanding) = (mpsc::unbounded_channel(), Arc::new(AtomicUsize::new(0)));
-        let binder =
-            Binder::new(api.clone(), permission, conditions.clone()).with_timeout(options.bind_timeout).counting(outstanding.clone());
+        let binder = Binder::new(api.clone(), permission.clone(), conditions.clone())
+            .with_timeout(options.bind_timeout)
+            .counting(outstanding.clone());
         critical.spawn(named("binder", binder.clone().run(orders_received, inputs.clone())));
+        // The channel is empty still, so that this comes first.
+        let _ = inputs.try_send(options.extenders.input());
+        let surroundings = Surroundings {
+            api: api.clone(),
+            permission,
+            conditions: conditions.clone(),
+            inputs: inputs.clone(),
+            orders: orders.clone(),
+            outstanding: outstanding.clone(),
+        };
+        let (extenders, errands) = extender_desk(options.extenders.clone(), surroundings);
+        critical.spawn(named("extenders", errands));
         let (abroad, answers) = Dispatch::new(federation, inputs.clone());
         critical.spawn(named("answers", answers));
 
         let engine_stop = CancellationToken::new();
-        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone(), evictions, abroad);
+        let dispatch = dispatcher(orders, outstanding.clone(), Desks { conditions, events: events.clone(), evictions, extenders }, abroad);
         let driver = Driver::new(machine, clock, received, dispatch, publish).until(engine_stop.clone());
         if options.own_thread {
             let thread = on_own_thread(driver)?;
@@ -317,15 +334,23 @@ fn start_election(
     })
 }
 
+/// Who carries out what is no binding by us.
+struct Desks {
+    conditions: ConditionDesk,
+    events: EventDesk,
+    evictions: EvictionDesk,
+    extenders: ExtenderDesk,
+}
+
 /// Where each command goes. Bindings are never dropped: the engine bounds how many there can be.
 fn dispatcher(
     orders: mpsc::UnboundedSender<BindWork>,
     outstanding: Arc<AtomicUsize>,
-    conditions: ConditionDesk,
-    events: EventDesk,
-    evictions: EvictionDesk,
+    desks: Desks,
     abroad: Dispatch,
 ) -> impl FnMut(Command) + Send + 'static {
+    let Desks { conditions, events, evictions, extenders } = desks;
+    let counted = outstanding.clone();
     let work = move |work| {
         outstanding.fetch_add(1, Ordering::AcqRel);
         // Nobody takes orders only when the process ends.
@@ -335,6 +360,11 @@ fn dispatcher(
         Command::Bind(order) if order.node.cluster != ClusterId::HOME => abroad.place(*order),
         Command::Bind(order) => work(BindWork::Bind(order)),
         Command::PreBind(pod, plugin_work) => work(BindWork::PreBind(pod, plugin_work)),
+        Command::AskExtenders(question) => extenders.ask(question),
+        Command::BindThrough(extender, order) => {
+            counted.fetch_add(1, Ordering::AcqRel);
+            extenders.bind(extender, order);
+        }
         Command::Condition(order) => {
             if !conditions.put(*order) {
                 tracing::debug!("a condition was dropped: too many wait");

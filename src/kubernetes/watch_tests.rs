@@ -180,6 +180,6 @@ async fn a_kind_that_the_server_does_not_know_is_an_empty_list_if_it_may_be_miss
     let asked_at = Instant::now();
     assert!(matches!(received.recv().await, Some(Input::Storage(_))), "the kind has come");
     assert!(synced.is_synced() && asked_at.elapsed() >= UNKNOWN_KIND_WAIT);
-    assert_eq!(server.asked().len(), 3);
+    assert!(server.asked().len() >= 3, "a streaming list, a page, and later a page again");
     task.abort();
 }

@@ -85,6 +85,7 @@ impl World {
                     }
                     Command::Evict(order) => self.evictions.push(*order),
                     Command::Event(_) | Command::PreBind(..) | Command::PlacedAgain(..) | Command::ResolveImages(..) => {}
+                    Command::AskExtenders(_) | Command::BindThrough(..) => panic!("there are no extenders"),
                 }
             }
         }

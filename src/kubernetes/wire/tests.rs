@@ -167,8 +167,11 @@ fn needed_features_are_read_from_the_specification() {
     ] {
         assert_eq!(spec(&spec_json).features, want, "{spec_json}");
     }
-    let node: NodeFacts =
-        read_value(&json!({"status": {"declaredFeatures": ["Other", "VolumeBindMountOptions"]}}), ClusterId::HOME).unwrap();
+    let node: NodeFacts = read_value(
+        &json!({"metadata": {"name": "n"}, "status": {"declaredFeatures": ["Other", "VolumeBindMountOptions"]}}),
+        ClusterId::HOME,
+    )
+    .unwrap();
     assert_eq!(node.features, options);
 }
 

@@ -1,11 +1,12 @@
 //! The engine: every [`Input`] in, every [`Command`] out. It owns cache, queue, profiles and views; nothing else writes them.
 //!
 //! One attempt, top to bottom, is in [`attempt`]; what observed objects change in [`facts`]; who is tried again because of it in [`requeue`]; what
-//! becomes of a binding in [`binding`], and of volumes before it in [`storage`]; what compute clusters add to all of it in [`abroad`].
+//! becomes of a binding in [`binding`], what extenders have to do with it in [`extend`], and of volumes before it in [`storage`]; what compute clusters add to all of it in [`abroad`].
 
 mod abroad;
 mod attempt;
 mod binding;
+mod extend;
 mod facts;
 mod nominate;
 mod requeue;
@@ -18,6 +19,7 @@ use std::{
 };
 
 use abroad::Held;
+use extend::Extenders;
 use nominate::Preempting;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -130,6 +132,7 @@ pub struct Engine {
     nominations: Nominations,
     budgets: Budgets,
     preempting: BTreeMap<PodUid, Preempting>,
+    extenders: Extenders,
     settings: EngineSettings,
     rng: Pcg64Mcg,
     /// Where searches for room begin; a generator of its own, so that they do not change which nodes win ties.
@@ -170,6 +173,7 @@ impl Engine {
             nominations: Nominations::default(),
             budgets: Budgets::default(),
             preempting: BTreeMap::new(),
+            extenders: Extenders::default(),
             rng: Pcg64Mcg::seed_from_u64(settings.seed),
             room_rng: Pcg64Mcg::seed_from_u64(settings.seed ^ ROOM_SEED),
             settings,
@@ -200,6 +204,8 @@ impl Engine {
                 self.resume_intents(now, out);
             }
             Input::Profiles(specs) => self.on_profiles(now, specs),
+            Input::Extenders(generation, specs) => self.on_extenders(now, generation, specs),
+            Input::Extended(uid, number, answer) => self.on_extended(now, &uid, number, answer, out),
             Input::Cluster(facts) => self.on_cluster(now, *facts, out),
             Input::ClusterGone(cluster) => self.on_cluster_gone(now, cluster),
             Input::AwaitLists => self.lists_due.extend(List::all()),
@@ -227,7 +233,8 @@ impl Engine {
 
     /// Whether there is a pod to try and room to bind it.
     pub fn wants_schedule(&self) -> bool {
-        self.may_decide() && self.queue.has_next() && self.flights.len() - self.settling.len() < self.settings.binds_in_flight_max
+        let has_next = || self.queue.has_next() || self.extenders.has_turn();
+        self.may_decide() && has_next() && self.flights.len() - self.settling.len() < self.settings.binds_in_flight_max
     }
 
     /// Nothing is decided before we lead and have seen the whole of the home cluster.
@@ -247,12 +254,16 @@ impl Engine {
             Stage::Settle(until) => (*until).min(self.settle_looked + storage::LOOK_PERIOD),
         });
         let evictions = self.preempting.values().map(|preempting| preempting.since + self.settings.answer_overdue);
-        flights.chain(evictions).chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
+        let questions = self.extenders.next_wake(self.settings.answer_overdue);
+        flights.chain(evictions).chain(questions).chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
     }
 
     /// Sizes of everything held.
     pub fn gauges(&self) -> Gauges {
         let (active, backoff, unschedulable, gated) = self.queue.sizes();
+        // Pods that extenders are asked about lie where the queue holds pods back, and are being tried.
+        let held = self.extenders.held().min(gated);
+        let (active, gated) = (active + held, gated - held);
         let waiting = self.flights.values().filter(|flight| matches!(flight.stage, Stage::Permit(_))).count();
         Gauges {
             active,
@@ -312,6 +323,7 @@ impl Engine {
             }
         }
         faults.extend(self.check_nominations());
+        faults.extend(self.extenders.consistency_check(|uid| self.queue.is_gated(uid)));
         faults.extend(self.flights.keys().filter(|uid| self.queue.contains(uid)).map(|uid| format!("pod {uid} flies and is queued")));
         let settling: BTreeSet<PodUid> =
             self.flights.iter().filter(|(_, flight)| matches!(flight.stage, Stage::Settle(_))).map(|(uid, _)| uid.clone()).collect();

@@ -6,6 +6,7 @@ mod cluster_fit;
 mod default_binder;
 mod default_preemption;
 mod dynamic_resources;
+mod extender;
 mod image_locality;
 mod image_platform;
 mod inter_pod_affinity;
@@ -41,6 +42,7 @@ mod tests;
 #[cfg(test)]
 mod volume_tests;
 
+pub(in crate::scheduler) use extender::Extender;
 pub(in crate::scheduler) use image_platform::matters as platforms_matter;
 
 use super::{framework::Plugin, profile::PluginArgs, registry::IN_TREE};

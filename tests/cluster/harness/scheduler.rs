@@ -94,6 +94,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// More of the profile: `plugins`, `pluginConfig`.
     pub profile: Value,
+    /// Webhooks that take part.
+    pub extenders: Value,
 }
 
 impl Options {
@@ -104,11 +106,17 @@ impl Options {
             leases: None,
             kubeconfig: None,
             profile: Value::Null,
+            extenders: Value::Null,
         }
     }
 
     pub fn with_leases(mut self, leases: LeaseTimings) -> Self {
         self.leases = Some(leases);
+        self
+    }
+
+    pub fn with_extenders(mut self, extenders: Value) -> Self {
+        self.extenders = extenders;
         self
     }
 
@@ -209,11 +217,15 @@ fn configuration(options: &Options, kubeconfig: &str) -> Value {
     for (field, value) in options.profile.as_object().into_iter().flatten() {
         profile[field] = value.clone();
     }
-    json!({
+    let mut file = json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1",
         "kind": "KubeSchedulerConfiguration",
         "clientConnection": { "kubeconfig": kubeconfig, "qps": 5000, "burst": 5000 },
         "leaderElection": election,
         "profiles": [profile],
-    })
+    });
+    if !options.extenders.is_null() {
+        file["extenders"] = options.extenders.clone();
+    }
+    file
 }
