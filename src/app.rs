@@ -104,7 +104,6 @@ pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::new();
     let config_metrics = ConfigMetrics::new(&metrics);
     config_metrics.loaded(wall_clock(), content_hash(&files));
-
     let kubeconfig = options.kubeconfig.clone().or_else(|| configuration.client_connection.kubeconfig.clone().map(PathBuf::from));
     let api = connect(kubeconfig.as_deref(), &connection(&configuration.client_connection), ApiMetrics::new(&metrics)).await?;
     let gauges = EngineGauges::new(&metrics);

@@ -167,23 +167,8 @@ impl Live {
         let event_writer = tokio::spawn(writer.run());
         let (evictions, evictor) = eviction_desk(api, permission.clone(), clock, events.clone(), inputs.clone());
         critical.spawn(named("evictor", evictor.run()));
-        let ((orders, orders_received), outstanding) = (mpsc::unbounded_channel(), Arc::new(AtomicUsize::new(0)));
-        let binder = Binder::new(api.clone(), permission.clone(), conditions.clone())
-            .with_timeout(options.bind_timeout)
-            .counting(outstanding.clone());
-        critical.spawn(named("binder", binder.clone().run(orders_received, inputs.clone())));
-        // The channel is empty still, so that this comes first.
-        let _ = inputs.try_send(options.extenders.input());
-        let surroundings = Surroundings {
-            api: api.clone(),
-            permission,
-            conditions: conditions.clone(),
-            inputs: inputs.clone(),
-            orders: orders.clone(),
-            outstanding: outstanding.clone(),
-        };
-        let (extenders, errands) = extender_desk(options.extenders.clone(), surroundings);
-        critical.spawn(named("extenders", errands));
+        let Bindings { orders, outstanding, binder, extenders } =
+            start_binding(api, options, &permission, &conditions, &inputs, &mut critical);
         let (abroad, answers) = Dispatch::new(federation, inputs.clone());
         critical.spawn(named("answers", answers));
 
@@ -332,6 +317,41 @@ fn start_election(
         stop.cancelled().await;
         Ended::Released
     })
+}
+
+/// Who binds pods: we, or an extender in our place.
+struct Bindings {
+    orders: mpsc::UnboundedSender<BindWork>,
+    outstanding: Arc<AtomicUsize>,
+    binder: Binder,
+    extenders: ExtenderDesk,
+}
+
+fn start_binding(
+    api: &Api,
+    options: &LiveOptions,
+    permission: &Permission,
+    conditions: &ConditionDesk,
+    inputs: &mpsc::Sender<Input>,
+    critical: &mut JoinSet<&'static str>,
+) -> Bindings {
+    let ((orders, orders_received), outstanding) = (mpsc::unbounded_channel(), Arc::new(AtomicUsize::new(0)));
+    let binder = Binder::new(api.clone(), permission.clone(), conditions.clone());
+    let binder = binder.with_timeout(options.bind_timeout).counting(outstanding.clone());
+    critical.spawn(named("binder", binder.clone().run(orders_received, inputs.clone())));
+    // The channel is empty still, so that this comes first.
+    let _ = inputs.try_send(options.extenders.input());
+    let surroundings = Surroundings {
+        api: api.clone(),
+        permission: permission.clone(),
+        conditions: conditions.clone(),
+        inputs: inputs.clone(),
+        orders: orders.clone(),
+        outstanding: outstanding.clone(),
+    };
+    let (extenders, errands) = extender_desk(options.extenders.clone(), surroundings);
+    critical.spawn(named("extenders", errands));
+    Bindings { orders, outstanding, binder, extenders }
 }
 
 /// Who carries out what is no binding by us.

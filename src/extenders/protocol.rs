@@ -29,9 +29,6 @@ pub enum Verb {
 }
 
 impl Verb {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Filter, Self::Prioritize, Self::Preempt, Self::Bind];
-
     /// The label.
     pub fn label(self) -> &'static str {
         match self {

@@ -27,6 +27,9 @@ use crate::{
 
 const ABROAD: &str = "node(s) in compute clusters, which extenders know nothing of";
 
+/// So far back in the line somebody is looked for whose extenders are free while those of the first are not.
+const LOOKED_AT_MAX: usize = 64;
+
 /// Extenders, and the pods that they are being asked about.
 #[derive(Default)]
 pub(super) struct Extenders {
@@ -136,7 +139,7 @@ impl Extenders {
             return None;
         }
         let mut taken = self.busy();
-        for uid in self.line.values() {
+        for uid in self.line.values().take(LOOKED_AT_MAX) {
             if taken.len() == self.specs.len() {
                 return None;
             }
