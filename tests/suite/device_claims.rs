@@ -70,7 +70,7 @@ impl World {
 async fn a_pod_waits_for_the_allocation_of_its_claim_and_goes_where_the_devices_are() {
     let world = World::new().await;
     let spec = json!({
-        "schedulerName": "default-scheduler",
+        "schedulerName": "isobar-scheduler",
         "containers": [{"name": "c", "image": "i"}],
         "resourceClaims": [{"name": "gpu", "resourceClaimName": "shared"}],
     });
