@@ -106,8 +106,8 @@ pub fn read_filter(body: &[u8], asked: &[&str], by_name: bool) -> Result<Filtere
         let text = |why: &Value| why.as_str().map_or_else(|| why.to_string(), str::to_owned);
         Ok(failed.iter().map(|(node, why)| (node.as_str().into(), refusal(text(why)))).collect())
     };
-    let mut all = refused("FailedAndUnresolvableNodes", |why| Refusal::unresolvable(why))?;
-    for (node, why) in refused("FailedNodes", |why| Refusal::unschedulable(why))? {
+    let mut all = refused("FailedAndUnresolvableNodes", Refusal::unresolvable)?;
+    for (node, why) in refused("FailedNodes", Refusal::unschedulable)? {
         if !all.iter().any(|(known, _)| *known == node) {
             all.push((node, why));
         }

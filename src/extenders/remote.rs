@@ -110,7 +110,7 @@ impl Remote {
             return Err(format!("failed {action} with extender at URL {url}, code {}", response.status().as_u16()));
         }
         let body = Limited::new(response.into_body(), answer_max).collect().await;
-        body.map(|body| body.to_bytes())
+        body.map(http_body_util::Collected::to_bytes)
             .map_err(|error| format!("extender at URL {url}: the answer broke off or is longer than {answer_max} bytes: {error}"))
     }
 

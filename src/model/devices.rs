@@ -1,4 +1,4 @@
-//! Claims of devices (`resource.k8s.io` ResourceClaim), reduced to what scheduling reads: what a pod names, and what such an object says.
+//! Claims of devices (`ResourceClaim` of `resource.k8s.io`), reduced to what scheduling reads: what a pod names, and what such an object says.
 
 use super::affinity::NodeSelector;
 

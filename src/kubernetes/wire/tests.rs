@@ -177,6 +177,7 @@ fn needed_features_are_read_from_the_specification() {
 
 #[test]
 fn claims_of_devices_are_read_with_what_the_status_says_of_them() {
+    use PodDeviceClaim::{Awaited, Generated, Named, NotNeeded, Unknown};
     let entries = json!([
         {"name": "a", "resourceClaimName": "shared"},
         {"name": "b", "resourceClaimTemplateName": "t"},
@@ -189,7 +190,6 @@ fn claims_of_devices_are_read_with_what_the_status_says_of_them() {
     let pod = json!({"metadata": metadata, "spec": {"resourceClaims": entries}, "status": {"resourceClaimStatuses": statuses}});
     let pod: PodFacts = read_value(&pod, ClusterId::HOME).unwrap();
     let devices = pod.spec.devices.unwrap();
-    use PodDeviceClaim::{Awaited, Generated, Named, NotNeeded, Unknown};
     let want = [Named("shared".into()), Generated("p-b-1".into()), NotNeeded, Awaited, Unknown("e".into())];
     assert_eq!((&*devices.claims, &*devices.pod_uid), (want.as_slice(), "u"));
     assert_eq!(devices.names().collect::<Vec<_>>(), ["shared", "p-b-1"]);

@@ -1,7 +1,8 @@
 //! The engine: every [`Input`] in, every [`Command`] out. It owns cache, queue, profiles and views; nothing else writes them.
 //!
 //! One attempt, top to bottom, is in [`attempt`]; what observed objects change in [`facts`]; who is tried again because of it in [`requeue`]; what
-//! becomes of a binding in [`binding`], what extenders have to do with it in [`extend`], and of volumes before it in [`storage`]; what compute clusters add to all of it in [`abroad`].
+//! becomes of a binding in [`binding`], and of volumes before it in [`storage`]; what extenders have to do with it in [`extend`]; what compute clusters
+//! add to all of it in [`abroad`].
 
 mod abroad;
 mod attempt;
