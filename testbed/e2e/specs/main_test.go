@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	framework.RegisterCommonFlags(flag.CommandLine)
 	framework.RegisterClusterFlags(flag.CommandLine)
 	flag.StringVar(&expectedFile, "expected", "", "file with the names of the specs that have to pass, one a line")
-	flag.StringVar(&tableFile, "table", "/dev/stdout", "file that gets what became of each spec")
+	flag.IntVar(&tableFd, "table", 1, "file descriptor that gets what became of each spec")
 	flag.Parse()
 	if flag.NArg() > 0 {
 		fmt.Fprintf(os.Stderr, "unknown arguments: %q\n", flag.Args())
@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 	}
 	testfiles.AddFileSource(manifests.GetE2ETestingManifestsFS())
 	framework.AfterReadingAllFlags(&framework.TestContext)
+	tellWhatBecomesOfSpecs()
 	os.Exit(m.Run())
 }
 
