@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 	}
 	testfiles.AddFileSource(manifests.GetE2ETestingManifestsFS())
 	framework.AfterReadingAllFlags(&framework.TestContext)
+	waitForEarlierSpecsToGo()
 	tellWhatBecomesOfSpecs()
 	os.Exit(m.Run())
 }
