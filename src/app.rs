@@ -195,6 +195,7 @@ fn live_options(configuration: &Configuration, election: Option<ElectionSettings
         hostname: hostname(),
         seed: random_seed(),
         own_thread: true,
+        pod_groups: configuration.profiles.iter().any(|profile| profile.plugins.permit.contains(&"GangScheduling")),
     }
 }
 
