@@ -83,6 +83,15 @@ struct Group {
     deadline: Option<Timestamp>,
 }
 
+/// What the sight of a pod changes.
+#[derive(Debug, Default)]
+pub struct Touched {
+    /// Groups that may be complete now, or not any more.
+    pub groups: Vec<Arc<GroupKey>>,
+    /// The pod says another thing about its group than before.
+    pub is_another: bool,
+}
+
 /// All groups that have a pod.
 #[derive(Debug, Default)]
 pub struct Gangs {
@@ -101,31 +110,31 @@ impl Gangs {
         self.of.is_empty() && self.faults.is_empty()
     }
 
-    /// A pod of home was seen. `is_ready`: it is on a node, or waits for nothing but one. The groups that this touches.
-    pub fn see(&mut self, uid: &PodUid, namespace: &str, said: Option<&Membership>, is_ready: bool) -> Vec<Arc<GroupKey>> {
+    /// A pod of home was seen. `is_ready`: it is on a node, or waits for nothing but one. What this touches.
+    pub fn see(&mut self, uid: &PodUid, namespace: &str, said: Option<&Membership>, is_ready: bool) -> Touched {
         if said.is_none() && self.is_empty() {
-            return Vec::new();
+            return Touched::default();
         }
         let key = said.and_then(|said| key_of(namespace, said));
         let (min_count, timeout) = match said {
             Some(Membership::Gang { min_count, timeout, .. }) => (*min_count, *timeout),
             _ => (0, TIMEOUT_DEFAULT),
         };
-        let mut touched = Vec::new();
-        if self.of.get(uid).is_some_and(|known| key.as_ref() != Some(&**known)) {
-            touched.extend(self.forget(uid));
+        let mut touched = Touched { groups: Vec::new(), is_another: self.of.get(uid).map(|key| &**key) != key.as_ref() };
+        if touched.is_another {
+            touched.groups.extend(self.forget(uid));
         }
-        match said {
-            Some(Membership::Faulty(why)) => drop(self.faults.insert(uid.clone(), Arc::from(&**why))),
-            _ => drop(self.faults.remove(uid)),
-        }
+        touched.is_another |= match said {
+            Some(Membership::Faulty(why)) => self.faults.insert(uid.clone(), Arc::from(&**why)).is_none(),
+            _ => self.faults.remove(uid).is_some(),
+        };
         if let Some(key) = key {
             let key = self.groups.get_key_value(&key).map_or_else(|| Arc::new(key), |(known, _)| known.clone());
             let member = Member { min_count, timeout, is_ready };
             let before = self.groups.entry(key.clone()).or_default().members.insert(uid.clone(), member);
             self.of.insert(uid.clone(), key.clone());
             if before != Some(member) {
-                touched.push(key);
+                touched.groups.push(key);
             }
         }
         touched

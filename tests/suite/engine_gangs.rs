@@ -281,7 +281,7 @@ fn more_than_are_needed_go_if_there_is_room_and_later_ones_by_themselves() {
     world.schedule();
     // The first two that came were enough; the others followed.
     assert_eq!(world.ordered(), ["p0", "p1", "p2"]);
-    assert_eq!(world.said("p3").1, "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 No preemption victims found for incoming pod.");
+    assert_eq!(world.said("p3").1, "0/1 nodes are available: 1 Insufficient cpu.");
     world.serve();
     world.gone("other");
     world.wait(11);

@@ -18,6 +18,7 @@ use crate::{
     scheduler::{
         cache::Observed,
         change::{Change, Changes},
+        gangs::Touched,
         input::{Command, List},
         queue::QueuedPod,
     },
@@ -200,7 +201,7 @@ impl Engine {
             self.left_nodes.remove(uid);
             let flight = self.land(uid);
             let touched = self.gangs.forget(uid);
-            self.regroup(now, touched.into_iter().collect(), uid, out);
+            self.regroup(now, Touched { groups: touched.into_iter().collect(), is_another: false }, uid, out);
             if let Some(flight) = flight {
                 // The answer to its binding will find nobody.
                 self.unreserve(&flight.pod, flight.node);

@@ -19,14 +19,14 @@ use crate::{
         time::Timestamp,
     },
     scheduler::{
-        gangs::{Form, GroupKey, Policy},
+        gangs::{Form, GroupKey, Policy, Touched},
         input::{Command, ConditionOrder, GroupConditionOrder},
         queue::{QueuedPod, Rejectors},
     },
 };
 
 /// Upstream's name for what is done here.
-pub(super) const PLUGIN: &str = "GangScheduling";
+pub(in crate::scheduler) const PLUGIN: &str = "GangScheduling";
 /// Reason of a pod that is held back for its group.
 const HELD: &str = CONDITION_REASONS[2];
 
@@ -37,22 +37,27 @@ impl Engine {
     }
 
     /// A pod was seen: the groups for which that is news.
-    pub(super) fn see_member(&mut self, facts: &PodFacts) -> Vec<Arc<GroupKey>> {
+    pub(super) fn see_member(&mut self, facts: &PodFacts) -> Touched {
         // What is on its way stays what it was when it was decided.
         let flies = || facts.node_name.is_none() && self.flights.contains_key(&facts.uid);
         if facts.cluster != ClusterId::HOME || (facts.group.is_none() && self.gangs.is_empty()) || flies() {
-            return Vec::new();
+            return Touched::default();
         }
         let is_ours = || self.cache.nodes.symbols.get(&facts.spec.scheduler_name).is_some_and(|name| self.profiles.named(name).is_some());
         let is_ready = !facts.deleting && (facts.node_name.is_some() || (facts.gates.is_empty() && is_ours()));
-        self.gangs.see(&facts.uid, &facts.key.namespace, facts.group.as_deref(), is_ready)
+        let mut touched = self.gangs.see(&facts.uid, &facts.key.namespace, facts.group.as_deref(), is_ready);
+        touched.is_another &= self.queue.contains(&facts.uid);
+        touched
     }
 
     /// Something changed in these groups: whoever was held back for them is let in if they are complete by now.
-    pub(super) fn regroup(&mut self, now: Timestamp, touched: Vec<Arc<GroupKey>>, uid: &PodUid, out: &mut Vec<Command>) {
-        for key in touched {
+    pub(super) fn regroup(&mut self, now: Timestamp, touched: Touched, uid: &PodUid, out: &mut Vec<Command>) {
+        for key in touched.groups {
             self.release_held(now, &key);
             self.open_gate(now, &key, out);
+        }
+        if touched.is_another {
+            self.file_anew(now, uid, "UnscheduledPodUpdate", false);
         }
         if self.gangs.is_faulty(uid) {
             self.tell_held(uid, out);
@@ -61,16 +66,35 @@ impl Engine {
 
     fn release_held(&mut self, now: Timestamp, key: &GroupKey) {
         if self.gangs.shortage(key, self.gangs.ready(key).count()).is_some() {
-            return;
+            // Whoever has a node kept free for it gives that up: a part of a group holds nothing.
+            let keeps = |uid: &&PodUid| self.queue.get(uid).is_some_and(|pod| pod.nominated.is_some());
+            let keepers: Vec<PodUid> = self.gangs.members(key).filter(keeps).cloned().collect();
+            return keepers.iter().for_each(|uid| self.file_anew(now, uid, "GangIncomplete", false));
         }
         for uid in self.gangs.take_held(key) {
-            if !self.queue.is_gated(&uid) {
-                continue;
-            }
-            if let Some(pod) = self.unqueue(&uid) {
-                self.admit(now, pod, "UnscheduledPodAdd", false);
+            if self.queue.is_gated(&uid) {
+                self.file_anew(now, &uid, "UnscheduledPodAdd", false);
             }
         }
+    }
+
+    /// A pod that waits finds its place in the queue anew.
+    fn file_anew(&mut self, now: Timestamp, uid: &PodUid, event: &'static str, backoff: bool) {
+        if let Some(pod) = self.unqueue(uid) {
+            self.admit(now, pod, event, backoff);
+        }
+    }
+
+    /// Whether the pod is held back because of its group. Then it keeps no node free.
+    pub(super) fn hold_for_group(&mut self, now: Timestamp, pod: &mut QueuedPod) -> bool {
+        if self.group_hold(&pod.uid, pod.profile).is_none() {
+            return false;
+        }
+        self.gangs.put_held(&pod.uid, now);
+        if pod.nominated.is_some() {
+            self.withdraw_nomination(now, pod);
+        }
+        true
     }
 
     /// Why the pod is not let into the queue because of its group.
@@ -79,6 +103,12 @@ impl Engine {
             return None;
         }
         self.gangs.hold(uid, self.heeds_pod_groups(profile))
+    }
+
+    /// Why a pod that is not known would be held back for its group if it came now.
+    pub(in crate::scheduler) fn held_for_group(&self, facts: &PodFacts) -> Option<Arc<str>> {
+        let profile = self.cache.nodes.symbols.get(&facts.spec.scheduler_name).and_then(|name| self.profiles.named(name))?;
+        self.gangs.hold_newcomer(&facts.key.namespace, facts.group.as_deref()?, self.heeds_pod_groups(profile))
     }
 
     /// The group of a pod and how many of its members have to be placed at once now; `None` where the pod can go by itself.
@@ -110,11 +140,13 @@ impl Engine {
         let gated = self.queue.get(uid).filter(|pod| pod.gates.is_empty() && self.queue.is_gated(uid));
         let Some((why, pod)) = gated.and_then(|pod| Some((self.group_hold(uid, pod.profile)?, self.pod_ref(pod)))) else { return };
         let Some(queued) = self.queue.get_mut(uid) else { return };
-        if queued.condition.as_ref().is_some_and(|(reason, said)| *reason == HELD && **said == *why) {
+        let nominated_node = (queued.nominated.is_none() && !queued.nominated_seen.is_empty()).then(Box::default);
+        let is_said = queued.condition.as_ref().is_some_and(|(reason, said)| *reason == HELD && **said == *why);
+        if is_said && nominated_node.is_none() {
             return;
         }
         queued.condition = Some((HELD, why));
-        let order = ConditionOrder { pod, condition: queued.condition.clone(), nominated_node: None };
+        let order = ConditionOrder { pod, condition: queued.condition.clone(), nominated_node };
         out.push(Command::Condition(Box::new(order)));
     }
 
@@ -198,11 +230,7 @@ impl Engine {
         let new = PodGroupFacts { min_count, ..PodGroupFacts::default() };
         if old.is_some_and(|old| fewer(&old, &new)) {
             let members: Vec<PodUid> = self.gangs.members(&key).filter(|uid| self.queue.rejectors(uid).is_some()).cloned().collect();
-            for uid in members {
-                if let Some(pod) = self.unqueue(&uid) {
-                    self.admit(now, pod, "PodGroupUpdate", true);
-                }
-            }
+            members.iter().for_each(|uid| self.file_anew(now, uid, "PodGroupUpdate", true));
         }
     }
 

@@ -18,15 +18,12 @@ use crate::{
 
 impl Engine {
     /// Lets a pod into the active queue, or holds it back if a PreEnqueue plugin says so. `backoff`: it waits for its time first if that is not over.
-    pub(super) fn admit(&mut self, now: Timestamp, pod: QueuedPod, event: &'static str, backoff: bool) {
+    pub(super) fn admit(&mut self, now: Timestamp, mut pod: QueuedPod, event: &'static str, backoff: bool) {
+        let is_short = self.hold_for_group(now, &mut pod);
         let (Some(profile), Some(class)) = (self.profiles.get(pod.profile), self.cache.classes.get(pod.class)) else {
             self.observer.impossible("queued_pod_without_profile");
             return;
         };
-        let is_short = self.group_hold(&pod.uid, pod.profile).is_some();
-        if is_short {
-            self.gangs.put_held(&pod.uid, now);
-        }
         if is_short || self.preempting.contains_key(&pod.uid) || gate(profile, &pod, class) {
             self.observer.queued("gated", event);
             self.queue.push_gated(pod);

@@ -75,7 +75,7 @@ impl Storm {
         for uid in holders {
             let since = *self.holding.entry(uid.clone()).or_insert(now);
             let held = now.since(since);
-            assert!(held < DurationMs::from_secs(TIMEOUT_S), "seed {seed}: {uid} has held its node for {} ms and waits for others", held.0);
+            assert!(held <= DurationMs::from_secs(TIMEOUT_S + 1), "seed {seed}: {uid} has held its node for {} ms and waits for others", held.0);
         }
     }
 
@@ -88,7 +88,8 @@ impl Storm {
             6..=10 => self.tell(Input::Schedule { attempts_max: 2 }),
             11..=13 => self.serve_order(true),
             14..=15 => self.serve_write(true),
-            16 => self.add_member(),
+            16 if self.rng.random_bool(0.5) => self.add_member(),
+            16 => self.serve_eviction(true),
             17 => {
                 let leading = self.rng.random_bool(0.7);
                 self.tell(Input::Leading(leading));
@@ -113,7 +114,8 @@ impl Storm {
         self.created += 1;
         let slow = self.rng.random_bool(0.3);
         let mut facts = pod(&format!("{}{name}-{}", if slow { "slow-" } else { "" }, self.created));
-        facts.spec.priority = if self.seed.is_multiple_of(3) { 0 } else { 10 };
+        // In every other world some may displace others.
+        facts.spec.priority = if self.seed.is_multiple_of(2) && self.asked.len().is_multiple_of(2) { 10 } else { 0 };
         if let Some((name, asked)) = group {
             let asked = u32::try_from(asked).unwrap();
             let gang = Membership::Gang { name: name.as_str().into(), min_count: asked, timeout: DurationMs::from_secs(TIMEOUT_S) };
@@ -206,6 +208,18 @@ impl Storm {
         self.tell(Input::PreBound(uid, PreBindDone { plugin: "Slow", versions: Vec::new(), failure }));
     }
 
+    fn serve_eviction(&mut self, may_fail: bool) {
+        if self.world.evictions.is_empty() {
+            return;
+        }
+        let order = self.world.evictions.remove(0);
+        let fails = may_fail && self.rng.random_bool(0.3);
+        let count = if fails { order.victims.len() / 2 } else { order.victims.len() };
+        order.victims[..count].iter().for_each(|(_, uid)| self.lose(uid));
+        let outcome = if fails { Err("500".to_owned()) } else { Ok(()) };
+        self.tell(Input::Evicted(order.preemptor.uid, outcome));
+    }
+
     fn settle(&mut self) {
         self.tell(Input::Leading(true));
         for _ in 0..60 {
@@ -217,6 +231,9 @@ impl Storm {
             }
             while !self.world.orders.is_empty() {
                 self.serve_order(false);
+            }
+            while !self.world.evictions.is_empty() {
+                self.serve_eviction(false);
             }
             self.pass(11_000);
         }
@@ -234,7 +251,9 @@ impl Storm {
             let is_part = there > 0 && there < *asked;
             assert!(!is_part || self.hurt.contains(name), "seed {seed}: {there} of gang {name}, which asks for {asked}, are there");
             let needed = if there >= *asked { 1 } else { asked - there };
-            assert!(waiting < needed || free < needed, "seed {seed}: {waiting} of gang {name} wait, {needed} would do, {free} seats are free");
+            let said = || members().find_map(|pod| world.said.get(&pod.uid));
+            let why = || format!("seed {seed}: {waiting} of gang {name} wait, {needed} would do, {free} seats are free: {:?}", said());
+            assert!(waiting < needed || free < needed, "{}", why());
         }
     }
 }
