@@ -96,14 +96,15 @@ mod tests {
 
     #[test]
     fn annotations_name_a_gang() {
-        let gang = |min_count, seconds| {
-            Some(Membership::Gang { name: "g".into(), min_count, timeout: DurationMs::from_secs(seconds) })
-        };
+        let gang = |min_count, seconds| Some(Membership::Gang { name: "g".into(), min_count, timeout: DurationMs::from_secs(seconds) });
         assert_eq!(said(&[]), None);
         assert_eq!(said(&[(GANG, "g"), (GANG_MIN_COUNT, "1")]), gang(1, 300));
         assert_eq!(said(&[(GANG, "g"), (GANG_MIN_COUNT, "10000"), (GANG_TIMEOUT, "900")]), gang(10_000, 900));
         assert_eq!(membership(|_| None, Some("p")), Some(Membership::PodGroup("p".into())));
-        assert_eq!(membership(|key| [(GANG, "g"), (GANG_MIN_COUNT, "2")].iter().find(|(k, _)| *k == key).map(|(_, v)| *v), Some("p")), gang(2, 300));
+        assert_eq!(
+            membership(|key| [(GANG, "g"), (GANG_MIN_COUNT, "2")].iter().find(|(k, _)| *k == key).map(|(_, v)| *v), Some("p")),
+            gang(2, 300)
+        );
     }
 
     #[test]
@@ -111,14 +112,8 @@ mod tests {
         for (pairs, want) in [
             (&[(GANG, "")][..], "annotation isobar.dev/gang is no name: give 1 to 253 characters"),
             (&[(GANG, "a\"b"), (GANG_MIN_COUNT, "2")], "annotation isobar.dev/gang is no name: give 1 to 253 characters"),
-            (
-                &[(GANG, "g")],
-                "annotation isobar.dev/gang-min-count is missing: say how many pods of gang \"g\" are to be placed at once",
-            ),
-            (
-                &[(GANG, "g"), (GANG_MIN_COUNT, "0")],
-                "annotation isobar.dev/gang-min-count is \"0\": give a whole number from 1 to 10000",
-            ),
+            (&[(GANG, "g")], "annotation isobar.dev/gang-min-count is missing: say how many pods of gang \"g\" are to be placed at once"),
+            (&[(GANG, "g"), (GANG_MIN_COUNT, "0")], "annotation isobar.dev/gang-min-count is \"0\": give a whole number from 1 to 10000"),
             (
                 &[(GANG, "g"), (GANG_MIN_COUNT, "10001")],
                 "annotation isobar.dev/gang-min-count is \"10001\": give a whole number from 1 to 10000",

@@ -92,7 +92,13 @@ async fn a_gang_of_64_is_placed_whole_or_holds_nothing() -> Result<()> {
     for number in 0..12 {
         post(&client, &path(), &member(&format!("late-{number:02}"), "late", 12)).await?;
     }
-    says(&client, "late-11", "Unschedulable", "gang \"late\" cannot be placed: 8 of 12 pods that have to be placed at once fit; pod late-08: 0/5").await?;
+    says(
+        &client,
+        "late-11",
+        "Unschedulable",
+        "gang \"late\" cannot be placed: 8 of 12 pods that have to be placed at once fit; pod late-08: 0/5",
+    )
+    .await?;
     tokio::time::sleep(QUIET).await;
     ensure!(watch.count() == 72, "a part of a gang that does not fit was bound: {:?}", watch.seen().await.bound);
     // What it does not hold another pod gets.

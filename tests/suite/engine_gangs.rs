@@ -231,7 +231,14 @@ fn important(priority: i32, mut pod: PodFacts) -> PodFacts {
 }
 
 fn pod_group(min_count: Option<u32>) -> PodGroupFacts {
-    PodGroupFacts { namespace: "default".into(), name: "g".into(), uid: "group".into(), generation: 1, min_count, ..PodGroupFacts::default() }
+    PodGroupFacts {
+        namespace: "default".into(),
+        name: "g".into(),
+        uid: "group".into(),
+        generation: 1,
+        min_count,
+        ..PodGroupFacts::default()
+    }
 }
 
 #[test]
@@ -259,7 +266,8 @@ fn what_does_not_fit_as_a_whole_holds_nothing() {
     (0..5).for_each(|number| world.add(gang(5, pod(&format!("p{number}")))));
     world.schedule();
     assert_eq!((world.assumed(), world.orders.len()), (0, 0));
-    let text = "gang \"g\" cannot be placed: 4 of 5 pods that have to be placed at once fit; pod p4: 0/1 nodes are available: 1 Insufficient cpu.";
+    let text =
+        "gang \"g\" cannot be placed: 4 of 5 pods that have to be placed at once fit; pod p4: 0/1 nodes are available: 1 Insufficient cpu.";
     for name in ["p0", "p4"] {
         assert_eq!(world.said(name), ("Unschedulable", text));
     }
@@ -398,7 +406,8 @@ fn a_group_makes_room_for_all_of_it_or_ends_nobody() {
         let victims: usize = world.evictions.iter().map(|order| order.victims.len()).sum();
         assert_eq!(victims, evicted, "{members} members: {:?}", world.said);
         assert_eq!(world.assumed(), 0);
-        let ends = if evicted == 0 { "Insufficient cpu.".to_owned() } else { format!("found room for all of them, preempting {evicted} victims") };
+        let ends =
+            if evicted == 0 { "Insufficient cpu.".to_owned() } else { format!("found room for all of them, preempting {evicted} victims") };
         assert!(world.said("p0").1.ends_with(&ends), "{members} members: {:?}", world.said("p0"));
         // What is cleared is kept for them.
         world.add(important(5, pod("between")));
@@ -509,7 +518,8 @@ fn a_group_that_is_ended_whole_goes_whole() {
 #[test]
 fn without_the_plugin_a_pod_group_is_not_heeded() {
     let mut world = World::new(1, 1);
-    let mut profile = ProfileSpec { scheduler_name: "s".into(), ..isobar::config::load(&[], &Registry::in_tree()).unwrap().profiles[0].clone() };
+    let mut profile =
+        ProfileSpec { scheduler_name: "s".into(), ..isobar::config::load(&[], &Registry::in_tree()).unwrap().profiles[0].clone() };
     profile.plugins.permit.clear();
     world.tell(Input::Profiles(vec![profile]));
     world.add(member("a"));

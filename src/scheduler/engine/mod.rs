@@ -264,7 +264,12 @@ impl Engine {
             Stage::Gathered(until) => *until,
         });
         let evictions = self.preempting.values().map(|preempting| preempting.since + self.settings.answer_overdue);
-        flights.chain(evictions).chain(self.gangs.next_wake()).chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
+        flights
+            .chain(evictions)
+            .chain(self.gangs.next_wake())
+            .chain(self.queue.next_wake())
+            .chain(self.cache.nodes.platforms.next_wake())
+            .min()
     }
 
     /// Sizes of everything held.
