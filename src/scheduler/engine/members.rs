@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// Upstream's name for what is done here.
-pub(in crate::scheduler) const PLUGIN: &str = "GangScheduling";
+pub const PLUGIN: &str = "GangScheduling";
 /// Reason of a pod that is held back for its group.
 const HELD: &str = CONDITION_REASONS[2];
 

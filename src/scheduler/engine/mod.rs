@@ -21,7 +21,7 @@ use std::{
 };
 
 use abroad::Held;
-pub(super) use members::PLUGIN as GROUP_PLUGIN;
+pub use members::PLUGIN as GROUP_PLUGIN;
 use nominate::Preempting;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;

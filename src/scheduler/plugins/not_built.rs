@@ -63,10 +63,7 @@ mod tests {
     use super::*;
     use crate::{
         model::pod::PodSpecFacts,
-        scheduler::{
-            plugins::fixtures::{World, node, pod},
-            profile::PluginArgs,
-        },
+        scheduler::plugins::fixtures::{World, node, pod},
     };
 
     fn wanting(wants: Wants) -> PodSpecFacts {
