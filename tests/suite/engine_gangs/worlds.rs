@@ -56,9 +56,10 @@ impl Storm {
     }
 
     fn tell(&mut self, input: Input) {
-        let before = self.world.orders.len();
         self.world.tell(input);
-        let ordered: Vec<PodUid> = self.world.orders[before..].iter().map(|order| order.pod.uid.clone()).collect();
+        self.drop_given_up();
+        let ordered = self.world.orders.iter().map(|order| order.pod.uid.clone()).filter(|uid| !self.bound.contains(uid));
+        let ordered: Vec<PodUid> = ordered.collect();
         self.bound.extend(ordered.iter().cloned());
         for uid in ordered {
             let Some(name) = self.world.pods.get(&uid).and_then(gang_of) else { continue };
@@ -69,6 +70,18 @@ impl Storm {
         }
         self.said.extend(self.world.said.values().map(|(_, text)| text.clone()));
         self.watch_holders();
+    }
+
+    /// Orders without an answer for so long that the engine has given them up: whoever carries them out has as well.
+    fn drop_given_up(&mut self) {
+        let cache = self.world.engine.cache();
+        let (kept, given_up) = std::mem::take(&mut self.world.orders).into_iter().partition(|order| cache.placed(&order.pod.uid).is_some());
+        self.world.orders = kept;
+        let given_up: Vec<BindOrder> = given_up;
+        for order in given_up {
+            self.bound.remove(&order.pod.uid);
+            self.hurt.extend(self.world.pods.get(&order.pod.uid).and_then(gang_of));
+        }
     }
 
     /// Pods that have a node in the engine's books and are neither ordered nor waiting for a write.
@@ -103,13 +116,15 @@ impl Storm {
                 let leading = self.rng.random_bool(0.7);
                 self.tell(Input::Leading(leading));
             }
-            _ => self.pass(self.rng.clone().random_range(0..40_000)),
+            _ => {
+                let span = self.rng.random_range(0..40_000);
+                self.pass(span);
+            }
         }
     }
 
     /// Time passes in small parts: the engine is woken when it asks for it.
     fn pass(&mut self, milliseconds: u64) {
-        let _: u64 = self.rng.random();
         let end = self.world.now + DurationMs(milliseconds);
         while let Some(wake) = self.world.engine.next_wake().filter(|wake| *wake <= end) {
             self.world.now = wake.max(self.world.now + DurationMs(1));
@@ -253,7 +268,9 @@ impl Storm {
         let assumed: Vec<&PodUid> = world.engine.cache().assumed_uids().collect();
         assert!(assumed.is_empty(), "seed {seed}: {assumed:?} hold room and are not bound");
         let used = world.pods.values().filter(|pod| pod.node_name.is_some()).count();
-        let free = world.nodes.len() * SEATS - used;
+        let seats = world.nodes.len() * SEATS;
+        assert!(used <= seats, "seed {seed}: {used} pods are bound on {seats} seats");
+        let free = seats - used;
         for (name, asked) in &self.asked {
             let members = || world.pods.values().filter(|pod| gang_of(pod).as_ref() == Some(name));
             let (there, waiting) =
