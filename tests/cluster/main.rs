@@ -12,6 +12,7 @@ mod demo_serve;
 mod describe_parity;
 mod failover;
 mod federation;
+mod gangs;
 mod image_registry;
 mod kubelet_endpoint;
 mod manifests;

@@ -8,7 +8,7 @@ use std::{
 
 use isobar::{
     config::load::{Source, load},
-    kubernetes::permissions::{FEDERATION, PERMISSIONS, Permission, REMOTE, Scope, TASKS},
+    kubernetes::permissions::{FEDERATION, PERMISSIONS, POD_GROUPS, Permission, REMOTE, Scope, TASKS},
     metrics::table::{Kind, PROCESS_TABLE, TABLE},
     scheduler::registry::Registry,
 };
@@ -110,6 +110,13 @@ fn permissions_of_tasks_are_exactly_those_of_their_calls() {
     let sender = documents(&read("overlays/tasks/sender.yaml"));
     assert_eq!(sender[0]["rules"][0]["nonResourceURLs"], serde_json::json!(["/events/radar-in"]));
     election("overlays/tasks");
+}
+
+#[test]
+fn permissions_of_pod_groups_are_exactly_those_of_their_calls() {
+    let overlay = documents(&read("overlays/pod-groups/rbac.yaml"));
+    assert_eq!(grants(&overlay, "ClusterRole"), of_list(POD_GROUPS, &[Scope::Cluster], ""));
+    election("overlays/pod-groups");
 }
 
 /// Name and namespace of the lease in an overlay's configuration, which must be valid.

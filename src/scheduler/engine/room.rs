@@ -98,6 +98,21 @@ pub(in crate::scheduler) struct Scene<'a> {
     pub(in crate::scheduler) draw: u64,
 }
 
+/// Why no node takes the class, and who says so.
+pub(in crate::scheduler) fn refusal(view: &mut ClassView, profile: &Profile, cache: &Cache, crowd: &Crowd) -> (Arc<str>, Rejectors) {
+    view.diagnosis(profile, &cache.nodes).when(&crowd.crowded, &cache.nodes)
+}
+
+impl Rejectors {
+    /// These; every filter if there is none, as with no node at all any new one may help. Upstream blames nobody then and waits for its backoff.
+    pub(in crate::scheduler) fn or_all(mut self, profile: &Profile) -> Self {
+        if self.is_empty() {
+            profile.filter.iter().for_each(|plugin| self.insert(*plugin));
+        }
+        self
+    }
+}
+
 /// Lets PostFilter plugins look for room.
 pub(in crate::scheduler) fn seek(view: &mut ClassView, profile: &mut Profile, pod: PodInHand<'_>, scene: &Scene<'_>) -> Verdict {
     let Scene { cache, crowd, .. } = scene;
