@@ -29,6 +29,7 @@ use crate::{
         resolved::{ClientConnection, LeaderElection},
         show,
     },
+    extenders::Extenders,
     http::{self, CertificateSource, EventIntake, GateOptions, HealthChecks, HttpOptions, HttpState, LeaseWatchdog, Probe},
     kubernetes::{
         api::Api,
@@ -104,7 +105,6 @@ pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
     let metrics = Metrics::new();
     let config_metrics = ConfigMetrics::new(&metrics);
     config_metrics.loaded(wall_clock(), content_hash(&files));
-
     let kubeconfig = options.kubeconfig.clone().or_else(|| configuration.client_connection.kubeconfig.clone().map(PathBuf::from));
     let api = connect(kubeconfig.as_deref(), &connection(&configuration.client_connection), ApiMetrics::new(&metrics)).await?;
     let gauges = EngineGauges::new(&metrics);
@@ -113,7 +113,8 @@ pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
     let abroad = abroad::prepare(&configuration.isobar, &metrics).await?;
     let federation = abroad.as_ref().map(|abroad| &abroad.options);
     let tasks = tasks::prepare(&configuration.isobar).await?;
-    let options_of_live = live_options(&configuration, election.clone());
+    let extenders = Extenders::new(&configuration.extenders, &metrics).context("the extenders of the configuration cannot be used")?;
+    let options_of_live = live_options(&configuration, election.clone(), extenders.clone());
     let mut live = Live::start_federated(&api, Clock::system(), engine, publish, &options_of_live, federation)
         .context("the engine's thread cannot be started")?;
 
@@ -137,6 +138,7 @@ pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
         poll: configuration.isobar.config_poll_interval.map(|interval| Duration::from_millis(interval.0)),
         reloader: Reloader::new(&sources, configuration, Registry::in_tree()),
         inputs: live.inputs.clone(),
+        extenders,
         metrics: config_metrics,
         in_force,
         news,
@@ -192,7 +194,7 @@ fn heeds_pod_groups(points: &PluginPoints) -> bool {
     points.permit.iter().chain(&points.pre_enqueue).any(|plugin| *plugin == GROUP_PLUGIN)
 }
 
-fn live_options(configuration: &Configuration, election: Option<ElectionSettings>) -> LiveOptions {
+fn live_options(configuration: &Configuration, election: Option<ElectionSettings>, extenders: Extenders) -> LiveOptions {
     let limits = &configuration.isobar.limits;
     LiveOptions {
         election,
@@ -200,6 +202,7 @@ fn live_options(configuration: &Configuration, election: Option<ElectionSettings
         events_per_second: f64::from(limits.events_per_second),
         hostname: hostname(),
         seed: random_seed(),
+        extenders,
         own_thread: true,
         pod_groups: configuration.profiles.iter().any(|profile| heeds_pod_groups(&profile.plugins)),
     }
@@ -291,6 +294,7 @@ struct ConfigFollower {
     poll: Option<Duration>,
     reloader: Reloader,
     inputs: mpsc::Sender<Input>,
+    extenders: Extenders,
     metrics: ConfigMetrics,
     in_force: InForce,
     news: NewsRoom,
@@ -328,6 +332,13 @@ impl ConfigFollower {
         self.in_force.set(&applied.configuration);
         // Nobody listens only when the process ends.
         let _ = self.inputs.send(Input::Profiles(applied.configuration.profiles)).await;
+        match self.extenders.replace(&applied.configuration.extenders) {
+            Ok(()) => drop(self.inputs.send(self.extenders.input()).await),
+            Err(error) => {
+                tracing::error!("changed extenders are refused, the last good ones stay: {error}");
+                self.news.tell("Warning", "ConfigurationRefused", format!("The last good extenders stay: {error}"));
+            }
+        }
         let later = applied.restart_needed.join(", ");
         tracing::info!(needs_restart = later, "a changed configuration is in force");
         let note = if later.is_empty() { String::new() } else { format!("; only after a restart: {later}") };

@@ -20,6 +20,8 @@ pub mod config;
 pub mod demo;
 #[cfg(feature = "live")]
 pub mod driver;
+#[cfg(feature = "live")]
+pub mod extenders;
 pub mod federation;
 #[cfg(feature = "live")]
 pub mod http;

@@ -30,6 +30,7 @@ use self::abroad::{Dispatch, Shared};
 pub use self::abroad::{FederationOptions, ImageQuestion};
 use crate::{
     driver::{Driver, INPUTS_MAX, Machine, on_own_thread},
+    extenders::{ExtenderDesk, Extenders, Surroundings, extender_desk},
     kubernetes::{
         api::Api,
         bind::{BindWork, Binder},
@@ -46,6 +47,7 @@ use crate::{
     },
     model::{
         budget::BudgetFacts,
+        devices::DeviceClaimFacts,
         ids::ClusterId,
         node::NodeFacts,
         pod::PodFacts,
@@ -79,6 +81,8 @@ pub struct LiveOptions {
     pub hostname: String,
     /// Seed of waits and jitters.
     pub seed: u64,
+    /// Webhooks that take part in decisions.
+    pub extenders: Extenders,
     /// Whether the engine gets a thread of its own; a simulation under paused time needs it on the runtime.
     pub own_thread: bool,
     /// Whether a profile heeds `PodGroup`s, so that they are watched.
@@ -93,6 +97,7 @@ impl Default for LiveOptions {
             events_per_second: events::PER_SECOND,
             hostname: "localhost".to_owned(),
             seed: 0,
+            extenders: Extenders::default(),
             own_thread: true,
             pod_groups: false,
         }
@@ -168,15 +173,14 @@ impl Live {
         critical.spawn(named("evictor", evictor.run()));
         let (groups, group_writer) = group_desk(api, permission.clone(), clock);
         critical.spawn(named("writer of group conditions", group_writer.run()));
-        let ((orders, orders_received), outstanding) = (mpsc::unbounded_channel(), Arc::new(AtomicUsize::new(0)));
-        let binder =
-            Binder::new(api.clone(), permission, conditions.clone()).with_timeout(options.bind_timeout).counting(outstanding.clone());
-        critical.spawn(named("binder", binder.clone().run(orders_received, inputs.clone())));
+        let Bindings { orders, outstanding, binder, extenders } =
+            start_binding(api, options, &permission, &conditions, &inputs, &mut critical);
         let (abroad, answers) = Dispatch::new(federation, inputs.clone());
         critical.spawn(named("answers", answers));
 
         let engine_stop = CancellationToken::new();
-        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone(), Desks { evictions, groups }, abroad);
+        let dispatch =
+            dispatcher(orders, outstanding.clone(), Desks { conditions, events: events.clone(), evictions, groups, extenders }, abroad);
         let driver = Driver::new(machine, clock, received, dispatch, publish).until(engine_stop.clone());
         if options.own_thread {
             let thread = on_own_thread(driver)?;
@@ -299,6 +303,7 @@ fn start_other_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Send
         start_watch::<CapacityFacts>(watches, api, inputs, seed ^ 0xe),
         start_watch::<AttachmentFacts>(watches, api, inputs, seed ^ 0xf),
         start_watch::<BudgetFacts>(watches, api, inputs, seed ^ 0x10),
+        start_watch::<DeviceClaimFacts>(watches, api, inputs, seed ^ 0x11),
     ]
 }
 
@@ -324,21 +329,59 @@ fn start_election(
     })
 }
 
-/// Where orders wait that are neither bindings nor conditions of pods.
+/// Who binds pods: we, or an extender in our place.
+struct Bindings {
+    orders: mpsc::UnboundedSender<BindWork>,
+    outstanding: Arc<AtomicUsize>,
+    binder: Binder,
+    extenders: ExtenderDesk,
+}
+
+fn start_binding(
+    api: &Api,
+    options: &LiveOptions,
+    permission: &Permission,
+    conditions: &ConditionDesk,
+    inputs: &mpsc::Sender<Input>,
+    critical: &mut JoinSet<&'static str>,
+) -> Bindings {
+    let ((orders, orders_received), outstanding) = (mpsc::unbounded_channel(), Arc::new(AtomicUsize::new(0)));
+    let binder = Binder::new(api.clone(), permission.clone(), conditions.clone());
+    let binder = binder.with_timeout(options.bind_timeout).counting(outstanding.clone());
+    critical.spawn(named("binder", binder.clone().run(orders_received, inputs.clone())));
+    // The channel is empty still, so that this comes first.
+    let _ = inputs.try_send(options.extenders.input());
+    let surroundings = Surroundings {
+        api: api.clone(),
+        permission: permission.clone(),
+        conditions: conditions.clone(),
+        inputs: inputs.clone(),
+        orders: orders.clone(),
+        outstanding: outstanding.clone(),
+    };
+    let (extenders, errands) = extender_desk(options.extenders.clone(), surroundings);
+    critical.spawn(named("extenders", errands));
+    Bindings { orders, outstanding, binder, extenders }
+}
+
+/// Who carries out what is no binding by us.
 struct Desks {
+    conditions: ConditionDesk,
+    events: EventDesk,
     evictions: EvictionDesk,
     groups: GroupDesk,
+    extenders: ExtenderDesk,
 }
 
 /// Where each command goes. Bindings are never dropped: the engine bounds how many there can be.
 fn dispatcher(
     orders: mpsc::UnboundedSender<BindWork>,
     outstanding: Arc<AtomicUsize>,
-    conditions: ConditionDesk,
-    events: EventDesk,
     desks: Desks,
     abroad: Dispatch,
 ) -> impl FnMut(Command) + Send + 'static {
+    let Desks { conditions, events, evictions, groups, extenders } = desks;
+    let counted = outstanding.clone();
     let work = move |work| {
         outstanding.fetch_add(1, Ordering::AcqRel);
         // Nobody takes orders only when the process ends.
@@ -348,15 +391,20 @@ fn dispatcher(
         Command::Bind(order) if order.node.cluster != ClusterId::HOME => abroad.place(*order),
         Command::Bind(order) => work(BindWork::Bind(order)),
         Command::PreBind(pod, plugin_work) => work(BindWork::PreBind(pod, plugin_work)),
+        Command::AskExtenders(question) => extenders.ask(question),
+        Command::BindThrough(extender, order) => {
+            counted.fetch_add(1, Ordering::AcqRel);
+            extenders.bind(extender, order);
+        }
         Command::Condition(order) => {
             if !conditions.put(*order) {
                 tracing::debug!("a condition was dropped: too many wait");
             }
         }
         Command::Event(order) => events.put(order),
-        Command::Evict(order) => desks.evictions.put(*order),
+        Command::Evict(order) => evictions.put(*order),
         Command::GroupCondition(order) => {
-            if !desks.groups.put(*order) {
+            if !groups.put(*order) {
                 tracing::debug!("the condition of a PodGroup was dropped: too many wait");
             }
         }

@@ -51,6 +51,8 @@ const PAGE_TRIES_MAX: u32 = 3;
 const STREAMING_BREAKS_MAX: u32 = 3;
 /// After so many failures in a row the version itself is suspect (a cluster restored from a backup): list anew.
 const FAILURES_BEFORE_LIST: u32 = 5;
+/// How often a kind that the API server does not know is asked for again.
+const UNKNOWN_KIND_WAIT: Duration = Duration::from_secs(60);
 /// A stream shorter than this that brought nothing is a failure.
 const STREAM_WORTHWHILE: Duration = Duration::from_secs(1);
 
@@ -108,6 +110,8 @@ enum Stop {
     Expired,
     #[error("{0}")]
     Refused(String, Option<Duration>),
+    #[error("the API server does not know the kind: {0}")]
+    UnknownKind(String),
     #[error("streaming lists are not supported: {0}")]
     NoStreaming(String),
     #[error(transparent)]
@@ -208,6 +212,11 @@ impl<K: Watched> Watch<K> {
                     return Some(position);
                 }
                 Err(Stop::Closed) => return None,
+                Err(Stop::UnknownKind(_)) if K::OPTIONAL => {
+                    self.send(K::listed(self.cluster, Vec::new())).await.ok()?;
+                    self.synced.0.store(true, Ordering::Relaxed);
+                    sleep(UNKNOWN_KIND_WAIT).await;
+                }
                 Err(stop) => {
                     let at_once = self.reconsider(&stop);
                     if !at_once {
@@ -420,6 +429,7 @@ fn refused(answer: &Answer, streaming: bool) -> Stop {
         {
             Stop::NoStreaming(answer.failure())
         }
+        StatusCode::NOT_FOUND => Stop::UnknownKind(answer.failure()),
         _ => Stop::Refused(answer.failure(), answer.retry_after),
     }
 }

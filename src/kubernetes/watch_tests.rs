@@ -166,3 +166,20 @@ async fn a_bad_object_is_skipped_and_not_declared_gone() {
     let stream = vec![bad(1), event("ADDED", "a", 3), bookmark(3, true), bad(8), event("MODIFIED", "a", 9), Piece::Pause(FOREVER)];
     assert_eq!(run(vec![Reply::Stream(stream)], 3).await.0, ["+a", "=a,bad", "+a"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_kind_that_the_server_does_not_know_is_an_empty_list_if_it_may_be_missing() {
+    use crate::model::{devices::DeviceClaimFacts, storage::StorageKind};
+    let (server, api) = Script::new(vec![status(404), status(404), page(&["late"], ""), Reply::Hang]);
+    let (inputs, mut received) = mpsc::channel(8);
+    let watch = Watch::<DeviceClaimFacts>::new(api, ClusterId::HOME, "home", inputs, 1);
+    let synced = watch.synced();
+    let task = tokio::spawn(watch.run());
+    let Some(Input::StorageListed(StorageKind::DeviceClaim, keys)) = received.recv().await else { panic!("not an empty list") };
+    assert!(keys.is_empty());
+    let asked_at = Instant::now();
+    assert!(matches!(received.recv().await, Some(Input::Storage(_))), "the kind has come");
+    assert!(synced.is_synced() && asked_at.elapsed() >= UNKNOWN_KIND_WAIT);
+    assert!(server.asked().len() >= 3, "a streaming list, a page, and later a page again");
+    task.abort();
+}

@@ -7,6 +7,7 @@ mod api;
 mod cluster;
 mod document;
 mod engine;
+mod extender;
 mod family;
 mod image;
 mod process;
@@ -26,6 +27,7 @@ pub use self::{
     cluster::ClusterMetrics,
     document::reference_page,
     engine::{EngineGauges, EngineMetrics},
+    extender::ExtenderMetrics,
     image::{ImageMetrics, Lookup},
     program::{ConfigMetrics, HttpMetrics, KubeletMetrics, LeaderMetrics, NodeGauges, NodeGroup},
     runs::{RunCreation, RunsMetrics},

@@ -210,6 +210,10 @@ metrics_table! {
     RUNS_EVENTS_TOLD = Counter "isobar_runs_events_told_total" ["cluster"] Buckets::None, Alpha, "Events of runs written to their home pods.";
     RUNS_EVENTS_DROPPED = Counter "isobar_runs_events_dropped_total" ["cluster" "reason"] Buckets::None, Alpha,
         "Events of runs that were not: `full` (queue), `rate` (limit), `failed` (refused by the API server).";
+    EXTENDER_CALLS = Counter "isobar_extender_calls_total" ["extender" "verb" "result"] Buckets::None, Alpha,
+        "Calls of HTTP extenders: `answered`, `failed` (no answer, or not with 200), `refused` (of the answered ones: nonsense, or an error of its own).";
+    EXTENDER_CALL_DURATION = Histogram "isobar_extender_call_duration_seconds" ["extender" "verb"] exponential(0.001, 2.0, 15), Alpha,
+        "Duration of calls of HTTP extenders, by verb (`filter`, `prioritize`, `preempt`, `bind`).";
     IMAGE_LOOKUPS = Counter "isobar_image_lookups_total" ["result"] Buckets::None, Alpha,
         "Questions for an image's platforms: `cached` (nobody was asked), `known`, `unknown` (refused, not there, unreadable), `timeout`.";
     IMAGE_LOOKUP_DURATION = Histogram "isobar_image_lookup_duration_seconds" ["result"] exponential(0.01, 2.0, 12), Alpha,

@@ -10,6 +10,8 @@ use smallvec::SmallVec;
 
 use super::{
     affinity::{PreferredTerms, SelectorMatcher, preferred_terms},
+    devices::PodDevices,
+    features::NodeFeatures,
     ids::ClassIx,
     intern::{Interner, Sym},
     labels::Labels,
@@ -67,6 +69,10 @@ pub struct PodClass {
     pub images: Box<[Sym]>,
     /// Volumes that rules read something of.
     pub volumes: Option<Arc<PodVolumes>>,
+    /// Claims of devices.
+    pub devices: Option<Arc<PodDevices>>,
+    /// Features that its node must declare.
+    pub features: NodeFeatures,
     /// What needs other rules.
     pub wants: Wants,
     /// What matters only where the pod may leave home.
@@ -101,6 +107,8 @@ impl PodClass {
             host_ports: spec.host_ports.clone().into_boxed_slice(),
             images: Box::default(),
             volumes: None,
+            devices: None,
+            features: NodeFeatures::default(),
             wants: Wants::default(),
             travel: None,
         }
@@ -145,6 +153,8 @@ impl PodClass {
             host_ports: spec.host_ports.clone().into_boxed_slice(),
             images: spec.images.iter().map(|image| table.intern(&normalised_image(image))).collect(),
             volumes: spec.volumes.clone(),
+            devices: spec.devices.clone(),
+            features: spec.features,
             wants: spec.wants,
             travel: spec.travel.clone(),
         }

@@ -8,6 +8,8 @@ pub mod affinity_faults;
 pub mod budget;
 pub mod class;
 pub mod cluster;
+pub mod devices;
+pub mod features;
 pub mod fnv;
 pub mod gang;
 pub mod ids;

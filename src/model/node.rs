@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::{
     class::PodClass,
+    features::NodeFeatures,
     fnv::fnv1a,
     ids::{ClusterId, NodeKey},
     intern::{Interner, Sym},
@@ -50,6 +51,8 @@ pub struct NodeFacts {
     pub architecture: Box<str>,
     /// `status.nodeInfo.operatingSystem`, if the label is absent.
     pub operating_system: Box<str>,
+    /// `status.declaredFeatures`, those that some pod may need.
+    pub features: NodeFeatures,
     /// The object stands for a compute cluster and is no place for pods by itself.
     pub is_virtual: bool,
 }
@@ -94,6 +97,8 @@ pub struct NodeRecord {
     pub present: bool,
     /// `spec.unschedulable`.
     pub unschedulable: bool,
+    /// Features that it declares.
+    pub features: NodeFeatures,
     /// The cluster it belongs to.
     pub cluster: ClusterId,
     /// `metadata.name`.
@@ -138,6 +143,7 @@ impl NodeRecord {
             pods_max: 0,
             present: false,
             unschedulable: false,
+            features: NodeFeatures::default(),
             cluster,
             name,
             uid: Sym::EMPTY,
@@ -160,6 +166,7 @@ impl NodeRecord {
     pub fn apply(&mut self, facts: &NodeFacts, table: &mut Interner) {
         self.present = true;
         self.unschedulable = facts.unschedulable;
+        self.features = facts.features;
         self.uid = table.intern(&facts.uid);
         self.uid_hash = fnv1a(0, if facts.uid.is_empty() { &facts.name } else { &facts.uid }.bytes());
         self.allocatable = ResourceVec::from_list(&facts.allocatable, |name| table.intern(name));

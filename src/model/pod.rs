@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::{
     affinity::NodeAffinity,
+    devices::PodDevices,
+    features::NodeFeatures,
     gang::Membership,
     ids::{ClusterId, PodKey, PodUid},
     labels::LabelFacts,
@@ -84,6 +86,10 @@ pub struct PodSpecFacts {
     pub images: Vec<Box<str>>,
     /// Volumes that rules read something of.
     pub volumes: Option<Arc<PodVolumes>>,
+    /// Claims of devices.
+    pub devices: Option<Arc<PodDevices>>,
+    /// Features that its node must declare.
+    pub features: NodeFeatures,
     /// What the pod asks for that needs a rule beyond this list.
     pub wants: Wants,
     /// What matters only where the pod may leave home.

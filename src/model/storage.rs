@@ -1,6 +1,10 @@
-//! Objects of storage as they say it, reduced to what scheduling reads: claims, volumes, classes, and what drivers tell of nodes.
+//! Objects of storage as they say it, reduced to what scheduling reads: claims, volumes, classes, and what drivers tell of nodes; claims of devices go
+//! the same way.
 
-use super::{affinity::NodeSelector, in_tree::InTreePlugin, labels::LabelFacts, quantity::Quantity, selector::LabelSelectorFacts};
+use super::{
+    affinity::NodeSelector, devices::DeviceClaimFacts, in_tree::InTreePlugin, labels::LabelFacts, quantity::Quantity,
+    selector::LabelSelectorFacts,
+};
 
 /// A kind of object of storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,11 +23,14 @@ pub enum StorageKind {
     Capacity,
     /// `VolumeAttachment`.
     Attachment,
+    /// `ResourceClaim`.
+    DeviceClaim,
 }
 
 impl StorageKind {
     /// All of them.
-    pub const ALL: [Self; 7] = [Self::Claim, Self::Volume, Self::Class, Self::CsiNode, Self::CsiDriver, Self::Capacity, Self::Attachment];
+    pub const ALL: [Self; 8] =
+        [Self::Claim, Self::Volume, Self::Class, Self::CsiNode, Self::CsiDriver, Self::Capacity, Self::Attachment, Self::DeviceClaim];
 }
 
 /// An object of storage.
@@ -37,6 +44,7 @@ pub enum StorageFacts {
     CsiDriver(Box<CsiDriverFacts>),
     Capacity(Box<CapacityFacts>),
     Attachment(Box<AttachmentFacts>),
+    DeviceClaim(Box<DeviceClaimFacts>),
 }
 
 /// `volumeMode` of what does not say.

@@ -49,6 +49,8 @@ impl Changes {
     pub const POD_LABEL: Self = Self(1 << 13);
     /// An object of storage appeared or changed, or a volume was detached.
     pub const STORAGE: Self = Self(1 << 14);
+    /// The features that a node declares changed.
+    pub const NODE_FEATURES: Self = Self(1 << 15);
     /// Every kind.
     pub const ALL: Self = Self(u16::MAX);
 
@@ -162,6 +164,7 @@ impl Change<'_> {
             Self::Node { what, .. } if what.intersects(Changes::NODE_ALLOCATABLE) => "NodeUpdateNodeAllocatable",
             Self::Node { what, .. } if what.intersects(Changes::NODE_LABEL) => "NodeUpdateNodeLabel",
             Self::Node { what, .. } if what.intersects(Changes::NODE_TAINT) => "NodeUpdateNodeTaint",
+            Self::Node { what, .. } if what.intersects(Changes::NODE_FEATURES) => "NodeUpdateNodeDeclaredFeature",
             Self::Node { .. } => "NodeUpdate",
             Self::NodeDelete(_) => "NodeDelete",
             Self::PodAdd { .. } => "AssignedPodAdd",

@@ -169,7 +169,8 @@ impl Explanation {
         draw: u64,
     ) {
         let Others { cache, budgets, nominated, .. } = *others;
-        let Verdict { message, room, .. } = room::seek(view, profile, hand, &Scene { cache, budgets, crowd, nominated, draw });
+        let Verdict { message, room, .. } =
+            room::seek(view, profile, hand, &Scene { cache, budgets, crowd, nominated, draw, cleared: None, wants_offers: false });
         self.message = Some(message.to_string());
         let Nomination::Node(ix) = room.nomination else { return };
         let named = |victims: &[Victim]| {

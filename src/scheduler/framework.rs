@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::{
     cache::Cache,
     change::{Change, Changes},
+    extenders::{Cleared, Offer},
     nodes::Nodes,
     preemption::{Budgets, Memo},
     storage::Settled,
@@ -379,6 +380,10 @@ pub struct Plight<'a> {
     pub draw: u64,
     /// What is remembered of the class, where it can be.
     pub memo: Option<&'a RefCell<Memo>>,
+    /// What extenders have let pass of an earlier search, or why they could not be asked: nothing else is looked for then.
+    pub cleared: Option<Result<&'a [Cleared], &'a str>>,
+    /// Extenders will be asked which of all nodes that could be cleared may be.
+    pub wants_offers: bool,
 }
 
 /// Asks the rules about a node with other pods on it than there are. Nominated pods of no lower priority are counted as upstream counts them.
@@ -419,6 +424,8 @@ pub struct RoomMade {
     pub victims: Vec<Victim>,
     /// Other nodes that would have been as good, with those who would have to go there.
     pub equally_good: Vec<(NodeIx, Vec<Victim>)>,
+    /// Every node that could be cleared, where extenders are to be asked.
+    pub offers: Vec<Offer>,
     /// Text appended to the pod's message; may be empty.
     pub message: String,
 }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashSet;
 
-use super::{framework::PreBindWork, profile::ProfileSpec};
+use super::{
+    extenders::{Answer, ExtenderAt, ExtenderSpec, Question},
+    framework::PreBindWork,
+    profile::ProfileSpec,
+};
 use crate::model::{
     budget::BudgetFacts,
     cluster::ClusterFacts,
@@ -46,6 +50,10 @@ pub enum Input {
     Leading(bool),
     /// A new configuration is in force from the next pod on.
     Profiles(Vec<ProfileSpec>),
+    /// Extenders in force from the next pod on, in the order in which they are asked, and the number of this state.
+    Extenders(u64, Vec<ExtenderSpec>),
+    /// Answer to [`Command::AskExtenders`], with the question's number.
+    Extended(PodUid, u64, Answer),
     /// A compute cluster was added or changed. Comes before its nodes.
     Cluster(Box<ClusterFacts>),
     /// A compute cluster was removed, and its nodes and pods with it.
@@ -173,6 +181,10 @@ pub enum Command {
     Evict(Box<EvictOrder>),
     /// Answer to [`Input::PlaceAgain`]: where the pod is counted now, or that no node of the cluster takes it.
     PlacedAgain(PodUid, ClusterId, Option<Box<str>>),
+    /// Ask extenders about a pod; answer with one [`Input::Extended`], in bounded time.
+    AskExtenders(Box<Question>),
+    /// As [`Self::Bind`], by the extender; by the API server if the extender fails and can be ignored.
+    BindThrough(ExtenderAt, Box<BindOrder>),
     /// Find out which platforms these images of the pod have; answer each with [`Input::ImagePlatforms`], in bounded time.
     ResolveImages(PodRef, Vec<Box<str>>),
 }

@@ -5,6 +5,7 @@ pub mod change;
 pub mod clusters;
 pub mod engine;
 pub mod explain;
+pub mod extenders;
 pub mod framework;
 pub mod gangs;
 pub mod input;

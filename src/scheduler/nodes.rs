@@ -380,5 +380,6 @@ fn difference(old: &NodeRecord, new: &NodeRecord) -> Changes {
     note(old.labels != new.labels, Changes::NODE_LABEL);
     note(old.taints != new.taints || old.unschedulable != new.unschedulable, Changes::NODE_TAINT);
     note(old.images != new.images, Changes::NODE_IMAGES);
+    note(old.features != new.features, Changes::NODE_FEATURES);
     what
 }

@@ -30,6 +30,8 @@ pub struct Profile {
     pub percentage_of_nodes_to_score: Option<u8>,
     /// Every plugin that any point names, each once.
     pub plugins: Vec<Box<dyn Plugin>>,
+    /// What is blamed for nodes that extenders refuse.
+    pub extender: PluginIx,
     /// PreEnqueue, in order.
     pub pre_enqueue: Vec<PluginIx>,
     /// The one QueueSort plugin.
@@ -161,7 +163,9 @@ impl Profile {
         let pre_bind = builder.all(&points.pre_bind)?;
         let bind = builder.all(&points.bind)?;
         let post_bind = builder.all(&points.post_bind)?;
-        let plugins = builder.plugins;
+        let mut plugins = builder.plugins;
+        let extender = plugins.len();
+        plugins.push(Box::new(plugins::Extender));
         let profile = || spec.scheduler_name.clone();
         if plugins.len() > PLUGINS_PER_PROFILE_MAX {
             return Err(ProfileError::TooManyPlugins { profile: profile(), count: plugins.len() });
@@ -178,6 +182,7 @@ impl Profile {
             seed: spec.seed.unwrap_or(seed),
             percentage_of_nodes_to_score: spec.percentage_of_nodes_to_score.filter(|percent| (1..100).contains(percent)),
             plugins,
+            extender,
             pre_enqueue,
             queue_sort,
             filter,

@@ -203,7 +203,7 @@ pub static IN_TREE: &[PluginInfo] = &[
         &[P::PreEnqueue, P::PreFilter, P::Filter, P::PostFilter, P::Score, P::Reserve, P::PreBind, P::PodGroupPostFilter],
         2,
         false,
-        "devices of resource claims",
+        "devices of resource claims: allocated ones are honoured, none are allocated",
     ),
     plugin(
         "DefaultPreemption",
@@ -221,7 +221,7 @@ pub static IN_TREE: &[PluginInfo] = &[
     ),
     plugin("ImageLocality", &[P::Score], 1, true, "prefers nodes that have the pod's images"),
     plugin("DefaultBinder", &[P::Bind], 0, true, "posts the binding to the API server"),
-    plugin("NodeDeclaredFeatures", &[P::PreFilter, P::Filter], 0, false, "node features that the pod's specification needs"),
+    plugin("NodeDeclaredFeatures", &[P::PreFilter, P::Filter], 0, true, "node features that the pod's specification needs"),
     gated("GenericWorkload", plugin("GangScheduling", &[P::PreEnqueue, P::Permit], 0, true, "all pods of a PodGroup or none")),
     gated(
         "TopologyAwareWorkloadScheduling",

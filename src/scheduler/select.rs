@@ -1,6 +1,6 @@
 //! Which of the best nodes is taken: an up-to-date view in, one node out.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::BTreeMap};
 
 use rand::{Rng, RngExt};
 
@@ -49,6 +49,29 @@ pub fn choose_among(
     break_tie(&best, profile, nodes, rng)
 }
 
+/// As [`choose_among`], with what extenders add to the totals, and of all of these nodes.
+pub fn choose_scored(
+    view: &mut ClassView,
+    open: &[NodeIx],
+    added: &BTreeMap<NodeIx, i64>,
+    profile: &Profile,
+    nodes: &Nodes,
+    rng: &mut impl Rng,
+) -> Option<NodeIx> {
+    if let [one] = open {
+        return Some(*one);
+    }
+    view.answer_for(open);
+    let best = best_with(view, open, |ix| added.get(&ix).copied().unwrap_or(0));
+    break_tie(&best, profile, nodes, rng)
+}
+
+/// As many of these nodes as the profile looks at, from `start` on; it moves on.
+pub fn looked_at(open: &[NodeIx], profile: &Profile, nodes: &Nodes, start: &mut usize) -> Vec<NodeIx> {
+    let is_open = |at: usize| open.binary_search_by_key(&at, |ix| ix.at()).is_ok();
+    profile.percentage_of_nodes_to_score.map_or_else(|| open.to_vec(), |percent| sample(is_open, nodes, percent, start))
+}
+
 /// One of nodes that are equally good.
 pub fn break_tie(best: &[NodeIx], profile: &Profile, nodes: &Nodes, rng: &mut impl Rng) -> Option<NodeIx> {
     match (profile.tie_break, best) {
@@ -93,10 +116,14 @@ fn sample(is_feasible: impl Fn(usize) -> bool, nodes: &Nodes, percent: u8, start
 
 /// Normalising sees only the sample, as upstream's does.
 fn best_of_sample(view: &ClassView, sample: &[NodeIx]) -> Vec<NodeIx> {
+    best_with(view, sample, |_| 0)
+}
+
+fn best_with(view: &ClassView, sample: &[NodeIx], added: impl Fn(NodeIx) -> i64) -> Vec<NodeIx> {
     let extremes: Vec<Option<Extremes>> = view.lanes().map(|lane| extremes_of(lane, sample)).collect();
     let total = |ix: NodeIx| -> i64 {
         let weighted = view.lanes().zip(&extremes).map(|(lane, extremes)| lane.weight * lane.normalised(lane.raw(ix), *extremes));
-        weighted.sum()
+        added(ix).saturating_add(weighted.sum())
     };
     let totals: Vec<(i64, NodeIx)> = sample.iter().map(|ix| (total(*ix), *ix)).collect();
     let highest = totals.iter().map(|(total, _)| Reverse(*total)).min();

@@ -120,6 +120,7 @@ impl World {
                 Command::GroupCondition(order) => self.groups.push(*order),
                 Command::Evict(order) => self.evictions.push(*order),
                 Command::Event(_) | Command::PlacedAgain(..) | Command::ResolveImages(..) => {}
+                Command::AskExtenders(_) | Command::BindThrough(..) => panic!("there are no extenders"),
             }
         }
     }

@@ -89,6 +89,7 @@ impl World {
                     | Command::PlacedAgain(..)
                     | Command::ResolveImages(..)
                     | Command::GroupCondition(_) => {}
+                    Command::AskExtenders(_) | Command::BindThrough(..) => panic!("there are no extenders"),
                 }
             }
         }

@@ -148,6 +148,7 @@ impl World {
                 Command::Evict(order) => self.evictions.push_back(*order),
                 Command::Condition(order) => self.note_nomination(&order),
                 Command::PreBind(..) | Command::Event(_) | Command::GroupCondition(_) => {}
+                Command::AskExtenders(_) | Command::BindThrough(..) => panic!("there are no extenders"),
             }
         }
         let faults = self.engine.consistency_check();

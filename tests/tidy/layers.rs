@@ -7,7 +7,7 @@ use crate::source::{Finding, Source};
 const PURE_ROOMS: [&str; 5] = ["model", "scheduler", "federation", "tasks", "config"];
 
 /// The rooms below `cli`. That a room may import itself goes without saying.
-const BELOW_CLI: [&str; 15] = [
+const BELOW_CLI: [&str; 16] = [
     "model",
     "scheduler",
     "config",
@@ -18,6 +18,7 @@ const BELOW_CLI: [&str; 15] = [
     "kubernetes",
     "http",
     "archive",
+    "extenders",
     "driver",
     "live",
     "sim",
@@ -26,7 +27,7 @@ const BELOW_CLI: [&str; 15] = [
 ];
 
 /// Every room with the rooms it may import, besides itself. A room that is not here is refused: say where it belongs first.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("model", &[]),
     ("scheduler", &["model"]),
     ("config", &["model", "scheduler"]),
@@ -37,12 +38,27 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("kubernetes", &["model", "scheduler", "config", "federation", "tasks", "metrics"]),
     ("http", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes"]),
     ("archive", &["model", "metrics", "kubernetes", "http"]),
+    ("extenders", &["model", "scheduler", "config", "metrics", "kubernetes"]),
     ("driver", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes"]),
-    ("live", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes", "archive", "driver"]),
-    ("sim", &["model", "scheduler", "config", "federation", "metrics", "kubernetes", "driver", "live"]),
+    ("live", &["model", "scheduler", "config", "federation", "tasks", "metrics", "kubernetes", "archive", "extenders", "driver"]),
+    ("sim", &["model", "scheduler", "config", "federation", "metrics", "kubernetes", "extenders", "driver", "live"]),
     (
         "app",
-        &["model", "scheduler", "config", "federation", "tasks", "metrics", "telemetry", "kubernetes", "http", "archive", "driver", "live"],
+        &[
+            "model",
+            "scheduler",
+            "config",
+            "federation",
+            "tasks",
+            "metrics",
+            "telemetry",
+            "kubernetes",
+            "http",
+            "archive",
+            "extenders",
+            "driver",
+            "live",
+        ],
     ),
     ("demo", &BELOW_CLI),
     ("cli", &BELOW_CLI),

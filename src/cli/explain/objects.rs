@@ -10,6 +10,7 @@ use crate::kubernetes::wire::{
 };
 use crate::model::{
     budget::BudgetFacts,
+    devices::DeviceClaimFacts,
     gang::PodGroupFacts,
     ids::{ClusterId, PodUid},
     node::NodeFacts,
@@ -140,6 +141,7 @@ impl Reader {
             "CSINode" if version == STORAGE => self.others::<CsiNodeFacts>(place, value, false),
             "CSIDriver" if version == STORAGE => self.others::<CsiDriverFacts>(place, value, false),
             "CSIStorageCapacity" if version == STORAGE => self.others::<CapacityFacts>(place, value, true),
+            "ResourceClaim" if version == "resource.k8s.io/v1" => self.others::<DeviceClaimFacts>(place, value, true),
             "VolumeAttachment" if version == STORAGE => self.others::<AttachmentFacts>(place, value, false),
             "StatefulSet" if version == "apps/v1" => self.others::<SelectingFacts<StatefulSet>>(place, value, true),
             "PodDisruptionBudget" if version == "policy/v1" => self.others::<BudgetFacts>(place, value, true),

@@ -5,6 +5,7 @@
 //! bad quantity) is a [`BadObject`] with the object's name: counted and skipped by the watch, never a reason to stop.
 
 mod budget;
+mod devices;
 mod json;
 mod meta;
 mod named;
@@ -63,6 +64,8 @@ pub trait Watched: Sized + Send + 'static {
     const PATH: &'static str;
     /// Field selector, already escaped for a query; empty for everything.
     const FIELD_SELECTOR: &'static str;
+    /// An API server may not know the kind; then there are none.
+    const OPTIONAL: bool = false;
     /// What is read of the JSON.
     type Wire<'a>: Deserialize<'a>;
     /// What is made of it, for whoever it is for.

@@ -10,6 +10,7 @@ use super::{
     pod::resource_list,
 };
 use crate::model::{
+    features::NodeFeatures,
     ids::ClusterId,
     node::{ImageFacts, NodeFacts},
     placement::VIRTUAL_NODE,
@@ -57,6 +58,8 @@ struct NodeStatusWire<'a> {
     images: Vec<ImageWire<'a>>,
     #[serde(borrow, deserialize_with = "or_default")]
     node_info: NodeInfoWire<'a>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    declared_features: Vec<Text<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,6 +103,7 @@ impl NodeWire<'_> {
             images: self.status.images.iter().map(image).collect(),
             architecture: self.status.node_info.architecture.boxed(),
             operating_system: self.status.node_info.operating_system.boxed(),
+            features: NodeFeatures::declared(self.status.declared_features.iter().map(Text::as_str)),
             is_virtual: self.metadata.labels.get(VIRTUAL_NODE).is_some(),
         })
     }

@@ -8,13 +8,15 @@ use std::{borrow::Cow, sync::Arc};
 use serde::Deserialize;
 
 use super::{
-    json::{Count, Pairs, QuantityText, Text, or_default},
+    devices::{ClaimStatusWire, PodClaimWire, pod_devices},
+    json::{Pairs, QuantityText, Text, or_default},
     meta::MetaWire,
     terms::{PodAffinityWire, RequirementWire, SpreadWire, owner, pod_affinity},
     volume::VolumeWire,
 };
 use crate::model::{
     affinity::{NodeAffinity, NodeSelector, NodeSelectorTerm, PreferredTerm},
+    features::{self, NodeFeatures},
     gang,
     ids::{ClusterId, PodKey, PodUid},
     placement::{self, RecordedPlacement, TravelFacts},
@@ -86,7 +88,11 @@ struct SpecWire<'a> {
     volumes: Vec<VolumeWire<'a>>,
     #[serde(borrow, deserialize_with = "or_default")]
     topology_spread_constraints: Vec<SpreadWire<'a>>,
-    resource_claims: Count,
+    #[serde(borrow, deserialize_with = "or_default")]
+    resource_claims: Vec<PodClaimWire<'a>>,
+    host_users: Option<bool>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    ephemeral_containers: Vec<MountingWire<'a>>,
     #[serde(borrow)]
     scheduling_group: Option<SchedulingGroupWire<'a>>,
 }
@@ -118,6 +124,32 @@ struct ContainerWire<'a> {
     resources: ResourcesWire<'a>,
     #[serde(borrow, deserialize_with = "or_default")]
     ports: Vec<PortWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    volume_mounts: Vec<MountWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    restart_policy_rules: Vec<RestartRuleWire<'a>>,
+}
+
+/// Of an ephemeral container only its mounts are read.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MountingWire<'a> {
+    #[serde(borrow, deserialize_with = "or_default")]
+    volume_mounts: Vec<MountWire<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct MountWire<'a> {
+    #[serde(borrow, deserialize_with = "or_default")]
+    bind_mount_options: Vec<Text<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct RestartRuleWire<'a> {
+    #[serde(borrow)]
+    action: Text<'a>,
 }
 
 impl ContainerWire<'_> {
@@ -226,6 +258,8 @@ struct PodStatusWire<'a> {
     allocated_resources: Option<Pairs<'a, QuantityText<'a>>>,
     #[serde(borrow)]
     resources: Option<ResourcesWire<'a>>,
+    #[serde(borrow, deserialize_with = "or_default")]
+    resource_claim_statuses: Vec<ClaimStatusWire<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -295,6 +329,8 @@ impl PodWire<'_> {
                 host_ports: spec.host_ports()?,
                 images: spec.images(),
                 volumes: self.volumes(),
+                devices: pod_devices(meta, &spec.resource_claims, &status.resource_claim_statuses),
+                features: spec.features(),
                 wants: spec.wants(),
                 travel: self.travel(),
             },
@@ -447,8 +483,21 @@ impl SpecWire<'_> {
         containers.chain(volumes).map(Text::boxed).collect()
     }
 
+    fn features(&self) -> NodeFeatures {
+        let mut containers = self.init_containers.iter().chain(&self.containers);
+        let restarts_all = containers.clone().flat_map(|container| &container.restart_policy_rules);
+        let restarts_all = restarts_all.into_iter().any(|rule| rule.action.as_str() == "RestartAllContainers");
+        let has_options = |mounts: &[MountWire<'_>]| mounts.iter().any(|mount| !mount.bind_mount_options.is_empty());
+        let has_options = containers.any(|container| has_options(&container.volume_mounts))
+            || self.ephemeral_containers.iter().any(|container| has_options(&container.volume_mounts));
+        NodeFeatures::default()
+            .with(features::RESTART_ALL, restarts_all)
+            .with(features::USER_NAMESPACES_HOST_NETWORK, self.host_network && self.host_users == Some(false))
+            .with(features::BIND_MOUNT_OPTIONS, has_options)
+    }
+
     fn wants(&self) -> Wants {
-        Wants { resource_claims: self.resource_claims.0 > 0, pod_group: self.scheduling_group.is_some() }
+        Wants { resource_claims: !self.resource_claims.is_empty(), pod_group: self.scheduling_group.is_some() }
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 
 use super::{
     Watched,
+    devices::DeviceClaimWire,
     json::{Pairs, QuantityText, Text, or_default, present},
     meta::MetaWire,
     pod::{SelectorWire, quantity},
@@ -15,6 +16,7 @@ use super::{
 use crate::{
     model::{
         affinity::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm},
+        devices::DeviceClaimFacts,
         ids::ClusterId,
         quantity::Quantity,
         storage::{
@@ -427,6 +429,8 @@ macro_rules! watched {
             const RESOURCE: &'static str = $plural;
             const PATH: &'static str = $path;
             const FIELD_SELECTOR: &'static str = "";
+            // All others are older than any Kubernetes that is supported, or part of it at every setting.
+            const OPTIONAL: bool = matches!(StorageKind::$of, StorageKind::DeviceClaim);
             type Wire<'a> = $wire<'a>;
             type Input = Input;
 
@@ -457,6 +461,7 @@ macro_rules! watched {
 
 watched! {
     ClaimFacts, ClaimWire, Claim, "PersistentVolumeClaim", "persistentvolumeclaims", "/api/v1/persistentvolumeclaims", |wire| wire.facts();
+    DeviceClaimFacts, DeviceClaimWire, DeviceClaim, "ResourceClaim", "resourceclaims", "/apis/resource.k8s.io/v1/resourceclaims", |wire| Ok(wire.facts());
     VolumeFacts, VolumeObjectWire, Volume, "PersistentVolume", "persistentvolumes", "/api/v1/persistentvolumes", |wire| wire.facts();
     ClassFacts, ClassWire, Class, "StorageClass", "storageclasses", "/apis/storage.k8s.io/v1/storageclasses", |wire| Ok(wire.facts());
     CsiNodeFacts, CsiNodeWire, CsiNode, "CSINode", "csinodes", "/apis/storage.k8s.io/v1/csinodes", |wire| Ok(wire.facts());

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::model::{
+    devices::{DeviceClaimFacts, PodDeviceClaim},
+    features::{self, NodeFeatures},
     in_tree::InTreePlugin,
     placement::{RecordedPlacement, TravelFacts},
     pod::PodSpecFacts,
@@ -143,6 +145,82 @@ fn wants_name_what_other_rules_judge() {
     for (spec_json, flag, want) in cases {
         assert_eq!(flag(&spec(&spec_json).wants), want, "{spec_json}");
     }
+}
+
+#[test]
+fn needed_features_are_read_from_the_specification() {
+    let none = NodeFeatures::default();
+    let rule = |action: &str| json!([{"action": action, "exitCodes": {"operator": "In", "values": [1]}}]);
+    let mount = json!([{"name": "v", "mountPath": "/v", "bindMountOptions": ["noexec"]}]);
+    let options = none.with(features::BIND_MOUNT_OPTIONS, true);
+    for (spec_json, want) in [
+        (json!({"hostNetwork": true, "hostUsers": true}), none),
+        (json!({"hostNetwork": false, "hostUsers": false}), none),
+        (json!({"hostNetwork": true, "hostUsers": false}), none.with(features::USER_NAMESPACES_HOST_NETWORK, true)),
+        (json!({"containers": [{"restartPolicyRules": rule("Restart")}]}), none),
+        (json!({"containers": [{}, {"restartPolicyRules": rule("RestartAllContainers")}]}), none.with(features::RESTART_ALL, true)),
+        (json!({"initContainers": [{"restartPolicyRules": rule("RestartAllContainers")}]}), none.with(features::RESTART_ALL, true)),
+        (json!({"containers": [{"volumeMounts": [{"name": "v", "bindMountOptions": []}]}]}), none),
+        (json!({"containers": [{"volumeMounts": mount}]}), options),
+        (json!({"initContainers": [{"volumeMounts": mount}]}), options),
+        (json!({"ephemeralContainers": [{"volumeMounts": mount}]}), options),
+    ] {
+        assert_eq!(spec(&spec_json).features, want, "{spec_json}");
+    }
+    let node: NodeFacts = read_value(
+        &json!({"metadata": {"name": "n"}, "status": {"declaredFeatures": ["Other", "VolumeBindMountOptions"]}}),
+        ClusterId::HOME,
+    )
+    .unwrap();
+    assert_eq!(node.features, options);
+}
+
+#[test]
+fn claims_of_devices_are_read_with_what_the_status_says_of_them() {
+    let entries = json!([
+        {"name": "a", "resourceClaimName": "shared"},
+        {"name": "b", "resourceClaimTemplateName": "t"},
+        {"name": "c", "resourceClaimTemplateName": "t"},
+        {"name": "d", "resourceClaimTemplateName": "t"},
+        {"name": "e", "podGroupResourceClaim": "newer"},
+    ]);
+    let statuses = json!([{"name": "b", "resourceClaimName": "p-b-1"}, {"name": "c"}]);
+    let metadata = json!({"name": "p", "uid": "u"});
+    let pod = json!({"metadata": metadata, "spec": {"resourceClaims": entries}, "status": {"resourceClaimStatuses": statuses}});
+    let pod: PodFacts = read_value(&pod, ClusterId::HOME).unwrap();
+    let devices = pod.spec.devices.unwrap();
+    use PodDeviceClaim::{Awaited, Generated, Named, NotNeeded, Unknown};
+    let want = [Named("shared".into()), Generated("p-b-1".into()), NotNeeded, Awaited, Unknown("e".into())];
+    assert_eq!((&*devices.claims, &*devices.pod_uid), (want.as_slice(), "u"));
+    assert_eq!(devices.names().collect::<Vec<_>>(), ["shared", "p-b-1"]);
+}
+
+#[test]
+fn an_allocated_claim_says_where_and_whether_its_devices_are_ready() {
+    let device = json!({"driver": "d", "pool": "p", "device": "gpu-0", "request": "r", "bindingConditions": ["Ready"],
+        "bindingFailureConditions": ["Broken"], "skipNodeOperations": ["NodePrepareResources"]});
+    let read = |conditions: Value| -> DeviceClaimFacts {
+        let status = json!({
+            "allocation": {"devices": {"results": [device]}, "nodeSelector": {"nodeSelectorTerms": [{"matchFields": []}]}},
+            "devices": [{"driver": "d", "pool": "p", "device": "gpu-0", "conditions": conditions}],
+            "reservedFor": [{"resource": "pods", "name": "q", "uid": "u"}],
+        });
+        read_value(&json!({"metadata": {"name": "c"}, "status": status}), ClusterId::HOME).unwrap()
+    };
+    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
+    for (conditions, ready) in [
+        (json!([]), false),
+        (json!([condition("Ready", "False")]), false),
+        (json!([condition("Ready", "True")]), true),
+        (json!([condition("Ready", "True"), condition("Broken", "True")]), false),
+    ] {
+        let facts = read(conditions);
+        let allocation = facts.allocation.as_ref().unwrap();
+        assert_eq!(allocation.unready_device.is_none(), ready);
+        assert!(allocation.skips_node_operations && allocation.node_selector.is_some() && facts.is_reserved_for("u"));
+    }
+    let bare: DeviceClaimFacts = read_value(&json!({"metadata": {"name": "c"}}), ClusterId::HOME).unwrap();
+    assert_eq!(bare.allocation, None);
 }
 
 #[test]

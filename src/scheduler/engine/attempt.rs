@@ -6,18 +6,23 @@ use rand::RngExt;
 
 use super::{
     Engine, Flight, Stage,
+    extend::{Heard, Interest, Wanted},
     room::{self, Crowd, Scene, Verdict},
 };
 use crate::{
-    model::{ids::NodeIx, time::Timestamp},
+    model::{
+        ids::{ClusterId, NodeIx},
+        time::Timestamp,
+    },
     scheduler::{
         framework::{Nomination, Permission, PodInHand, Refusal, RoomMade},
         input::{BindOrder, Command, ConditionOrder, EventOrder},
+        nodes::Nodes,
         observe::AttemptResult,
-        profiles::PluginIx,
+        profiles::{PluginIx, Profile},
         queue::{QueuedPod, Rejectors},
         select,
-        view::Outlook,
+        view::{ClassView, Outlook},
     },
 };
 
@@ -27,8 +32,16 @@ pub(super) const CONDITION_REASONS: [&str; 3] = ["Unschedulable", "SchedulerErro
 /// How an attempt went before anything was booked.
 pub(super) enum Decision {
     Node(NodeIx),
-    Unschedulable { message: Arc<str>, rejectors: Rejectors, room: RoomMade },
+    Unschedulable {
+        message: Arc<str>,
+        rejectors: Rejectors,
+        room: RoomMade,
+    },
     Broken(String),
+    /// Extenders have to be asked first.
+    Ask(Wanted),
+    /// What extenders said is outdated.
+    Again,
 }
 
 /// Why a pod waits.
@@ -55,8 +68,10 @@ impl Engine {
             if !self.wants_schedule() {
                 return;
             }
-            let Some(pod) = self.queue.pop() else { return };
-            self.attempt(now, pod, out);
+            let next = self.take_turn().or_else(|| self.queue.pop().and_then(|pod| self.line_up(pod)));
+            if let Some(pod) = next {
+                self.attempt(now, pod, out);
+            }
         }
     }
 
@@ -69,9 +84,17 @@ impl Engine {
         }
         let started = self.observer.ticks();
         self.ask_platforms(now, pod.class, |engine| engine.pod_ref(&pod), out);
-        let decision = self.decide(&pod, true);
-        self.observer.algorithm(self.observer.ticks() - started);
+        self.proceed(now, pod, Heard::default(), started, out);
+    }
+
+    /// An attempt from its beginning, or from where extenders were asked.
+    pub(super) fn proceed(&mut self, now: Timestamp, pod: QueuedPod, heard: Heard, started: u64, out: &mut Vec<Command>) {
+        let began = self.observer.ticks();
+        let decision = self.decide(&pod, &heard, true);
+        self.observer.algorithm(self.observer.ticks() - began);
         match decision {
+            Decision::Ask(wanted) => self.ask_extenders(now, pod, heard, wanted, started, out),
+            Decision::Again => self.admit(now, pod, "ExtendersAnswered", false),
             Decision::Node(node) => self.place(now, pod, node, started, out),
             Decision::Unschedulable { message, rejectors, room } => {
                 let (preemptor, priority) = (self.pod_ref(&pod), pod.priority);
@@ -83,9 +106,9 @@ impl Engine {
     }
 
     /// Filter, score, select; and look for room that others could make, if that is wanted. Reads everything, changes nothing but views.
-    pub(super) fn decide(&mut self, pod: &QueuedPod, seeks_room: bool) -> Decision {
+    pub(super) fn decide(&mut self, pod: &QueuedPod, heard: &Heard, seeks_room: bool) -> Decision {
         let own = self.nominated_node(pod);
-        let Self { cache, profiles, views, observer, rng, sample_start, nominations, .. } = self;
+        let Self { cache, profiles, views, observer, rng, sample_start, nominations, extenders, .. } = self;
         let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), cache.classes.get(pod.class)) else {
             observer.impossible("popped_pod_without_profile");
             return Decision::Broken("the profile of the pod is gone".into());
@@ -93,11 +116,16 @@ impl Engine {
         let started = observer.ticks();
         cache.nodes.terms.prepare(Some(pod.class), class);
         let (view, effort) = views.up_to_date((pod.profile, pod.class), profile, class, &cache.nodes);
-        let crowd = Crowd::new(view, class, &pod.uid, nominations, cache);
+        let mut crowd = Crowd::new(view, class, &pod.uid, nominations, cache);
+        let interest = extenders.interest(class, &cache.nodes);
+        heard.close(&mut crowd, view, &interest, profile.extender, &cache.nodes);
         let filtered = observer.ticks();
         observer.view(effort.nodes, effort.from_scratch);
         // The node that was cleared for the pod is tried before all others, and not compared with them.
-        if let Some(own) = own.filter(|ix| crowd.leaves(view, *ix)) {
+        if let Some(own) = own.filter(|ix| !heard.own_refused && crowd.leaves(view, *ix)) {
+            if interest.filters && !heard.knows_nodes() {
+                return Decision::Ask(Wanted::Own(own));
+            }
             observer.extension_point(&profile.name, "Filter", "Success", filtered - started);
             return Decision::Node(own);
         }
@@ -109,7 +137,14 @@ impl Engine {
             }
             Outlook::Feasible(_) | Outlook::Broken(..) if open > 0 => {
                 observer.extension_point(&profile.name, "Filter", "Success", filtered - started);
-                let chosen = if crowd.closed == 0 {
+                if !interest.asked.is_empty()
+                    && let Some(wanted) = still_to_ask(view, &crowd, &interest, heard, profile, &cache.nodes, sample_start)
+                {
+                    return Decision::Ask(wanted);
+                }
+                let chosen = if heard.knows_nodes() {
+                    select::choose_scored(view, &crowd.open(view), &heard.scores(&cache.nodes), profile, &cache.nodes, rng)
+                } else if crowd.closed == 0 {
                     select::choose(view, profile, &cache.nodes, rng, sample_start)
                 } else {
                     select::choose_among(view, &crowd.open(view), profile, &cache.nodes, rng, sample_start)
@@ -122,8 +157,11 @@ impl Engine {
                 chosen.map_or_else(|| Decision::Broken("no node was chosen of those that fit".into()), Decision::Node)
             }
             _ => {
+                if heard.is_outdated(view, &cache.nodes) {
+                    return Decision::Again;
+                }
                 observer.extension_point(&profile.name, "Filter", "Unschedulable", filtered - started);
-                if seeks_room { self.seek_room(pod, own, &crowd) } else { self.refuse(pod, &crowd) }
+                if seeks_room { self.seek_room(pod, own, &crowd, heard, &interest) } else { self.refuse(pod, &crowd) }
             }
         }
     }
@@ -141,7 +179,7 @@ impl Engine {
     }
 
     /// No node is left: why, and whether others can make room.
-    fn seek_room(&mut self, pod: &QueuedPod, own: Option<NodeIx>, crowd: &Crowd) -> Decision {
+    fn seek_room(&mut self, pod: &QueuedPod, own: Option<NodeIx>, crowd: &Crowd, heard: &Heard, interest: &Interest) -> Decision {
         let Self { cache, profiles, views, observer, nominations, budgets, room_rng, .. } = self;
         let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), cache.classes.get(pod.class)) else {
             return Decision::Broken("the profile of the pod is gone".into());
@@ -149,7 +187,7 @@ impl Engine {
         let (view, _) = views.up_to_date((pod.profile, pod.class), profile, class, &cache.nodes);
         // Pods of a class get one answer as long as nothing is nominated that concerns some of them alone.
         let moment = (cache.nodes.changed(), nominations.version(), budgets.version());
-        let is_shared = own.is_none() && crowd.is_empty();
+        let is_shared = own.is_none() && crowd.is_empty() && !interest.preempts;
         if is_shared && let Some((message, rejectors)) = view.kept_message(moment) {
             observer.preemption(None);
             let room = RoomMade { nomination: Nomination::Clear, ..RoomMade::default() };
@@ -157,8 +195,13 @@ impl Engine {
         }
         let started = observer.ticks();
         let hand = PodInHand { key: &pod.key, uid: &pod.uid, class, gates: &pod.gates };
-        let scene = Scene { cache, budgets, crowd, nominated: own, draw: room_rng.random() };
-        let Verdict { message, rejectors, room } = room::seek(view, profile, hand, &scene);
+        let wants_offers = interest.preempts && heard.room.is_none();
+        let cleared = heard.room.as_ref().map(|room| room.as_deref().map_err(String::as_str));
+        let scene = Scene { cache, budgets, crowd, nominated: own, draw: room_rng.random(), cleared, wants_offers };
+        let Verdict { message, rejectors, mut room } = room::seek(view, profile, hand, &scene);
+        if !room.offers.is_empty() {
+            return Decision::Ask(Wanted::Room(std::mem::take(&mut room.offers)));
+        }
         let rejectors = rejectors.or_all(profile);
         let made = matches!(room.nomination, Nomination::Node(_));
         observer.preemption(made.then_some(room.victims.len()));
@@ -357,12 +400,38 @@ impl Engine {
     pub(super) fn bind_order(&self, flight: &Flight) -> Command {
         let node = self.cache.nodes.get(flight.node);
         let key = crate::model::ids::NodeKey { cluster: node.cluster, name: self.cache.nodes.name(flight.node).into() };
-        Command::Bind(Box::new(BindOrder {
+        let order = Box::new(BindOrder {
             pod: self.pod_ref(&flight.pod),
             node: key,
             attempt: flight.pod.attempts,
             run_attempt: flight.pod.run_attempt.saturating_add(1),
             resumes: flight.resumes,
-        }))
+        });
+        let class = self.cache.classes.get(flight.pod.class).filter(|_| order.node.cluster == ClusterId::HOME);
+        match class.and_then(|class| self.extenders.binder(class, &self.cache.nodes)) {
+            Some(extender) => Command::BindThrough(extender, order),
+            None => Command::Bind(order),
+        }
     }
+}
+
+/// What extenders have to be asked about the nodes that are left, if anything.
+#[allow(clippy::too_many_arguments)] // parts of the engine that are borrowed apart
+fn still_to_ask(
+    view: &ClassView,
+    crowd: &Crowd,
+    interest: &Interest,
+    heard: &Heard,
+    profile: &Profile,
+    nodes: &Nodes,
+    sample_start: &mut usize,
+) -> Option<Wanted> {
+    let open = crowd.open(view);
+    if !interest.has_say(heard, open.len()) {
+        return None;
+    }
+    let looked_at = select::looked_at(&open, profile, nodes, sample_start);
+    let is_sample = looked_at.len() < open.len();
+    let known: Vec<NodeIx> = looked_at.into_iter().filter(|ix| nodes.get(*ix).cluster == ClusterId::HOME).collect();
+    (!known.is_empty()).then_some(Wanted::Nodes(known, is_sample))
 }

@@ -1,12 +1,13 @@
 //! The engine: every [`Input`] in, every [`Command`] out. It owns cache, queue, profiles and views; nothing else writes them.
 //!
 //! One attempt, top to bottom, is in [`attempt`]; what observed objects change in [`facts`]; who is tried again because of it in [`requeue`]; what
-//! becomes of a binding in [`binding`], and of volumes before it in [`storage`]; what compute clusters add to all of it in [`abroad`]. Pods that are placed
-//! together or not at all are in [`members`] and [`together`].
+//! becomes of a binding in [`binding`], what extenders have to do with it in [`extend`], and of volumes before it in [`storage`]; what compute clusters add to
+//! all of it in [`abroad`]. Pods that are placed together or not at all are in [`members`] and [`together`].
 
 mod abroad;
 mod attempt;
 mod binding;
+mod extend;
 mod facts;
 mod members;
 mod nominate;
@@ -21,6 +22,7 @@ use std::{
 };
 
 use abroad::Held;
+use extend::Extenders;
 pub use members::PLUGIN as GROUP_PLUGIN;
 use nominate::Preempting;
 use rand::SeedableRng;
@@ -140,6 +142,7 @@ pub struct Engine {
     /// A group is on its way: who waits for whom is looked at when all of it is.
     launching_group: bool,
     preempting: BTreeMap<PodUid, Preempting>,
+    extenders: Extenders,
     settings: EngineSettings,
     rng: Pcg64Mcg,
     /// Where searches for room begin; a generator of its own, so that they do not change which nodes win ties.
@@ -182,6 +185,7 @@ impl Engine {
             gangs: Gangs::default(),
             launching_group: false,
             preempting: BTreeMap::new(),
+            extenders: Extenders::default(),
             rng: Pcg64Mcg::seed_from_u64(settings.seed),
             room_rng: Pcg64Mcg::seed_from_u64(settings.seed ^ ROOM_SEED),
             settings,
@@ -212,6 +216,8 @@ impl Engine {
                 self.resume_intents(now, out);
             }
             Input::Profiles(specs) => self.on_profiles(now, specs),
+            Input::Extenders(generation, specs) => self.on_extenders(now, generation, specs),
+            Input::Extended(uid, number, answer) => self.on_extended(now, &uid, number, answer, out),
             Input::Cluster(facts) => self.on_cluster(now, *facts, out),
             Input::ClusterGone(cluster) => self.on_cluster_gone(now, cluster),
             Input::AwaitLists => self.lists_due.extend(List::all()),
@@ -242,8 +248,9 @@ impl Engine {
 
     /// Whether there is a pod to try and room to bind it.
     pub fn wants_schedule(&self) -> bool {
+        let has_next = || self.queue.has_next() || self.extenders.has_turn();
         let waiting = self.settling.len() + self.gangs.gathered();
-        self.may_decide() && self.queue.has_next() && self.flights.len() - waiting < self.settings.binds_in_flight_max
+        self.may_decide() && has_next() && self.flights.len() - waiting < self.settings.binds_in_flight_max
     }
 
     /// Nothing is decided before we lead and have seen the whole of the home cluster.
@@ -264,8 +271,10 @@ impl Engine {
             Stage::Gathered(until) => *until,
         });
         let evictions = self.preempting.values().map(|preempting| preempting.since + self.settings.answer_overdue);
+        let questions = self.extenders.next_wake(self.settings.answer_overdue);
         flights
             .chain(evictions)
+            .chain(questions)
             .chain(self.gangs.next_wake())
             .chain(self.queue.next_wake())
             .chain(self.cache.nodes.platforms.next_wake())
@@ -275,6 +284,9 @@ impl Engine {
     /// Sizes of everything held.
     pub fn gauges(&self) -> Gauges {
         let (active, backoff, unschedulable, gated) = self.queue.sizes();
+        // Pods that extenders are asked about lie where the queue holds pods back, and are being tried.
+        let held = self.extenders.held().min(gated);
+        let (active, gated) = (active + held, gated - held);
         let waiting = self.flights.values().filter(|flight| matches!(flight.stage, Stage::Permit(_) | Stage::Gathered(_))).count();
         Gauges {
             active,
@@ -334,6 +346,7 @@ impl Engine {
             }
         }
         faults.extend(self.check_nominations());
+        faults.extend(self.extenders.consistency_check(|uid| self.queue.is_gated(uid)));
         faults.extend(self.flights.keys().filter(|uid| self.queue.contains(uid)).map(|uid| format!("pod {uid} flies and is queued")));
         let settling: BTreeSet<PodUid> =
             self.flights.iter().filter(|(_, flight)| matches!(flight.stage, Stage::Settle(_))).map(|(uid, _)| uid.clone()).collect();

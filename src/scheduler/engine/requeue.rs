@@ -68,6 +68,7 @@ impl Engine {
 
     /// Takes a pod out of the queue, wherever it is.
     pub(super) fn unqueue(&mut self, uid: &PodUid) -> Option<QueuedPod> {
+        self.extenders.withdraw(uid);
         let rejectors = self.queue.rejectors(uid);
         let pod = self.queue.remove(uid)?;
         if let Some(rejectors) = rejectors {
@@ -98,6 +99,7 @@ impl Engine {
         self.time_out_platforms(now);
         self.look_at_settling(now, out);
         self.time_out_evictions(now);
+        self.time_out_questions(now, out);
         self.time_out_flights(now, out);
     }
 
@@ -127,6 +129,7 @@ impl Engine {
         let mut uids: Vec<_> = self.queue.iter().map(|pod| (pod.queued, pod.uid.clone())).collect();
         uids.sort_unstable();
         for (_, uid) in uids {
+            self.extenders.withdraw(&uid);
             let Some(mut pod) = self.queue.remove(&uid) else { continue };
             let name = old.get(pod.profile).map(|profile| profile.name_sym);
             if let Some(profile) = name.and_then(|name| self.profiles.named(name)) {

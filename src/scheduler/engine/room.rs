@@ -12,6 +12,7 @@ use crate::{
     },
     scheduler::{
         cache::Cache,
+        extenders::Cleared,
         framework::{Nomination, Plight, PodInHand, Refusal, RoomMade},
         preemption::{Budgets, Guests, Nominations, Party},
         profiles::{PluginIx, Profile},
@@ -75,6 +76,14 @@ impl Crowd {
         feasible.filter(|ix| !self.mask.contains(ix.at())).collect()
     }
 
+    /// Takes a node out that was left.
+    pub(in crate::scheduler) fn close(&mut self, ix: NodeIx, refusal: (PluginIx, Refusal)) {
+        self.mask.grow_and_insert(ix.at());
+        if self.crowded.insert(ix, refusal).is_none() {
+            self.closed += 1;
+        }
+    }
+
     /// Whether no node refuses the pod because of others.
     pub(in crate::scheduler) fn is_empty(&self) -> bool {
         self.crowded.is_empty()
@@ -96,6 +105,10 @@ pub(in crate::scheduler) struct Scene<'a> {
     /// The present node for which the pod was nominated before.
     pub(in crate::scheduler) nominated: Option<NodeIx>,
     pub(in crate::scheduler) draw: u64,
+    /// What extenders let pass of an earlier search.
+    pub(in crate::scheduler) cleared: Option<Result<&'a [Cleared], &'a str>>,
+    /// Extenders will be asked about what is found.
+    pub(in crate::scheduler) wants_offers: bool,
 }
 
 /// Why no node takes the class, and who says so.
@@ -134,6 +147,8 @@ pub(in crate::scheduler) fn seek(view: &mut ClassView, profile: &mut Profile, po
         rules: &rules,
         draw: scene.draw,
         memo: memo.as_ref(),
+        cleared: scene.cleared,
+        wants_offers: scene.wants_offers,
     };
     let room = make_room(profile, &plight);
     memo.into_iter().for_each(|memo| view.give_memo(memo.into_inner()));

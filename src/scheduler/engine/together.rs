@@ -9,6 +9,7 @@ use std::{cmp::Reverse, sync::Arc};
 use super::{
     Engine,
     attempt::{Decision, Failure},
+    extend::Heard,
 };
 use crate::{
     model::{
@@ -25,6 +26,8 @@ use crate::{
         queue::{QueuedPod, Rejectors},
     },
 };
+
+const EXTENDERS: &str = "pods of a group are not placed where an extender has a say";
 
 /// What came of trying a group.
 #[derive(Default)]
@@ -126,7 +129,7 @@ impl Engine {
             if trial.places.len() + (pods.len() - at) < need {
                 break;
             }
-            match self.decide(&pods[at], may_evict) {
+            match self.decide(&pods[at], &Heard::default(), may_evict) {
                 Decision::Node(node) => self.try_on(pods, at, node, &mut trial),
                 Decision::Unschedulable { room, .. } if may_evict && matches!(room.nomination, Nomination::Node(_)) => {
                     let Nomination::Node(node) = room.nomination else { continue };
@@ -138,6 +141,12 @@ impl Engine {
                     }
                 }
                 Decision::Unschedulable { message, rejectors, .. } => trial.refused.push((at, message, rejectors)),
+                // A group is tried in one step, in which nobody can be asked.
+                Decision::Ask(_) | Decision::Again => {
+                    let mut rejectors = Rejectors::default();
+                    self.profiles.get(pods[at].profile).into_iter().for_each(|profile| rejectors.insert(profile.extender));
+                    trial.refused.push((at, EXTENDERS.into(), rejectors));
+                }
                 Decision::Broken(why) => {
                     trial.broken = Some((at, why));
                     break;

@@ -10,10 +10,11 @@ use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
 use crate::{
-    model::ids::{NodeIx, PodKey},
+    model::ids::{ClusterId, NodeIx, PodKey},
     scheduler::{
         cache::Resident,
         change::Changes,
+        extenders::{Cleared, Offer},
         framework::{Nomination, Plight, Plugin, PostFilter, Reason, Refusal, RefusalCode, RoomMade, Victim},
         preemption::{Candidate, DryRun, best, dry_run},
         profile::DefaultPreemptionArgs,
@@ -23,6 +24,7 @@ use crate::{
 
 const NEVER: &str = "not eligible due to preemptionPolicy=Never.";
 const TERMINATING: &str = "not eligible due to a terminating pod on the nominated node.";
+const NO_CANDIDATE: &str = "no candidate node for preemption";
 const NOT_HELPFUL: Reason = Cow::Borrowed("Preemption is not helpful for scheduling");
 
 /// See the module.
@@ -63,10 +65,10 @@ impl PostFilter for DefaultPreemption {
         let mut room = if let Some(why) = not_eligible(plight) {
             RoomMade { message: why.to_owned(), ..RoomMade::default() }
         } else {
-            let found = self.search(plight);
-            match best(&found.candidates).as_slice() {
-                [] => found.nothing(plight),
-                [first, others @ ..] => chosen(plight, &found.candidates, *first, others),
+            match plight.cleared {
+                None => self.found(plight),
+                Some(Ok(cleared)) => among(plight, cleared),
+                Some(Err(why)) => RoomMade { message: why.to_owned(), ..RoomMade::default() },
             }
         };
         room.message.insert_str(0, "preemption: ");
@@ -96,6 +98,18 @@ struct Found<'a> {
 }
 
 impl DefaultPreemption {
+    fn found(&self, plight: &Plight<'_>) -> RoomMade {
+        let found = self.search(plight);
+        let mut room = match best(&found.candidates).as_slice() {
+            [] => found.nothing(plight),
+            [first, others @ ..] => chosen(plight, &found.candidates, *first, others),
+        };
+        if plight.wants_offers {
+            room.offers = found.candidates.iter().map(|candidate| offer(plight, candidate)).collect();
+        }
+        room
+    }
+
     /// Dry runs from a node that is drawn on, round the ring of those where pods that go could help, until there are enough candidates.
     fn search<'a>(&self, plight: &Plight<'a>) -> Found<'a> {
         let is_resolvable = |ix: &NodeIx| (plight.refused)(*ix).is_some_and(|refusal| refusal.code == RefusalCode::Unschedulable);
@@ -150,8 +164,32 @@ fn chosen(plight: &Plight<'_>, candidates: &[Candidate<'_>], first: usize, other
     RoomMade {
         nomination: Nomination::Node(ix),
         victims: victims(first),
+        offers: Vec::new(),
         equally_good: others.iter().map(|at| (candidates[*at].ix, victims(*at))).collect(),
         message: format!("found a potential placement for pod on node {node}, preempting {count} victims"),
+    }
+}
+
+fn offer(plight: &Plight<'_>, candidate: &Candidate<'_>) -> Offer {
+    Offer {
+        node: plight.cache.nodes.name(candidate.ix).into(),
+        victims: candidate.victims.iter().map(|resident| victim(plight, resident)).collect(),
+        violations: candidate.violations,
+    }
+}
+
+/// The best of what extenders let pass. Who is not on the node any more need not go; where nobody is left to go, nothing is to be cleared.
+fn among(plight: &Plight<'_>, cleared: &[Cleared]) -> RoomMade {
+    let candidate = |cleared: &Cleared| {
+        let ix = plight.cache.nodes.find(ClusterId::HOME, &cleared.node)?;
+        let residents = plight.cache.residents(ix);
+        let victims = cleared.victims.iter().filter_map(|uid| residents.iter().find(|resident| resident.uid == *uid)).collect();
+        Some(Candidate { ix, victims, violations: cleared.violations })
+    };
+    let candidates: Vec<_> = cleared.iter().filter_map(candidate).filter(|candidate| !candidate.victims.is_empty()).collect();
+    match best(&candidates).as_slice() {
+        [] => RoomMade { message: NO_CANDIDATE.to_owned(), ..RoomMade::default() },
+        [first, others @ ..] => chosen(plight, &candidates, *first, others),
     }
 }
 

@@ -5,12 +5,15 @@
 mod cluster_fit;
 mod default_binder;
 mod default_preemption;
+mod dynamic_resources;
+mod extender;
 mod gang_scheduling;
 mod image_locality;
 mod image_platform;
 mod inter_pod_affinity;
 mod inter_pod_affinity_score;
 mod node_affinity;
+mod node_declared_features;
 mod node_name;
 mod node_ports;
 mod node_resources_balanced_allocation;
@@ -40,6 +43,7 @@ mod tests;
 #[cfg(test)]
 mod volume_tests;
 
+pub(in crate::scheduler) use extender::Extender;
 pub(in crate::scheduler) use image_platform::matters as platforms_matter;
 
 use super::{framework::Plugin, profile::PluginArgs, registry::IN_TREE};
@@ -70,6 +74,8 @@ pub fn build(name: &str, args: &PluginArgs, symbols: &mut Interner) -> Option<Bo
         "ImageLocality" => Box::new(image_locality::ImageLocality),
         "ClusterFit" => Box::new(cluster_fit::ClusterFit),
         "ImagePlatform" => Box::new(image_platform::ImagePlatform),
+        "NodeDeclaredFeatures" => Box::new(node_declared_features::NodeDeclaredFeatures),
+        "DynamicResources" => Box::new(dynamic_resources::DynamicResources),
         "DefaultBinder" => Box::new(default_binder::DefaultBinder),
         "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption::new(args.default_preemption)),
         "GangScheduling" => Box::new(gang_scheduling::GangScheduling),

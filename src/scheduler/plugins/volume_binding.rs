@@ -105,7 +105,7 @@ fn cures(class: &PodClass, change: &StorageChange, nodes: &Nodes) -> bool {
             (None, new) => new.is_some(),
             (Some(_), None) => false,
         },
-        StorageChange::CsiDriver(None, _) | StorageChange::Detached(_) => false,
+        StorageChange::CsiDriver(None, _) | StorageChange::Detached(_) | StorageChange::DeviceClaim(..) => false,
     }
 }
 

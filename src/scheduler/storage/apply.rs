@@ -7,6 +7,7 @@ use rustc_hash::FxHashSet;
 use super::{CapacityRecord, ClaimEntry, ClaimRecord, ClassRecord, Storage, VolumeEntry, VolumeRecord};
 use crate::{
     model::{
+        devices::DeviceClaimFacts,
         ids::ClusterId,
         storage::{
             AttachmentFacts, CapacityFacts, ClaimFacts, ClassFacts, CsiDriverFacts, CsiNodeFacts, StorageFacts, StorageKind, VolumeFacts,
@@ -32,6 +33,8 @@ pub enum StorageChange {
     Capacity(Option<Arc<CapacityFacts>>, Arc<CapacityFacts>),
     /// A volume is not attached to its node any more.
     Detached(Arc<AttachmentFacts>),
+    /// A claim of devices.
+    DeviceClaim(Option<Arc<DeviceClaimFacts>>, Arc<DeviceClaimFacts>),
 }
 
 impl StorageChange {
@@ -51,6 +54,8 @@ impl StorageChange {
             Self::Capacity(None, _) => "CSIStorageCapacityAdd",
             Self::Capacity(Some(_), _) => "CSIStorageCapacityUpdate",
             Self::Detached(_) => "VolumeAttachmentDelete",
+            Self::DeviceClaim(None, _) => "ResourceClaimAdd",
+            Self::DeviceClaim(Some(_), _) => "ResourceClaimUpdate",
         }
     }
 }
@@ -88,6 +93,9 @@ impl Nodes {
                 self.attach(*facts);
                 return None;
             }
+            StorageFacts::DeviceClaim(facts) => {
+                return storage.devices.apply(*facts, table).map(|(old, new)| StorageChange::DeviceClaim(old, new));
+            }
         };
         storage.version += u64::from(change.is_some());
         change
@@ -104,6 +112,10 @@ impl Nodes {
             StorageKind::CsiDriver => storage.csi_drivers.remove(key).is_some(),
             StorageKind::Capacity => storage.capacities.remove(key).is_some(),
             StorageKind::Attachment => return self.detach(key).map(StorageChange::Detached),
+            StorageKind::DeviceClaim => {
+                storage.devices.remove(key);
+                return None;
+            }
         };
         storage.version += u64::from(known);
         None
@@ -120,6 +132,7 @@ impl Nodes {
             StorageKind::CsiDriver => storage.csi_drivers.keys().filter(|key| !listed.contains(*key)).cloned().collect(),
             StorageKind::Capacity => storage.capacities.keys().filter(|key| !listed.contains(*key)).cloned().collect(),
             StorageKind::Attachment => storage.attachments.keys().filter(|key| !listed.contains(*key)).cloned().collect(),
+            StorageKind::DeviceClaim => storage.devices.keys().filter(|key| !listed.contains(*key)).cloned().collect(),
         };
         missing.sort_unstable();
         missing

@@ -6,6 +6,7 @@
 
 mod apply;
 mod booking;
+mod devices;
 mod settle;
 #[cfg(test)]
 mod tests;
@@ -17,8 +18,8 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use self::booking::Booked;
-pub use self::{apply::StorageChange, booking::Found, settle::Settled};
+pub use self::{apply::StorageChange, booking::Found, devices::DeviceClaimRecord, settle::Settled};
+use self::{booking::Booked, devices::DeviceClaims};
 use crate::model::{
     affinity::SelectorMatcher,
     ids::PodUid,
@@ -49,6 +50,8 @@ pub struct Storage {
     /// How many volumes of pods on nodes of home are which claim, by `namespace/name`.
     used: FxHashMap<Box<str>, u32>,
     booked: FxHashMap<PodUid, Booked>,
+    /// Claims of devices.
+    pub devices: DeviceClaims,
 }
 
 #[derive(Debug)]
@@ -218,6 +221,7 @@ impl Storage {
         }
         self.classes.values().flat_map(|record| &record.topologies).for_each(|topologies| topologies.symbols(mark));
         self.capacities.values().for_each(|record| record.topology.symbols(mark));
+        self.devices.symbols(mark);
     }
 
     /// Recounts what is derived from `mounted`: namespace and volumes of each pod on a node of home. Empty when all is well.

@@ -96,6 +96,8 @@ pub struct Options {
     pub profile: Value,
     /// Further profiles, whole.
     pub more_profiles: Vec<Value>,
+    /// Webhooks that take part.
+    pub extenders: Value,
 }
 
 impl Options {
@@ -107,11 +109,17 @@ impl Options {
             kubeconfig: None,
             profile: Value::Null,
             more_profiles: Vec::new(),
+            extenders: Value::Null,
         }
     }
 
     pub fn with_leases(mut self, leases: LeaseTimings) -> Self {
         self.leases = Some(leases);
+        self
+    }
+
+    pub fn with_extenders(mut self, extenders: Value) -> Self {
+        self.extenders = extenders;
         self
     }
 
@@ -218,11 +226,15 @@ fn configuration(options: &Options, kubeconfig: &str) -> Value {
         profile[field] = value.clone();
     }
     let profiles: Vec<&Value> = std::iter::once(&profile).chain(&options.more_profiles).collect();
-    json!({
+    let mut file = json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1",
         "kind": "KubeSchedulerConfiguration",
         "clientConnection": { "kubeconfig": kubeconfig, "qps": 5000, "burst": 5000 },
         "leaderElection": election,
         "profiles": profiles,
-    })
+    });
+    if !options.extenders.is_null() {
+        file["extenders"] = options.extenders.clone();
+    }
+    file
 }

@@ -1,6 +1,7 @@
 //! One suite, either scheduler: rows of objects, steps and what must come true, played over the API against the real kube-scheduler and against Isobar,
 //! with the same rig and the same configuration file. A row that kube-scheduler does not pass is a wrong row and fails the test.
 
+mod extender;
 mod stage;
 mod table;
 
@@ -37,6 +38,7 @@ area!(preemption);
 area!(profiles);
 area!(conditions);
 area!(volumes);
+area!(extenders);
 
 /// Without this a rig that sees nothing would pass everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,8 +88,11 @@ async fn play(
     failed: &mut Vec<String>,
 ) -> Result<usize> {
     let identity = format!("{}-{name}", kind.name());
-    let options =
-        scheduler::Options::new(&identity, SCHEDULER_NAME).with_profile(table.profile.clone()).with_more_profiles(&table.more_profiles);
+    let extenders = if name == "extenders" { extender::serve(plane.client()).await? } else { serde_json::Value::Null };
+    let options = scheduler::Options::new(&identity, SCHEDULER_NAME)
+        .with_profile(table.profile.clone())
+        .with_more_profiles(&table.more_profiles)
+        .with_extenders(extenders);
     let mut scheduler = Scheduler::start(plane, kind, &options).await?;
     let mut stage = Stage {
         client: plane.client(),

@@ -4,6 +4,7 @@ mod affinity;
 mod cluster;
 mod configs;
 pub mod draw;
+mod features;
 mod images;
 mod pod_affinity;
 mod ports;
@@ -45,7 +46,7 @@ const fn family(name: &'static str, dresses: &'static [Dress], reach: &'static [
 }
 
 /// Every family, and what its answers must have had.
-pub const FAMILIES: [Family; 14] = [
+pub const FAMILIES: [Family; 15] = [
     family("resources", &[resources::dress], reach::RESOURCES),
     family("taints", &[taints::dress], reach::TAINTS),
     family("affinity", &[affinity::dress], reach::AFFINITY),
@@ -72,6 +73,7 @@ pub const FAMILIES: [Family; 14] = [
         config: Some(configs::dress_topology),
         ..family("topology", &[spread::dress], reach::TOPOLOGY)
     },
+    Family { spices: &[taints::dress], ..family("features", &[features::dress], reach::FEATURES) },
     family("volumes", &[volumes::dress], reach::VOLUMES),
     Family {
         spices: &[ports::dress, spread::dress, pod_affinity::dress, taints::dress],

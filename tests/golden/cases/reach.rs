@@ -50,6 +50,10 @@ pub const AFFINITY: &[&str] = &[
     "NodeName refuses (UnschedulableAndUnresolvable): node(s) didn't satisfy plugin(s) [NodeName]",
     "error: running PreScore plugin \"NodeAffinity\"",
 ];
+pub const FEATURES: &[&str] = &[
+    "NodeDeclaredFeatures accepts and refuses",
+    "NodeDeclaredFeatures refuses (UnschedulableAndUnresolvable): node(s) didn't match Pod's required features",
+];
 pub const PORTS: &[&str] = &[PORTS_TAKEN, "NodePorts accepts and refuses"];
 pub const IMAGES: &[&str] = &["ImageLocality scores"];
 pub const GATES: &[&str] = &["gated: SchedulingGates", FIT];
