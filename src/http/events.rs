@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::{
     Json, Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Path, Request, State},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::status::Refusal;
+use super::{body, status::Refusal};
 use crate::{
     kubernetes::tasks::Arriving,
     tasks::{
@@ -64,16 +64,7 @@ async fn read(source: &str, headers: &HeaderMap, body: Body) -> Result<Vec<Arriv
         BadBody::TooLong(_) => Refusal::TooLarge(bad.to_string()),
         bad => Refusal::BadRequest(bad.to_string()),
     };
-    // Said before anything is read: the sender hears it instead of a connection that breaks.
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if let Some(bytes) = length.filter(|bytes| *bytes > BODY_BYTES_MAX) {
-        return Err(wrong(BadBody::TooLong(bytes)));
-    }
-    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
-        Refusal::TooLarge(format!(
-            "the body cannot be taken in; {BODY_BYTES_MAX} bytes are: send the address of the data, not the data ({error})"
-        ))
-    })?;
+    let body = body::take(headers, body, BODY_BYTES_MAX, "send the address of the data, not the data").await?;
     if headers.contains_key("ce-specversion") {
         let attributes = headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?, value.to_str().ok()?)));
         return Ok(vec![arrival::from_headers(source, attributes).map_err(wrong)?]);
