@@ -42,7 +42,8 @@ pub(super) fn secure(state: &HttpState, gate: Arc<Gate>, metrics: HttpMetrics) -
     match &state.api {
         // These check their callers route by route, and the page has nothing to hide.
         Some(api) => {
-            gated.merge(api::router(api, &gate).merge(ui::router(gate.lets_anonymous())).layer(from_fn_with_state(metrics, count)))
+            let open = api::router(api, &gate).merge(ui::router(gate.lets_anonymous()));
+            gated.merge(open.method_not_allowed_fallback(not_allowed).layer(from_fn_with_state(metrics, count)))
         }
         None => gated,
     }

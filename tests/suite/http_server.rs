@@ -369,7 +369,11 @@ fn record_federation(metrics: &Metrics) {
     tasks.started("Cron");
     tasks.finished("ns/radar", "Succeeded", "Cron");
     tasks.attempt("Succeeded", [("queue", Some(1.0)), ("start", Some(1.0)), ("run", Some(3.0))]);
-    tasks.reaped("Deleted");
+    tasks.reaped("Deleted", Some(2.0));
+    tasks.late("ns/radar", "queue");
+    tasks.missed("ns/radar", 1);
+    tasks.report("delivered");
+    tasks.oldest_waiting(Duration::from_secs(1));
     tasks.logs(1024, true);
     tasks.arrival("accepted");
     tasks.order("CreatePod", "Pod", Duration::from_millis(6));

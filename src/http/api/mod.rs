@@ -36,8 +36,6 @@ use crate::kubernetes::{
     cluster::rest::{Rest, RestError},
 };
 
-/// What the beginnings of all paths of the API have in common.
-pub(super) const PREFIX: &str = "/api/v1/";
 /// Where the document is.
 const DOCUMENT: &str = "/api/v1/openapi.json";
 /// A task has at most 128 KiB of template; parameters of a run together 64 KiB.
@@ -121,6 +119,7 @@ pub(super) fn router(api: &TaskApi, gate: &Arc<Gate>) -> Router {
             let body = Unread { headers: head.headers, body };
             let answer = async {
                 let call = read(route, names, head.uri.query().unwrap_or_default())?;
+                own_origin(route, &body.headers)?;
                 let user = gate.identify(&body.headers, peer.as_ref()).await?;
                 for need in route.needs {
                     gate.authorize(user.clone(), need.verb, target(need, &call)).await?;
@@ -131,6 +130,15 @@ pub(super) fn router(api: &TaskApi, gate: &Arc<Gate>) -> Router {
         };
         router.route(route.path, on(filter(route), answer))
     })
+}
+
+/// A browser shows its client certificate to us whichever page asks: pages of others change nothing.
+fn own_origin(route: &Route, headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_foreign = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+    if is_foreign && route.method != "get" {
+        return Err(Refusal::Forbidden("a page of another origin may not ask for this".to_owned()));
+    }
+    Ok(())
 }
 
 fn filter(route: &Route) -> MethodFilter {

@@ -1,5 +1,5 @@
-//! What people want to see first. In: nodes, pods and compute clusters of the home API server. Out: groups of nodes with what is requested of them, and pods that
-//! wait for a node, with the reason. One look serves all callers for some seconds, as it reads every pod.
+//! What people want to see first. In: nodes, pods and compute clusters of the home API server. Out: groups of nodes with what is requested of them, and pods
+//! that wait for a node, with the reason. One look serves all callers for some seconds, as it reads every pod.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,5 @@
-//! The one table of the HTTP API: the router and the `OpenAPI` document are both made of it. In: nothing. Out: every route, who may use it, what it takes and gives.
+//! The one table of the HTTP API: the router and the `OpenAPI` document are both made of it. In: nothing. Out: every route, who may use it, what it takes and
+//! gives.
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

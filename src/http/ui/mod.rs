@@ -1,5 +1,5 @@
-//! The page at `/ui/`: a document, a style sheet, a script, embedded. In: requests of a browser. Out: the files. They hold no data: the script asks the HTTP API
-//! for it, with the token that a person enters, which it keeps in memory alone.
+//! The page at `/ui/`: a document, a style sheet, a script, embedded. In: requests of a browser. Out: the files. They hold no data: the script asks the HTTP
+//! API for it, with the token that a person enters, which it keeps in memory alone.
 
 use axum::{
     Router,

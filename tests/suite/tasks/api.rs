@@ -249,6 +249,10 @@ async fn who_may_not_is_told_so_and_nothing_happens() {
         let (code, body) = served.ask("reader", "GET", path, "").await;
         assert_eq!(code, 403, "{path}: {body}");
     }
+    let foreign =
+        Request::post(format!("{base}/tasks/radar/suspend")).header("authorization", "Bearer admin").header("sec-fetch-site", "cross-site");
+    let answer = served.client.send(foreign.body(kube::client::Body::from(Vec::new())).unwrap()).await.unwrap();
+    assert_eq!(answer.status(), 403, "a page of another origin");
     let tasks = served.cluster.server().objects("isobar.dev", "tasks");
     assert!(
         tasks.len() == 1 && tasks[0]["spec"]["suspend"] != true && served.cluster.server().objects("isobar.dev", "taskruns").is_empty()

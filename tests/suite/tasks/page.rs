@@ -28,6 +28,7 @@ async fn node(served: &Served, name: &str, arch: &str, gpu: Option<&str>, state:
     served.object(NODES, &object).await;
 }
 
+#[allow(clippy::needless_pass_by_value)] // JSON reads better so
 async fn pod(served: &Served, name: &str, node: Option<&str>, requests: Value) {
     let mut spec = json!({"containers": [{"name": "main", "image": "i", "resources": {"requests": requests, "limits": requests}}]});
     if let Some(node) = node {

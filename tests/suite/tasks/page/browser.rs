@@ -1,4 +1,5 @@
-//! A headless Chromium, driven by its debugging protocol over a pair of named pipes. In: a program. Out: a page that can be looked at, typed into, and pictured.
+//! A headless Chromium, driven by its debugging protocol over a pair of named pipes. In: a program. Out: a page to be looked at, typed into, and pictured.
+#![allow(clippy::disallowed_methods)] // a real browser is waited for in real time
 
 use std::{
     fs::File,
