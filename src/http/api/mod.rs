@@ -18,7 +18,7 @@ use axum::{
     Extension, Json, Router,
     body::Body,
     extract::{Path, Query, Request},
-    http::{HeaderMap, StatusCode, Uri},
+    http::{HeaderMap, StatusCode, Uri, Version},
     response::{IntoResponse, Response},
     routing::{MethodFilter, get, on},
 };
@@ -95,6 +95,7 @@ impl Call {
 
 /// A body that has not been read.
 struct Unread {
+    version: Version,
     headers: HeaderMap,
     body: Body,
 }
@@ -102,9 +103,15 @@ struct Unread {
 impl Unread {
     /// As JSON; none is an empty object.
     async fn json<T: DeserializeOwned>(self) -> Result<T, Refusal> {
-        let bytes = body::take(&self.headers, self.body, BODY_BYTES_MAX, "pass the address of what is large").await?;
+        let bytes = body::take(self.version, &self.headers, self.body, BODY_BYTES_MAX, "pass the address of what is large").await?;
         let bytes = if bytes.is_empty() { &b"{}"[..] } else { &bytes };
-        serde_json::from_slice(bytes).map_err(|error| Refusal::BadRequest(format!("the body cannot be read: {error}")))
+        let wrong = |error: serde_json::Error| Refusal::BadRequest(format!("the body cannot be read: {error}"));
+        let value: Value = serde_json::from_slice(bytes).map_err(wrong)?;
+        // A list would do for a struct.
+        if !value.is_object() {
+            return Err(Refusal::BadRequest("the body cannot be read: it must be a JSON object".to_owned()));
+        }
+        serde_json::from_value(value).map_err(wrong)
     }
 }
 
@@ -116,7 +123,7 @@ pub(super) fn router(api: &TaskApi, gate: &Arc<Gate>) -> Router {
         let (api, gate) = (api.clone(), gate.clone());
         let answer = async move |Extension(Peer(peer)): Extension<Peer>, Path(names): Path<HashMap<String, String>>, request: Request| {
             let (head, body) = request.into_parts();
-            let body = Unread { headers: head.headers, body };
+            let body = Unread { version: head.version, headers: head.headers, body };
             let answer = async {
                 let call = read(route, names, head.uri.query().unwrap_or_default())?;
                 own_origin(route, &body.headers)?;

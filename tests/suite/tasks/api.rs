@@ -13,7 +13,7 @@ use isobar::{
     kubernetes::api::Api,
     metrics::{ApiMetrics, Metrics},
     model::ids::{PodKey, PodUid},
-    sim::{SimCluster, SimOptions, federation::create},
+    sim::{SimCluster, SimOptions, apiserver::ApiServerOptions, federation::create},
     tasks::crd,
 };
 use serde_json::{Value, json};
@@ -58,7 +58,8 @@ pub struct Served {
 
 impl Served {
     pub async fn start(anonymous: bool) -> Self {
-        let cluster = SimCluster::new(SimOptions::default());
+        let api_server = ApiServerOptions { epoch: jiff::Timestamp::now(), ..ApiServerOptions::default() };
+        let cluster = SimCluster::new(SimOptions { api_server, ..SimOptions::default() });
         for definition in [crd::task(), crd::task_run()] {
             create(&cluster, "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", &definition).await.unwrap();
         }
