@@ -45,12 +45,16 @@ pub enum Wish {
 }
 
 /// What was seen of the virtual Node.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeSeen {
+    /// It is there. A pod that is bound to a Node that is not would be deleted by home's pod garbage collector.
+    pub there: bool,
     /// Somebody cordoned it.
     pub cordoned: bool,
     /// We deleted it.
     pub gone: bool,
+    /// Why it cannot be there: another Node has its name.
+    pub taken: Option<Box<str>>,
 }
 
 /// Writes for one cluster until the other side is gone.
@@ -120,12 +124,12 @@ impl Publisher {
     async fn keep(&self, node: &mut VirtualNode, wish: Wish) -> Wish {
         let done = match &wish {
             Wish::Untouched => return wish,
-            Wish::Kept(view) => node.keep(view).await.map(|cordoned| NodeSeen { cordoned, gone: false }),
-            Wish::Gone => node.remove().await.map(|()| NodeSeen { cordoned: false, gone: true }),
+            Wish::Kept(view) => node.keep(view).await,
+            Wish::Gone => node.remove().await.map(|()| NodeSeen { gone: true, ..NodeSeen::default() }),
         };
         match done {
             Ok(seen) => {
-                self.seen.send_if_modified(|known| std::mem::replace(known, seen) != seen);
+                self.see(seen);
                 wish
             }
             Err(error) => {
@@ -133,6 +137,17 @@ impl Publisher {
                 Wish::Untouched
             }
         }
+    }
+
+    fn see(&self, seen: NodeSeen) {
+        self.seen.send_if_modified(|known| {
+            let changed = *known != seen;
+            if let Some(why) = seen.taken.as_deref().filter(|_| changed) {
+                tracing::warn!(cluster = &*self.cluster, "{why}");
+            }
+            *known = seen;
+            changed
+        });
     }
 
     fn complain(&self, what: &str, error: &RestError) {

@@ -70,6 +70,8 @@ pub struct Findings {
     pub synced: Finding,
     /// What it owes from before.
     pub debts: Finding,
+    /// The name of the virtual Node, which may be another's.
+    pub node: Finding,
     /// Contact has to be stable for so much longer.
     pub held_for: Option<DurationMs>,
     /// No pod of ours is left; `None` when it is not draining.
@@ -81,7 +83,8 @@ pub struct Findings {
 impl Findings {
     /// The first thing that keeps the cluster from being ready.
     pub fn obstacle(&self) -> Option<(&'static str, String)> {
-        let stages = [&self.spec, &self.authenticated, &self.reachable, &self.identity, &self.authorized, &self.synced, &self.debts];
+        let stages =
+            [&self.spec, &self.authenticated, &self.reachable, &self.identity, &self.authorized, &self.synced, &self.debts, &self.node];
         let bad = stages.into_iter().find_map(|stage| match stage {
             Finding::Bad(reason, text) => Some((*reason, text.clone())),
             _ => None,

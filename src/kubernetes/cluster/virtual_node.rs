@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{
     object::Capacity,
+    publish::NodeSeen,
     rest::{Rest, RestError},
 };
 use crate::{
@@ -67,8 +68,8 @@ impl VirtualNode {
         Self { name: names::virtual_node(cluster), cluster: cluster.into(), home, clock, written: None }
     }
 
-    /// Renews the Lease, and brings the Node to what it should be. Whether somebody cordoned it.
-    pub async fn keep(&mut self, view: &NodeView) -> Result<bool, RestError> {
+    /// Renews the Lease, and brings the Node to what it should be. What was seen of it.
+    pub async fn keep(&mut self, view: &NodeView) -> Result<NodeSeen, RestError> {
         let node = if let Some(node) = self.home.get(&format!("{NODES}/{}", self.name)).await? {
             node
         } else {
@@ -76,8 +77,8 @@ impl VirtualNode {
             self.home.create(NODES, &self.object(view)).await?.unwrap_or_default()
         };
         if !is_ours(&node, &self.cluster) {
-            let text = format!("Node {} exists and does not stand for this cluster: rename or delete it", self.name);
-            return Err(RestError::Refused { status: http::StatusCode::CONFLICT, text });
+            let why = format!("Node {} exists and does not stand for this cluster: rename or delete it", self.name);
+            return Ok(NodeSeen { taken: Some(why.into()), ..NodeSeen::default() });
         }
         self.renew(&node).await?;
         self.mark(&node).await?;
@@ -90,7 +91,7 @@ impl VirtualNode {
             self.home.strategic_merge(&format!("{NODES}/{}/status", self.name), &patch).await?;
             self.written = Some((view.clone(), now));
         }
-        Ok(node["spec"]["unschedulable"] == true)
+        Ok(NodeSeen { there: true, cordoned: node["spec"]["unschedulable"] == true, ..NodeSeen::default() })
     }
 
     /// Deletes both. Only a Node that stands for this cluster.

@@ -213,12 +213,9 @@ impl Kubelet {
     fn see_pod(&mut self, pod: BoundPod) {
         let uid = pod.uid().to_string();
         if !self.pods.contains_key(&uid) {
-            // Virtual Nodes have no kubelet.
-            let virtual_node = || {
-                let node = self.server.object("", "nodes", "", &pod.spec.node_name);
-                node.is_some_and(|node| node["metadata"]["labels"].get(VIRTUAL_NODE).is_some())
-            };
-            if virtual_node() {
+            // Virtual Nodes have no kubelet, and Nodes that are not there have none either.
+            let node = self.server.object("", "nodes", "", &pod.spec.node_name);
+            if node.is_none_or(|node| node["metadata"]["labels"].get(VIRTUAL_NODE).is_some()) {
                 return;
             }
             self.meet(&uid, pod.clone());

@@ -2,11 +2,15 @@
 
 use std::time::Duration;
 
-use isobar::{kubernetes::leadership::Leadership, scheduler::input::Input};
+use isobar::{
+    kubernetes::leadership::Leadership,
+    scheduler::input::Input,
+    sim::faults::{Fault, Target},
+};
 use serde_json::json;
 use tokio::time::sleep;
 
-use super::world::{World, delete, patch};
+use super::world::{World, delete, patch, post};
 
 #[tokio::test(start_paused = true)]
 async fn a_cluster_that_is_added_is_ready_at_once() {
@@ -173,4 +177,34 @@ async fn cordoned_by_its_object_or_by_its_node() {
     assert_eq!(world.virtual_node("arm").unwrap()["spec"]["taints"][0]["key"], "isobar.dev/cluster");
     world.change("arm", json!({"reserve": {"cpu": "lots"}})).await;
     world.until("arm", "Ready", "False BadSpec", 5).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_placed_where_no_node_of_ours_can_be() {
+    let world = World::new(1).await;
+    post(&world.home, "/api/v1/nodes", &json!({"metadata": {"name": "isobar-arm"}})).await;
+    world.add("arm", 0, json!({})).await;
+    world.until("arm", "Ready", "False NodeTaken", 10).await;
+    assert!(
+        world.message("arm", "Ready").contains("Node isobar-arm exists and does not stand for this cluster"),
+        "{}",
+        world.message("arm", "Ready")
+    );
+    assert_eq!(world.closed("arm").as_deref(), Some("cluster is not ready (NodeTaken)"));
+    delete(&world.home, "/api/v1/nodes/isobar-arm").await;
+    world.until("arm", "Ready", "True Ready", 30).await;
+    assert_eq!(world.closed("arm"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_placed_before_the_node_is_there() {
+    let world = World::new(1).await;
+    world.home.faults().often(Target::of("create", "nodes"), Fault::Refused, 1.0);
+    world.add("arm", 0, json!({})).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(world.closed("arm").as_deref(), Some("cluster is not ready (NoNode)"));
+    world.home.faults().clear();
+    sleep(Duration::from_secs(15)).await;
+    assert!(world.virtual_node("arm").is_some());
+    assert_eq!(world.closed("arm"), None);
 }

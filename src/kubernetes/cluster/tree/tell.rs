@@ -24,6 +24,8 @@ impl Tree {
     pub(super) async fn tell(&mut self) {
         let now = self.context.clock.now();
         self.findings.held_for = self.contact.held_for(now);
+        let taken = self.seen.borrow_and_update().taken.clone();
+        self.findings.node = taken.map_or(Finding::Good(String::new()), |why| Finding::Bad("NodeTaken", why.into()));
         self.tell_engine().await;
         self.tell_worker();
         let counts = self.worker.as_ref().map(|worker| *worker.counts.borrow()).unwrap_or_default();
@@ -35,8 +37,10 @@ impl Tree {
 
     async fn tell_engine(&mut self) {
         let Some(spec) = &self.spec else { return };
-        let cordoned = self.seen.borrow_and_update().cordoned;
-        let closed = self.findings.closed(spec.state, cordoned, self.object.deleting);
+        // Only who leads makes the Node. A standby is to know the cluster as open, so that it can go on at once.
+        let no_node = self.leads() && !self.seen.borrow().there;
+        let closed = self.findings.closed(spec.state, self.seen.borrow().cordoned, self.object.deleting);
+        let closed = closed.or_else(|| no_node.then(|| "cluster is not ready (NoNode)".to_owned()));
         let facts = facts::cluster_facts(self.id, &self.name, spec, &self.quota, closed.as_deref());
         if self.told.as_ref() != Some(&facts) {
             self.told = Some(facts.clone());
