@@ -20,7 +20,7 @@ import json
 import os
 import re
 import shlex
-from subprocess import DEVNULL, PIPE, STDOUT, Popen, run
+from subprocess import DEVNULL, PIPE, Popen, run
 
 PREFIX = "# ISOBAR "
 ISOBAR = os.environ.get("ISOBAR", "isobar")
@@ -81,11 +81,6 @@ class IsobarHandler:
                 arguments += ["--param", f"{key[len('param.'):]}={value}"]
         return arguments
 
-    @classmethod
-    def manip_id(cls, job_id, out=None):
-        """The run's name is the job's ID."""
-        return job_id.strip()
-
     REC_ID_FROM_SUBMIT_OUT = re.compile(r"^(?P<id>[a-z][-a-z0-9]*)$", re.M)
     KILL_CMD_TMPL = f"{ISOBAR} task cancel %(job_id)s"
 
@@ -96,9 +91,9 @@ class IsobarHandler:
 
     @classmethod
     def filter_poll_many_output(cls, out):
-        """Runs that have not ended."""
+        """Runs whose pod is not gone yet: the job script ends before that."""
         runs = json.loads(out)["items"]
-        return [run["metadata"]["name"] for run in runs if not run.get("status", {}).get("outcome")]
+        return [run["metadata"]["name"] for run in runs if run.get("status", {}).get("phase") != "Reaped"]
 
 
 JOB_RUNNER_HANDLER = IsobarHandler()
