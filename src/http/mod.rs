@@ -143,7 +143,7 @@ pub async fn serve(options: HttpOptions, state: HttpState) -> Result<(Bound, imp
         stop: state.stop.clone(),
     };
     let (socket, secure_address) = listen(options.address).await?;
-    let secure = listener(socket, routes::secure(&state, gate, metrics.clone()), Some(tls.clone()));
+    let secure = listener(socket, routes::secure(&state, &gate, metrics.clone()), Some(tls.clone()));
     let (plain, plain_address) = match options.plain {
         None => (None, None),
         Some(PlainOptions { address, metrics: with_metrics }) => {

@@ -29,7 +29,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) struct Peer(pub(super) Option<User>);
 
 /// Everything, behind the gate.
-pub(super) fn secure(state: &HttpState, gate: Arc<Gate>, metrics: HttpMetrics) -> Router {
+pub(super) fn secure(state: &HttpState, gate: &Arc<Gate>, metrics: HttpMetrics) -> Router {
     let router = probes(state)
         .route("/metrics", metrics_route(state))
         .route("/configz", configuration_route(state))
@@ -42,7 +42,7 @@ pub(super) fn secure(state: &HttpState, gate: Arc<Gate>, metrics: HttpMetrics) -
     match &state.api {
         // These check their callers route by route, and the page has nothing to hide.
         Some(api) => {
-            let open = api::router(api, &gate).merge(ui::router(gate.lets_anonymous()));
+            let open = api::router(api, gate).merge(ui::router(gate.lets_anonymous()));
             gated.merge(open.method_not_allowed_fallback(not_allowed).layer(from_fn_with_state(metrics, count)))
         }
         None => gated,

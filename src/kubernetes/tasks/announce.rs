@@ -44,7 +44,7 @@ pub struct ReportOptions {
 
 /// Whoever is to be told.
 pub struct Receivers {
-    receivers: Vec<Receiver>,
+    all: Vec<Receiver>,
     token_file: Option<PathBuf>,
     /// Receivers that have an event while others do not, by the event's ID.
     half_told: Mutex<FxHashMap<String, Vec<usize>>>,
@@ -69,19 +69,19 @@ impl Receivers {
     /// Connections are made when there is something to tell. Must be called within a tokio runtime.
     pub fn new(options: &ReportOptions) -> Result<Self, ClientError> {
         let receivers = options.urls.iter().map(|url| Receiver::new(url)).collect::<Result<_, _>>()?;
-        Ok(Self { receivers, token_file: options.token_file.clone(), half_told: Mutex::default() })
+        Ok(Self { all: receivers, token_file: options.token_file.clone(), half_told: Mutex::default() })
     }
 
     /// Whether there are any.
     pub(super) fn is_empty(&self) -> bool {
-        self.receivers.is_empty()
+        self.all.is_empty()
     }
 
     /// Why nobody needs to be asked now: all that can be told may be told later.
     pub(super) fn paused(&self) -> Option<String> {
         let now = Instant::now();
         let paused = |receiver: &Receiver| lock(&receiver.health).until.is_some_and(|until| until > now);
-        let all = !self.receivers.is_empty() && self.receivers.iter().all(paused);
+        let all = !self.all.is_empty() && self.all.iter().all(paused);
         all.then(|| "no receiver of reports answers; they are asked again in a while".to_owned())
     }
 
@@ -95,7 +95,7 @@ impl Receivers {
             None => None,
         };
         let mut failed = Vec::new();
-        for (at, receiver) in self.receivers.iter().enumerate() {
+        for (at, receiver) in self.all.iter().enumerate() {
             if told.contains(&at) {
                 continue;
             }
