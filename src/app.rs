@@ -44,9 +44,10 @@ use crate::{
     metrics::{ApiMetrics, ConfigMetrics, EngineGauges, EngineMetrics, LeaderMetrics, Metrics},
     model::time::Timestamp,
     scheduler::{
-        engine::{Engine, EngineSettings},
+        engine::{Engine, EngineSettings, GROUP_PLUGIN},
         input::Input,
         observe::Gauges,
+        profile::PluginPoints,
         profiles::OutOfTree,
         queue::Backoff,
         registry::Registry,
@@ -186,6 +187,11 @@ fn engine(configuration: &Configuration, metrics: &Metrics) -> anyhow::Result<En
         .context("the profiles cannot be built")
 }
 
+/// As the engine heeds them: wherever the plugin is named.
+fn heeds_pod_groups(points: &PluginPoints) -> bool {
+    points.permit.iter().chain(&points.pre_enqueue).any(|plugin| *plugin == GROUP_PLUGIN)
+}
+
 fn live_options(configuration: &Configuration, election: Option<ElectionSettings>) -> LiveOptions {
     let limits = &configuration.isobar.limits;
     LiveOptions {
@@ -195,6 +201,7 @@ fn live_options(configuration: &Configuration, election: Option<ElectionSettings
         hostname: hostname(),
         seed: random_seed(),
         own_thread: true,
+        pod_groups: configuration.profiles.iter().any(|profile| heeds_pod_groups(&profile.plugins)),
     }
 }
 

@@ -40,6 +40,7 @@ use crate::{
         leadership::{Leadership, Permission},
         lease::{Elector, Ended},
         patch::{ConditionDesk, Patcher},
+        pod_groups::{self, GroupDesk, group_desk},
         watch::{Synced, Watch},
         wire::{NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched},
     },
@@ -80,6 +81,8 @@ pub struct LiveOptions {
     pub seed: u64,
     /// Whether the engine gets a thread of its own; a simulation under paused time needs it on the runtime.
     pub own_thread: bool,
+    /// Whether a profile heeds `PodGroup`s, so that they are watched.
+    pub pod_groups: bool,
 }
 
 impl Default for LiveOptions {
@@ -91,6 +94,7 @@ impl Default for LiveOptions {
             hostname: "localhost".to_owned(),
             seed: 0,
             own_thread: true,
+            pod_groups: false,
         }
     }
 }
@@ -162,6 +166,8 @@ impl Live {
         let event_writer = tokio::spawn(writer.run());
         let (evictions, evictor) = eviction_desk(api, permission.clone(), clock, events.clone(), inputs.clone());
         critical.spawn(named("evictor", evictor.run()));
+        let (groups, group_writer) = group_desk(api, permission.clone(), clock);
+        critical.spawn(named("writer of group conditions", group_writer.run()));
         let ((orders, orders_received), outstanding) = (mpsc::unbounded_channel(), Arc::new(AtomicUsize::new(0)));
         let binder =
             Binder::new(api.clone(), permission, conditions.clone()).with_timeout(options.bind_timeout).counting(outstanding.clone());
@@ -170,7 +176,7 @@ impl Live {
         critical.spawn(named("answers", answers));
 
         let engine_stop = CancellationToken::new();
-        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone(), evictions, abroad);
+        let dispatch = dispatcher(orders, outstanding.clone(), conditions, events.clone(), Desks { evictions, groups }, abroad);
         let driver = Driver::new(machine, clock, received, dispatch, publish).until(engine_stop.clone());
         if options.own_thread {
             let thread = on_own_thread(driver)?;
@@ -181,6 +187,9 @@ impl Live {
 
         let mut watches = JoinSet::new();
         let others_synced = start_other_watches(&mut watches, api, &inputs, options.seed);
+        if options.pod_groups {
+            watches.spawn(pod_groups::watch(api.clone(), HOME, inputs.clone(), options.seed ^ 0x11));
+        }
         if let Some(federation) = federation {
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
             let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
@@ -315,13 +324,19 @@ fn start_election(
     })
 }
 
+/// Where orders wait that are neither bindings nor conditions of pods.
+struct Desks {
+    evictions: EvictionDesk,
+    groups: GroupDesk,
+}
+
 /// Where each command goes. Bindings are never dropped: the engine bounds how many there can be.
 fn dispatcher(
     orders: mpsc::UnboundedSender<BindWork>,
     outstanding: Arc<AtomicUsize>,
     conditions: ConditionDesk,
     events: EventDesk,
-    evictions: EvictionDesk,
+    desks: Desks,
     abroad: Dispatch,
 ) -> impl FnMut(Command) + Send + 'static {
     let work = move |work| {
@@ -339,7 +354,12 @@ fn dispatcher(
             }
         }
         Command::Event(order) => events.put(order),
-        Command::Evict(order) => evictions.put(*order),
+        Command::Evict(order) => desks.evictions.put(*order),
+        Command::GroupCondition(order) => {
+            if !desks.groups.put(*order) {
+                tracing::debug!("the condition of a PodGroup was dropped: too many wait");
+            }
+        }
         Command::PlacedAgain(uid, cluster, node) => abroad.placed_again(uid, cluster, node),
         Command::ResolveImages(pod, images) => abroad.resolve(pod, images),
     }

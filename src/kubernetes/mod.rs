@@ -25,6 +25,7 @@ pub mod limiter;
 mod lines;
 pub mod patch;
 pub mod permissions;
+pub mod pod_groups;
 pub mod review;
 pub mod runs;
 #[cfg(test)]

@@ -126,6 +126,13 @@ pub static FEDERATION: &[Permission] = &[
     call("certificates.k8s.io", "certificatesigningrequests/approval", "update", Scope::Cluster, "approves our own request"),
 ];
 
+/// What `PodGroup`s ask of the home cluster beside [`PERMISSIONS`].
+pub static POD_GROUPS: &[Permission] = &[
+    call("scheduling.k8s.io", "podgroups", "list", Scope::Cluster, "which pods are placed together or not at all"),
+    call("scheduling.k8s.io", "podgroups", "watch", Scope::Cluster, "changes of that"),
+    call("scheduling.k8s.io", "podgroups/status", "patch", Scope::Cluster, "whether the group could be scheduled"),
+];
+
 /// What tasks ask of the home cluster beside [`PERMISSIONS`].
 pub static TASKS: &[Permission] = &[
     call("isobar.dev", "tasks", "get", Scope::Cluster, "a task whose status was written by somebody else"),

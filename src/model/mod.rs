@@ -9,6 +9,7 @@ pub mod budget;
 pub mod class;
 pub mod cluster;
 pub mod fnv;
+pub mod gang;
 pub mod ids;
 pub mod image;
 pub mod in_tree;

@@ -6,6 +6,7 @@ pub mod clusters;
 pub mod engine;
 pub mod explain;
 pub mod framework;
+pub mod gangs;
 pub mod input;
 pub mod nodes;
 pub mod observe;

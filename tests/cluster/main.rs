@@ -13,6 +13,7 @@ mod describe_parity;
 mod ecflow;
 mod failover;
 mod federation;
+mod gangs;
 mod image_registry;
 mod kubelet_endpoint;
 mod manifests;

@@ -8,6 +8,7 @@ mod compute_cluster;
 mod config_files;
 mod demo;
 mod documentation;
+mod engine_gangs;
 mod engine_preemption;
 mod engine_terms;
 mod engine_volumes;

@@ -5,6 +5,7 @@
 mod cluster_fit;
 mod default_binder;
 mod default_preemption;
+mod gang_scheduling;
 mod image_locality;
 mod image_platform;
 mod inter_pod_affinity;
@@ -71,6 +72,7 @@ pub fn build(name: &str, args: &PluginArgs, symbols: &mut Interner) -> Option<Bo
         "ImagePlatform" => Box::new(image_platform::ImagePlatform),
         "DefaultBinder" => Box::new(default_binder::DefaultBinder),
         "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption::new(args.default_preemption)),
+        "GangScheduling" => Box::new(gang_scheduling::GangScheduling),
         _ => Box::new(not_built::NotBuilt::new(info)),
     })
 }

@@ -9,7 +9,7 @@ use crate::{
     model::{class::PodClass, pod::Wants},
     scheduler::{
         change::Changes,
-        framework::{CompiledFilter, FilterPlugin, Plugin, PodInHand, PreEnqueue, Refusal},
+        framework::{CompiledFilter, FilterPlugin, Plugin, Refusal},
         nodes::Nodes,
         registry::{ExtensionPoint, PluginInfo},
     },
@@ -28,11 +28,7 @@ impl NotBuilt {
 
     /// What of the pod the plugin would judge.
     fn judges(&self, wants: Wants) -> Option<&'static str> {
-        let found = [
-            ("DynamicResources", wants.resource_claims, "the pod has resourceClaims"),
-            ("GangScheduling", wants.pod_group, "the pod has a schedulingGroup"),
-        ];
-        found.into_iter().find(|(plugin, wanted, _)| *plugin == self.info.name && *wanted).map(|(_, _, what)| what)
+        (self.info.name == "DynamicResources" && wants.resource_claims).then_some("the pod has resourceClaims")
     }
 
     fn refusal(&self, wants: Wants) -> Option<Refusal> {
@@ -46,11 +42,6 @@ impl Plugin for NotBuilt {
         self.info.name
     }
 
-    /// A plugin that never filters can only hold the pod before the queue.
-    fn pre_enqueue(&self) -> Option<&dyn PreEnqueue> {
-        (self.info.implements(ExtensionPoint::PreEnqueue) && !self.info.implements(ExtensionPoint::Filter)).then_some(self)
-    }
-
     fn filter(&self) -> Option<&dyn FilterPlugin> {
         self.info.implements(ExtensionPoint::Filter).then_some(self)
     }
@@ -58,12 +49,6 @@ impl Plugin for NotBuilt {
     /// Only another version or another profile helps.
     fn curing_changes(&self) -> Changes {
         Changes::NONE
-    }
-}
-
-impl PreEnqueue for NotBuilt {
-    fn gate(&self, pod: PodInHand<'_>) -> Option<Refusal> {
-        self.refusal(pod.class.wants)
     }
 }
 
@@ -78,10 +63,7 @@ mod tests {
     use super::*;
     use crate::{
         model::pod::PodSpecFacts,
-        scheduler::{
-            plugins::fixtures::{World, node, pod},
-            profile::PluginArgs,
-        },
+        scheduler::plugins::fixtures::{World, node, pod},
     };
 
     fn wanting(wants: Wants) -> PodSpecFacts {
@@ -99,17 +81,5 @@ mod tests {
             let got = World::new([node("a")]).ask(plugin, &wanting(wants));
             assert_eq!(got, [want.replace('*', &format!("plugin {plugin} is not built into this version:"))], "{plugin}");
         }
-    }
-
-    #[test]
-    fn a_plugin_that_never_filters_holds_the_pod_before_the_queue() {
-        let mut world = World::default();
-        let plugin = world.plugin("GangScheduling", &PluginArgs::default());
-        assert!(plugin.filter().is_none());
-        let class = world.class(&wanting(Wants { pod_group: true, ..Wants::default() }));
-        let (key, uid) = (crate::model::ids::PodKey::new("d", "p"), crate::model::ids::PodUid::from("u"));
-        let refusal = plugin.pre_enqueue().and_then(|gate| gate.gate(PodInHand { key: &key, uid: &uid, class: &class, gates: &[] }));
-        let want = "plugin GangScheduling is not built into this version: the pod has a schedulingGroup";
-        assert_eq!(refusal, Some(Refusal::unresolvable(want)));
     }
 }
