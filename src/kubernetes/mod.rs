@@ -18,6 +18,7 @@ pub mod events;
 pub mod evict;
 mod fence;
 pub mod images;
+mod lanes;
 pub mod leadership;
 pub mod lease;
 pub mod limiter;

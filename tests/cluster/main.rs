@@ -10,6 +10,7 @@ mod compute_cluster;
 mod control_plane;
 mod demo_serve;
 mod describe_parity;
+mod ecflow;
 mod failover;
 mod federation;
 mod gangs;
