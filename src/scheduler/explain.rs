@@ -142,7 +142,7 @@ impl Explanation {
         }
         let nodes = &others.cache.nodes;
         let mut view = ClassView::new(profile, hand.class, nodes);
-        let crowd = Crowd::new(&view, hand.class, hand.uid, others.nominations, others.cache);
+        let crowd = Crowd::new(&mut view, hand.class, hand.uid, others.nominations, others.cache);
         let own = others.nominated.filter(|ix| crowd.leaves(&view, *ix));
         let is_own = own.is_some();
         let open = own.map_or_else(|| crowd.open(&view), |own| vec![own]);

@@ -134,6 +134,26 @@ fn in_place_of_kube_scheduler_it_competes_for_the_same_lease() {
     assert_ne!(election("base").0, "kube-scheduler", "beside it, waiting for its lease would mean never to act");
 }
 
+/// In kube-scheduler's place it may be logged in as kube-scheduler was: whatever it calls is granted to that user already.
+#[test]
+fn the_stock_rights_of_kube_scheduler_are_enough() {
+    let roles = documents(include_str!("stock_rights.yaml"));
+    let rules: Vec<&Value> = roles.iter().flat_map(|role| role["rules"].as_array().unwrap()).collect();
+    let (lease, _) = election("overlays/replace-kube-scheduler");
+    let grants_it = |rule: &Value, (group, resource, verb): &(String, String, String), names: &[String]| {
+        let has = |field: &str, word: &String| strings(&rule[field]).contains(word);
+        let limited_to = strings(&rule["resourceNames"]);
+        let named = limited_to.is_empty() || (!names.is_empty() && names.iter().all(|name| limited_to.contains(name)));
+        has("apiGroups", group) && has("resources", resource) && has("verbs", verb) && named
+    };
+    let scopes = [Scope::Cluster, Scope::LeaseNamespace, Scope::Lease];
+    for (call, names) in needed(&scopes, &lease) {
+        assert!(rules.iter().any(|rule| grants_it(rule, &call, &names)), "{call:?} on {names:?} is not granted");
+    }
+    let lease_of_ours = ("coordination.k8s.io".into(), "leases".into(), "update".into());
+    assert!(!rules.iter().any(|rule| grants_it(rule, &lease_of_ours, &[election("base").0])), "names are looked at");
+}
+
 /// Every name that a scrape can show, histograms by their series.
 fn series() -> BTreeSet<String> {
     let all = TABLE.iter().copied().chain(PROCESS_TABLE);

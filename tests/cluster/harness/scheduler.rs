@@ -94,6 +94,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// More of the profile: `plugins`, `pluginConfig`.
     pub profile: Value,
+    /// Further profiles, whole.
+    pub more_profiles: Vec<Value>,
 }
 
 impl Options {
@@ -104,6 +106,7 @@ impl Options {
             leases: None,
             kubeconfig: None,
             profile: Value::Null,
+            more_profiles: Vec::new(),
         }
     }
 
@@ -115,6 +118,11 @@ impl Options {
     /// Its fields beside `schedulerName`.
     pub fn with_profile(mut self, profile: Value) -> Self {
         self.profile = profile;
+        self
+    }
+
+    pub fn with_more_profiles(mut self, profiles: &[Value]) -> Self {
+        self.more_profiles = profiles.to_vec();
         self
     }
 }
@@ -209,11 +217,12 @@ fn configuration(options: &Options, kubeconfig: &str) -> Value {
     for (field, value) in options.profile.as_object().into_iter().flatten() {
         profile[field] = value.clone();
     }
+    let profiles: Vec<&Value> = std::iter::once(&profile).chain(&options.more_profiles).collect();
     json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1",
         "kind": "KubeSchedulerConfiguration",
         "clientConnection": { "kubeconfig": kubeconfig, "qps": 5000, "burst": 5000 },
         "leaderElection": election,
-        "profiles": [profile],
+        "profiles": profiles,
     })
 }

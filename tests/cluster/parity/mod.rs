@@ -34,6 +34,9 @@ area!(affinity);
 area!(scoring);
 area!(queueing);
 area!(preemption);
+area!(profiles);
+area!(conditions);
+area!(volumes);
 
 /// Without this a rig that sees nothing would pass everything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,10 +57,12 @@ async fn rows_that_are_wrong_fail() -> Result<()> {
 async fn both(name: &str, text: &str) -> Result<()> {
     let table = table::read(name, text)?;
     let kinds = [scheduler::Kind::KubeScheduler, scheduler::Kind::Isobar];
-    if !available(name, &[Program::Etcd, Program::KubeApiserver]) || !kinds.iter().all(|kind| kind.available(name)) {
+    let mut programs = vec![Program::Etcd, Program::KubeApiserver];
+    programs.extend(table.controllers.is_some().then_some(Program::KubeControllerManager));
+    if !available(name, &programs) || !kinds.iter().all(|kind| kind.available(name)) {
         return Ok(());
     }
-    let mut options = Options::default();
+    let mut options = Options { controllers: table.controllers.clone(), ..Options::default() };
     options.apiserver.priority = true;
     let plane = ControlPlane::start(options).await?;
     let mut priorities = BTreeSet::new();
@@ -81,7 +86,8 @@ async fn play(
     failed: &mut Vec<String>,
 ) -> Result<usize> {
     let identity = format!("{}-{name}", kind.name());
-    let options = scheduler::Options::new(&identity, SCHEDULER_NAME).with_profile(table.profile.clone());
+    let options =
+        scheduler::Options::new(&identity, SCHEDULER_NAME).with_profile(table.profile.clone()).with_more_profiles(&table.more_profiles);
     let mut scheduler = Scheduler::start(plane, kind, &options).await?;
     let mut stage = Stage {
         client: plane.client(),
