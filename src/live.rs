@@ -171,8 +171,7 @@ impl Live {
         let event_writer = tokio::spawn(writer.run());
         let (evictions, evictor) = eviction_desk(api, permission.clone(), clock, events.clone(), inputs.clone());
         critical.spawn(named("evictor", evictor.run()));
-        let (groups, group_writer) = group_desk(api, permission.clone(), clock);
-        critical.spawn(named("writer of group conditions", group_writer.run()));
+        let groups = start_group_desk(&mut critical, api, permission.clone(), clock);
         let Bindings { orders, outstanding, binder, extenders } =
             start_binding(api, options, &permission, &conditions, &inputs, &mut critical);
         let (abroad, answers) = Dispatch::new(federation, inputs.clone());
@@ -190,10 +189,7 @@ impl Live {
         }
 
         let mut watches = JoinSet::new();
-        let others_synced = start_other_watches(&mut watches, api, &inputs, options.seed);
-        if options.pod_groups {
-            watches.spawn(pod_groups::watch(api.clone(), HOME, inputs.clone(), options.seed ^ 0x11));
-        }
+        let others_synced = start_other_watches(&mut watches, api, &inputs, options);
         if let Some(federation) = federation {
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
             let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
@@ -286,9 +282,13 @@ fn start_watch<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, 
 }
 
 /// Watches home objects that choose pods by labels, and those of storage. The engine decides nothing before it has their first lists.
-fn start_other_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Vec<Synced> {
+fn start_other_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, options: &LiveOptions) -> Vec<Synced> {
     // The channel is empty still, so that this comes first.
     let _ = inputs.try_send(Input::AwaitLists);
+    let seed = options.seed;
+    if options.pod_groups {
+        watches.spawn(pod_groups::watch(api.clone(), HOME, inputs.clone(), seed ^ 0x11));
+    }
     vec![
         start_watch::<NamespaceFacts>(watches, api, inputs, seed ^ 3),
         start_watch::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6),
@@ -362,6 +362,13 @@ fn start_binding(
     let (extenders, errands) = extender_desk(options.extenders.clone(), surroundings);
     critical.spawn(named("extenders", errands));
     Bindings { orders, outstanding, binder, extenders }
+}
+
+/// Starts who writes what the status of `PodGroup`s says.
+fn start_group_desk(critical: &mut JoinSet<&'static str>, api: &Api, permission: Permission, clock: Clock) -> GroupDesk {
+    let (desk, writer) = group_desk(api, permission, clock);
+    critical.spawn(named("writer of group conditions", writer.run()));
+    desk
 }
 
 /// Who carries out what is no binding by us.

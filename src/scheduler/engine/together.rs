@@ -71,7 +71,7 @@ impl Engine {
             self.report_group(key, "SchedulerError", &why, out);
             return pods.into_iter().for_each(|pod| self.fail_with_error(now, pod, &why, started, out));
         }
-        let is_awaiting = pods.iter().any(|pod| self.awaits_victims(pod));
+        let is_awaiting = pods.iter().any(|pod| self.waits_for_victims(pod));
         if !is_awaiting && self.may_preempt(&pods) {
             let mut second = self.try_group(&mut pods, need, true);
             self.undo(&mut pods, &second);
@@ -231,7 +231,7 @@ impl Engine {
     // === preemption ===
 
     /// Room was made for the pod before, and it is not free yet.
-    fn awaits_victims(&self, pod: &QueuedPod) -> bool {
+    fn waits_for_victims(&self, pod: &QueuedPod) -> bool {
         let residents = self.nominated_node(pod).map(|node| self.cache.residents(node)).unwrap_or_default();
         residents.iter().any(|resident| resident.is_leaving && resident.is_home && resident.priority < pod.priority)
     }
