@@ -30,7 +30,7 @@ use crate::{
         show,
     },
     extenders::Extenders,
-    http::{self, CertificateSource, EventIntake, GateOptions, HealthChecks, HttpOptions, HttpState, LeaseWatchdog, Probe},
+    http::{self, CertificateSource, GateOptions, HealthChecks, HttpOptions, HttpState, LeaseWatchdog, Probe},
     kubernetes::{
         api::Api,
         client::{ConnectionOptions, connect},
@@ -45,9 +45,10 @@ use crate::{
     metrics::{ApiMetrics, ConfigMetrics, EngineGauges, EngineMetrics, LeaderMetrics, Metrics},
     model::time::Timestamp,
     scheduler::{
-        engine::{Engine, EngineSettings},
+        engine::{Engine, EngineSettings, GROUP_PLUGIN},
         input::Input,
         observe::Gauges,
+        profile::PluginPoints,
         profiles::OutOfTree,
         queue::Backoff,
         registry::Registry,
@@ -118,7 +119,7 @@ pub async fn run(options: AppOptions) -> anyhow::Result<ExitCode> {
         .context("the engine's thread cannot be started")?;
 
     let in_force = InForce::new(&configuration);
-    let state = http_state(&live, &api, &metrics, in_force.clone(), tasks.as_ref().map(tasks::TaskRoom::intake));
+    let state = http_state(&live, &api, &metrics, in_force.clone(), tasks.as_ref());
     let (health, draining, http_stop) = (state.health.clone(), state.draining.clone(), state.stop.clone());
     let server = serve(http_options(&configuration, &options), state);
     let mut parts_abroad = match abroad {
@@ -188,6 +189,11 @@ fn engine(configuration: &Configuration, metrics: &Metrics) -> anyhow::Result<En
         .context("the profiles cannot be built")
 }
 
+/// As the engine heeds them: wherever the plugin is named.
+fn heeds_pod_groups(points: &PluginPoints) -> bool {
+    points.permit.iter().chain(&points.pre_enqueue).any(|plugin| *plugin == GROUP_PLUGIN)
+}
+
 fn live_options(configuration: &Configuration, election: Option<ElectionSettings>, extenders: Extenders) -> LiveOptions {
     let limits = &configuration.isobar.limits;
     LiveOptions {
@@ -198,6 +204,7 @@ fn live_options(configuration: &Configuration, election: Option<ElectionSettings
         seed: random_seed(),
         extenders,
         own_thread: true,
+        pod_groups: configuration.profiles.iter().any(|profile| heeds_pod_groups(&profile.plugins)),
     }
 }
 
@@ -351,13 +358,14 @@ fn http_options(configuration: &Configuration, options: &AppOptions) -> Option<H
         client_ca_file: options.client_ca_file.clone(),
         gate: GateOptions {
             always_allow_paths: options.always_allow_paths.clone().unwrap_or_else(|| serving.always_allow_paths.clone()),
+            anonymous: serving.anonymous,
             ..GateOptions::default()
         },
         plain: None,
     })
 }
 
-fn http_state(live: &Live, api: &Api, metrics: &Metrics, in_force: InForce, events: Option<EventIntake>) -> HttpState {
+fn http_state(live: &Live, api: &Api, metrics: &Metrics, in_force: InForce, tasks: Option<&tasks::TaskRoom>) -> HttpState {
     let health = HealthChecks::default();
     let mut lists = live.others_synced.clone();
     lists.extend([live.pods_synced.clone(), live.nodes_synced.clone()]);
@@ -372,7 +380,8 @@ fn http_state(live: &Live, api: &Api, metrics: &Metrics, in_force: InForce, even
         health,
         metrics: metrics.clone(),
         configuration: Arc::new(move || in_force.get()),
-        events,
+        events: tasks.map(tasks::TaskRoom::intake),
+        api: tasks.map(|tasks| tasks.api(api)),
         reviewer: Arc::new(ApiReviewer::new(api.client())),
         draining: CancellationToken::new(),
         stop: CancellationToken::new(),

@@ -41,6 +41,7 @@ use crate::{
         leadership::{Leadership, Permission},
         lease::{Elector, Ended},
         patch::{ConditionDesk, Patcher},
+        pod_groups::{self, GroupDesk, group_desk},
         watch::{Synced, Watch},
         wire::{NamespaceFacts, ReplicaSet, ReplicationController, SelectingFacts, Service, StatefulSet, Watched},
     },
@@ -84,6 +85,8 @@ pub struct LiveOptions {
     pub extenders: Extenders,
     /// Whether the engine gets a thread of its own; a simulation under paused time needs it on the runtime.
     pub own_thread: bool,
+    /// Whether a profile heeds `PodGroup`s, so that they are watched.
+    pub pod_groups: bool,
 }
 
 impl Default for LiveOptions {
@@ -96,6 +99,7 @@ impl Default for LiveOptions {
             seed: 0,
             extenders: Extenders::default(),
             own_thread: true,
+            pod_groups: false,
         }
     }
 }
@@ -167,13 +171,15 @@ impl Live {
         let event_writer = tokio::spawn(writer.run());
         let (evictions, evictor) = eviction_desk(api, permission.clone(), clock, events.clone(), inputs.clone());
         critical.spawn(named("evictor", evictor.run()));
+        let groups = start_group_desk(&mut critical, api, permission.clone(), clock);
         let Bindings { orders, outstanding, binder, extenders } =
             start_binding(api, options, &permission, &conditions, &inputs, &mut critical);
         let (abroad, answers) = Dispatch::new(federation, inputs.clone());
         critical.spawn(named("answers", answers));
 
         let engine_stop = CancellationToken::new();
-        let dispatch = dispatcher(orders, outstanding.clone(), Desks { conditions, events: events.clone(), evictions, extenders }, abroad);
+        let dispatch =
+            dispatcher(orders, outstanding.clone(), Desks { conditions, events: events.clone(), evictions, groups, extenders }, abroad);
         let driver = Driver::new(machine, clock, received, dispatch, publish).until(engine_stop.clone());
         if options.own_thread {
             let thread = on_own_thread(driver)?;
@@ -183,7 +189,7 @@ impl Live {
         }
 
         let mut watches = JoinSet::new();
-        let others_synced = start_other_watches(&mut watches, api, &inputs, options.seed);
+        let others_synced = start_other_watches(&mut watches, api, &inputs, options);
         if let Some(federation) = federation {
             let (home, engine, leadership, events) = (api.clone(), inputs.clone(), leadership.clone(), events.clone());
             let shared = Shared { home, clock, leadership, engine, events, binder, seed: options.seed ^ 5 };
@@ -276,9 +282,13 @@ fn start_watch<K: Watched<Input = Input>>(watches: &mut JoinSet<()>, api: &Api, 
 }
 
 /// Watches home objects that choose pods by labels, and those of storage. The engine decides nothing before it has their first lists.
-fn start_other_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, seed: u64) -> Vec<Synced> {
+fn start_other_watches(watches: &mut JoinSet<()>, api: &Api, inputs: &mpsc::Sender<Input>, options: &LiveOptions) -> Vec<Synced> {
     // The channel is empty still, so that this comes first.
     let _ = inputs.try_send(Input::AwaitLists);
+    let seed = options.seed;
+    if options.pod_groups {
+        watches.spawn(pod_groups::watch(api.clone(), HOME, inputs.clone(), seed ^ 0x11));
+    }
     vec![
         start_watch::<NamespaceFacts>(watches, api, inputs, seed ^ 3),
         start_watch::<SelectingFacts<Service>>(watches, api, inputs, seed ^ 6),
@@ -354,11 +364,19 @@ fn start_binding(
     Bindings { orders, outstanding, binder, extenders }
 }
 
+/// Starts who writes what the status of `PodGroup`s says.
+fn start_group_desk(critical: &mut JoinSet<&'static str>, api: &Api, permission: Permission, clock: Clock) -> GroupDesk {
+    let (desk, writer) = group_desk(api, permission, clock);
+    critical.spawn(named("writer of group conditions", writer.run()));
+    desk
+}
+
 /// Who carries out what is no binding by us.
 struct Desks {
     conditions: ConditionDesk,
     events: EventDesk,
     evictions: EvictionDesk,
+    groups: GroupDesk,
     extenders: ExtenderDesk,
 }
 
@@ -369,7 +387,7 @@ fn dispatcher(
     desks: Desks,
     abroad: Dispatch,
 ) -> impl FnMut(Command) + Send + 'static {
-    let Desks { conditions, events, evictions, extenders } = desks;
+    let Desks { conditions, events, evictions, groups, extenders } = desks;
     let counted = outstanding.clone();
     let work = move |work| {
         outstanding.fetch_add(1, Ordering::AcqRel);
@@ -392,6 +410,11 @@ fn dispatcher(
         }
         Command::Event(order) => events.put(order),
         Command::Evict(order) => evictions.put(*order),
+        Command::GroupCondition(order) => {
+            if !groups.put(*order) {
+                tracing::debug!("the condition of a PodGroup was dropped: too many wait");
+            }
+        }
         Command::PlacedAgain(uid, cluster, node) => abroad.placed_again(uid, cluster, node),
         Command::ResolveImages(pod, images) => abroad.resolve(pod, images),
     }

@@ -13,13 +13,16 @@ use tokio::{
 use super::{hostname, logs, random_seed};
 use crate::{
     archive::LogArchive,
-    config::resolved::{ArchiveSettings, DataSource, IsobarSettings, PolledDirectory, TaskSettings},
-    http::EventIntake,
+    config::{
+        defaults,
+        resolved::{ArchiveSettings, DataSource, IsobarSettings, PolledDirectory, TaskSettings},
+    },
+    http::{EventIntake, TaskApi, kubelet::ArchivedLogs},
     kubernetes::{
         api::Api,
         clock::Clock,
         leadership::Leadership,
-        tasks::{self, ARRIVALS_MAX, Arriving, RunLogs, TasksContext},
+        tasks::{self, ARRIVALS_MAX, Arriving, Receivers, ReportOptions, RunLogs, TasksContext},
     },
     metrics::Metrics,
     model::time::Timestamp,
@@ -44,6 +47,7 @@ pub(super) struct TaskRoom {
     archive: Option<(LogArchive, ArchiveSettings)>,
     /// The federation drops logs of the same archive.
     swept: bool,
+    federated: bool,
     arriving: mpsc::Receiver<Arriving>,
     intake: EventIntake,
 }
@@ -66,13 +70,19 @@ pub(super) async fn prepare(settings: &IsobarSettings) -> anyhow::Result<Option<
     let swept = federation.enabled && place == federation.archive.as_ref();
     let (arrivals, arriving) = mpsc::channel(ARRIVALS_MAX);
     let intake = EventIntake { sources: tasks.sources.iter().map(|source| source.name.clone()).collect(), arrivals };
-    Ok(Some(TaskRoom { settings: tasks.clone(), archive, swept, arriving, intake }))
+    Ok(Some(TaskRoom { settings: tasks.clone(), archive, swept, federated: federation.enabled, arriving, intake }))
 }
 
 impl TaskRoom {
     /// The way in for events.
     pub(super) fn intake(&self) -> EventIntake {
         self.intake.clone()
+    }
+
+    /// Tasks over HTTPS.
+    pub(super) fn api(&self, home: &Api) -> TaskApi {
+        let logs = self.archive.as_ref().map(|(archive, _)| Arc::new(archive.clone()) as Arc<dyn ArchivedLogs>);
+        TaskApi::new(home, logs, self.federated)
     }
 
     /// Starts everything. A part that ends, ends in vain: its name is the answer.
@@ -100,6 +110,7 @@ impl TaskRoom {
             clock: Clock::system(),
             rules: rules(&self.settings, profile),
             arrivals: self.arriving,
+            receivers: Receivers::new(&report_options(&self.settings)).context("tasks.report")?,
             logs: self.archive.map(|(archive, _)| Arc::new(archive) as Arc<dyn RunLogs>),
             metrics: metrics.clone(),
             hostname: hostname(),
@@ -111,6 +122,13 @@ impl TaskRoom {
         });
         Ok(parts)
     }
+}
+
+fn report_options(settings: &TaskSettings) -> ReportOptions {
+    settings.report.as_ref().map_or_else(ReportOptions::default, |report| ReportOptions {
+        urls: report.urls.clone(),
+        token_file: report.token_file.as_ref().map(PathBuf::from),
+    })
 }
 
 fn rules(settings: &TaskSettings, profile: &str) -> Rules {
@@ -127,6 +145,7 @@ fn rules(settings: &TaskSettings, profile: &str) -> Rules {
         unscheduled_max: settings.unscheduled_max,
         live_runs_max: settings.live_runs_max,
         force_stuck: settings.force_stuck,
+        announce_within: settings.report.as_ref().map_or(defaults::TASK_REPORT_GIVE_UP, |report| report.give_up_after),
         profile: profile.to_owned(),
         ..Rules::default()
     }

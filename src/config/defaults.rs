@@ -60,6 +60,8 @@ pub const KUBELET_PORT: u16 = 10260;
 pub const LOGS_KEEP_FOR: DurationMs = DurationMs::from_secs(24 * 3600);
 /// A longer log of one container is cut.
 pub const LOG_BYTES_MAX: u64 = 256 << 20;
+/// How long after the end of a run its announcement is tried.
+pub const TASK_REPORT_GIVE_UP: DurationMs = DurationMs::from_secs(3_600);
 /// Pods of tasks created a second, and at once.
 pub const TASK_PODS_PER_SECOND: u32 = 20;
 /// See above.

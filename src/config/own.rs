@@ -93,6 +93,9 @@ pub struct Serving {
     /// Paths that need no authorisation. Default /healthz, /livez, /readyz; add /metrics to open the metrics.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub always_allow_paths: Option<Vec<String>>,
+    /// Whether callers without credentials are `system:anonymous`, who may what the cluster's RBAC lets it, instead of being refused. Default false.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anonymous: Option<bool>,
 }
 
 /// How edits are taken up.

@@ -35,9 +35,27 @@ pub struct Tasks {
     /// Runs of one namespace that have not ended; more are refused. Default 10000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_runs_max: Option<u32>,
+    /// Who is told of ends of runs, as `CloudEvents` over HTTP. Default: nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
     /// Whether a pod that does not go is deleted without its node's word, when its node is gone. Default false.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub force_stuck: Option<bool>,
+}
+
+/// Who is told of ends of runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Report {
+    /// Addresses that events are posted to, each to all of them.
+    pub urls: Vec<String>,
+    /// A file with a bearer token for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<String>,
+    /// How long after the end of a run that is tried; the run is not deleted before. Default 1h.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "duration-go"))]
+    pub give_up_after: Option<String>,
 }
 
 /// From where data arrive.

@@ -69,7 +69,12 @@ fn serving(written: own::Serving, report: &mut Report) -> Serving {
         report.invalid_text(&path.field("alwaysAllowPaths").index(i), allowed, "must begin with a slash");
     }
     let port = written.secure_port.unwrap_or(defaults::SECURE_PORT);
-    Serving { bind_address, secure_port: (port != 0).then_some(port), always_allow_paths: paths }
+    Serving {
+        bind_address,
+        secure_port: (port != 0).then_some(port),
+        always_allow_paths: paths,
+        anonymous: written.anonymous.unwrap_or(false),
+    }
 }
 
 pub(super) fn not_negative(written: Option<&str>, default: DurationMs, path: &Path, report: &mut Report) -> DurationMs {

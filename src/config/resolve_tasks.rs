@@ -9,7 +9,7 @@ use super::{
     report::Report,
     resolve_federation::{place, written_archive},
     resolve_own::not_negative,
-    resolved::{AccountQuota, DataSource, PolledDirectory, TaskSettings},
+    resolved::{AccountQuota, DataSource, PolledDirectory, ReportSettings, TaskSettings},
 };
 use crate::model::{quantity::Quantity, time::DurationMs};
 
@@ -39,8 +39,33 @@ pub fn settings(written: own::Tasks, report: &mut Report) -> TaskSettings {
         pods_burst,
         unscheduled_max,
         live_runs_max,
+        report: written.report.and_then(|written| receivers(written, &path.field("report"), report)),
         force_stuck: written.force_stuck.unwrap_or(false),
     }
+}
+
+fn receivers(written: own::Report, path: &Path, report: &mut Report) -> Option<ReportSettings> {
+    for (at, url) in written.urls.iter().enumerate() {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        let is_plain = |rest: &str| {
+            !rest.starts_with('/') && !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic()) && !rest.contains('@')
+        };
+        if !rest.is_some_and(is_plain) {
+            report
+                .invalid_text(
+                    &path.field("urls").index(at),
+                    url,
+                    "must be an address such as https://receiver.example/events, without credentials",
+                )
+                .help("a bearer token is read from tokenFile");
+        }
+    }
+    if written.token_file.as_deref().is_some_and(|file| !file.starts_with('/')) {
+        report.invalid_text(&path.field("tokenFile"), written.token_file.as_deref().unwrap_or_default(), "must be an absolute path");
+    }
+    let give_up_after = not_negative(written.give_up_after.as_deref(), defaults::TASK_REPORT_GIVE_UP, &path.field("giveUpAfter"), report);
+    let settings = ReportSettings { urls: written.urls, token_file: written.token_file, give_up_after };
+    Some(settings).filter(|settings| !settings.urls.is_empty())
 }
 
 fn sources(written: Vec<Source>, path: &Path, report: &mut Report) -> Vec<DataSource> {
@@ -129,6 +154,11 @@ pub fn written(settings: &TaskSettings) -> own::Tasks {
         pods_burst: Some(settings.pods_burst),
         unscheduled_max: Some(settings.unscheduled_max),
         live_runs_max: Some(settings.live_runs_max),
+        report: settings.report.as_ref().map(|report| own::Report {
+            urls: report.urls.clone(),
+            token_file: report.token_file.clone(),
+            give_up_after: Some(duration::format(report.give_up_after)),
+        }),
         force_stuck: Some(settings.force_stuck),
     }
 }

@@ -147,6 +147,8 @@ pub struct Serving {
     pub secure_port: Option<u16>,
     /// Paths that need no authorisation.
     pub always_allow_paths: Vec<String>,
+    /// Callers without credentials are `system:anonymous`.
+    pub anonymous: bool,
 }
 
 impl Configuration {
@@ -231,8 +233,21 @@ pub struct TaskSettings {
     pub unscheduled_max: u32,
     /// Runs of one namespace that have not ended.
     pub live_runs_max: u32,
+    /// Who is told of ends, if anybody is.
+    pub report: Option<ReportSettings>,
     /// A pod that does not go is deleted without its node's word, when its node is gone.
     pub force_stuck: bool,
+}
+
+/// Who is told of ends of runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReportSettings {
+    /// Addresses.
+    pub urls: Vec<String>,
+    /// A file with a bearer token.
+    pub token_file: Option<String>,
+    /// How long after the end that is tried.
+    pub give_up_after: DurationMs,
 }
 
 /// From where data arrive.

@@ -79,6 +79,7 @@ pub fn isobar(configuration: &Configuration) -> own::IsobarConfiguration {
             bind_address: Some(settings.serving.bind_address.to_string()),
             secure_port: Some(settings.serving.secure_port.unwrap_or(0)),
             always_allow_paths: Some(settings.serving.always_allow_paths.clone()),
+            anonymous: Some(settings.serving.anonymous),
         }),
         federation: Some(resolve_federation::written(&settings.federation)),
         tasks: Some(resolve_tasks::written(&settings.tasks)),

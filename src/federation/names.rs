@@ -31,6 +31,9 @@ pub const MANAGER: &str = "isobar";
 /// Finalizer of a `ComputeCluster`: nothing of ours is left over there when it is dropped.
 pub const WIPE_FINALIZER: &str = "isobar.dev/wipe";
 
+/// Finalizer of a home pod that goes when its logs are saved; the room of tasks sets it.
+pub const LOGS_FINALIZER: &str = "isobar.dev/logs";
+
 /// Condition of a home pod: where it was placed.
 pub const PLACED_CONDITION: &str = "isobar.dev/RemotePlaced";
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use axum::{
     Json, Router,
-    body::{Body, to_bytes},
+    body::Body,
     extract::{Path, Request, State},
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderValue, Version, header},
     response::{IntoResponse, Response},
     routing::post,
 };
@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::status::Refusal;
+use super::{body, status::Refusal};
 use crate::{
     kubernetes::tasks::Arriving,
     tasks::{
@@ -50,7 +50,7 @@ async fn take(State(intake): State<EventIntake>, Path(source): Path<String>, req
         return Refusal::NotFound(format!("/events/{source}; sources are those of the configuration's tasks.sources")).into_response();
     }
     let (head, body) = request.into_parts();
-    let arrivals = match read(&source, &head.headers, body).await {
+    let arrivals = match read(&source, head.version, &head.headers, body).await {
         Ok(arrivals) => arrivals,
         Err(refusal) => return refusal.into_response(),
     };
@@ -59,21 +59,12 @@ async fn take(State(intake): State<EventIntake>, Path(source): Path<String>, req
         .unwrap_or_else(|_| again(&format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
 }
 
-async fn read(source: &str, headers: &HeaderMap, body: Body) -> Result<Vec<Arrival>, Refusal> {
+async fn read(source: &str, version: Version, headers: &HeaderMap, body: Body) -> Result<Vec<Arrival>, Refusal> {
     let wrong = |bad: BadBody| match bad {
         BadBody::TooLong(_) => Refusal::TooLarge(bad.to_string()),
         bad => Refusal::BadRequest(bad.to_string()),
     };
-    // Said before anything is read: the sender hears it instead of a connection that breaks.
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if let Some(bytes) = length.filter(|bytes| *bytes > BODY_BYTES_MAX) {
-        return Err(wrong(BadBody::TooLong(bytes)));
-    }
-    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
-        Refusal::TooLarge(format!(
-            "the body cannot be taken in; {BODY_BYTES_MAX} bytes are: send the address of the data, not the data ({error})"
-        ))
-    })?;
+    let body = body::take(version, headers, body, BODY_BYTES_MAX, "send the address of the data, not the data").await?;
     if headers.contains_key("ce-specversion") {
         let attributes = headers.iter().filter_map(|(name, value)| Some((name.as_str().strip_prefix("ce-")?, value.to_str().ok()?)));
         return Ok(vec![arrival::from_headers(source, attributes).map_err(wrong)?]);

@@ -1,6 +1,6 @@
 //! Bodies and answers, with a machine that says what it is told to.
 
-use axum::http::StatusCode;
+use axum::{body::to_bytes, http::StatusCode};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
@@ -65,6 +65,9 @@ async fn an_event_is_acknowledged_when_the_machine_says_so() {
 #[tokio::test]
 async fn what_is_too_long_or_for_nobody_is_refused_before_the_machine_sees_it() {
     let (code, body, seen) = send("/events/radar-in", &[], vec![b' '; BODY_BYTES_MAX + 1], Vec::new()).await;
+    assert_eq!((code, seen), (StatusCode::PAYLOAD_TOO_LARGE, 0), "{body}");
+    let (code, body, seen) =
+        send("/events/radar-in", &[("expect", "100-continue"), ("content-length", "10485760")], Vec::new(), Vec::new()).await;
     assert_eq!((code, seen), (StatusCode::PAYLOAD_TOO_LARGE, 0), "{body}");
     let (code, body, seen) = send("/events/other", &[], event("1").to_string().into_bytes(), Vec::new()).await;
     assert_eq!((code, seen), (StatusCode::NOT_FOUND, 0), "{body}");

@@ -22,6 +22,10 @@ use crate::metrics::HttpMetrics;
 /// Kubernetes' group of those who may do everything; it is never asked about.
 const MASTERS: &str = "system:masters";
 
+/// Kubernetes' name and group for who shows nothing.
+const ANONYMOUS: &str = "system:anonymous";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+
 /// A longer token is nobody's: service account tokens have about 1 KB, certificates of cloud providers some more.
 const TOKEN_BYTES_MAX: usize = 16 << 10;
 
@@ -36,6 +40,8 @@ const REVIEWS_AT_ONCE: usize = 8;
 pub struct GateOptions {
     /// Paths open to everybody; a `*` at the end means every path that begins so.
     pub always_allow_paths: Vec<String>,
+    /// Who shows neither token nor certificate is `system:anonymous`, and may what the cluster lets it.
+    pub anonymous: bool,
     /// For how long a good token or a permission is believed.
     pub allowed_for: Duration,
     /// For how long a bad token or a refusal is believed.
@@ -46,7 +52,7 @@ impl Default for GateOptions {
     /// kube-scheduler's: the probes are open, answers hold for 10 s.
     fn default() -> Self {
         let always_allow_paths = ["/healthz", "/readyz", "/livez"].map(str::to_owned).to_vec();
-        Self { always_allow_paths, allowed_for: Duration::from_secs(10), denied_for: Duration::from_secs(10) }
+        Self { always_allow_paths, anonymous: false, allowed_for: Duration::from_secs(10), denied_for: Duration::from_secs(10) }
     }
 }
 
@@ -88,8 +94,16 @@ impl Gate {
     pub(super) async fn identify(&self, headers: &HeaderMap, certificate: Option<&User>) -> Result<User, Refusal> {
         match certificate {
             Some(user) => Ok(user.clone()),
+            None if self.options.anonymous && !headers.contains_key(header::AUTHORIZATION) => {
+                Ok(User { name: ANONYMOUS.to_owned(), groups: vec![UNAUTHENTICATED.to_owned()], ..User::default() })
+            }
             None => self.owner_of(bearer_token(headers)?).await,
         }
+    }
+
+    /// Whether callers without credentials are anybody.
+    pub(super) fn lets_anonymous(&self) -> bool {
+        self.options.anonymous
     }
 
     fn is_open(&self, path: &str) -> bool {
@@ -158,6 +172,12 @@ fn forbidden(user: &str, verb: &str, target: &Target, reason: &str) -> Refusal {
     let what = match target {
         Target::Path(path) => format!("path \"{path}\""),
         Target::Node { name, subresource } => format!("resource nodes/{subresource} of \"{name}\""),
+        Target::Resource { group, resource, subresource, namespace, name } => {
+            let slash = if subresource.is_empty() { "" } else { "/" };
+            let one = if name.is_empty() { String::new() } else { format!(" \"{name}\"") };
+            let place = if namespace.is_empty() { "in all namespaces".to_owned() } else { format!("in namespace \"{namespace}\"") };
+            format!("resource {resource}{slash}{subresource}{one} in API group \"{group}\" {place}")
+        }
     };
     Refusal::Forbidden(format!("forbidden: User \"{user}\" cannot {verb} {what}{because}"))
 }
@@ -329,6 +349,15 @@ mod tests {
             let user = User { name: name.into(), groups: vec![group.into()], ..User::default() };
             let asking = Asking { verb: "get", path: "/metrics", headers: &HeaderMap::new(), certificate: Some(&user) };
             assert_eq!(code(&gate.admit(asking).await), expected, "{name} {group}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_shows_nothing_is_anonymous_only_when_that_is_configured() {
+        for (anonymous, authorization, expected) in [(false, vec![], 401), (true, vec![], 403), (true, vec!["Bearer bad"], 401)] {
+            let options = GateOptions { anonymous, ..GateOptions::default() };
+            let gate = Gate::new(options, Arc::new(Scripted::default()), HttpMetrics::new(&Metrics::new()));
+            assert_eq!(code(&ask(&gate, "/metrics", &authorization).await), expected, "{anonymous} {authorization:?}");
         }
     }
 

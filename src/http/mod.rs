@@ -1,4 +1,4 @@
-//! What we serve: probes, metrics, configuration, version, over HTTPS. In: requests. Out: answers to those who may have them.
+//! What we serve: probes, metrics, configuration, version, tasks, over HTTPS. In: requests. Out: answers to those who may have them.
 //!
 //! ```text
 //! socket -> listener (bounds) -> tls (who, by certificate) -> gate (who, by token; may they) -> routes -> answer
@@ -7,6 +7,8 @@
 //! The rest of the program hands in [`HttpState`]: what is to be shown. [`serve`] binds, says where, and gives the future that serves.
 
 mod answers;
+mod api;
+mod body;
 mod events;
 mod gate;
 mod health;
@@ -16,6 +18,7 @@ mod review;
 mod routes;
 mod status;
 mod tls;
+mod ui;
 
 use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -23,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
+    api::{TaskApi, document as openapi},
     events::EventIntake,
     gate::GateOptions,
     health::{HealthChecks, LeaseWatchdog, Probe, Report},
@@ -86,6 +90,8 @@ pub struct HttpState {
     pub configuration: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// Who takes in data that arrive, if tasks are looked after.
     pub events: Option<EventIntake>,
+    /// Tasks over HTTPS, and the page, if tasks are looked after.
+    pub api: Option<TaskApi>,
     /// Who is asked about callers: `kubernetes::review::ApiReviewer`.
     pub reviewer: Arc<dyn Reviewer>,
     /// From now on `/readyz` fails: nobody should count on this process any more. The server still answers.
@@ -137,7 +143,7 @@ pub async fn serve(options: HttpOptions, state: HttpState) -> Result<(Bound, imp
         stop: state.stop.clone(),
     };
     let (socket, secure_address) = listen(options.address).await?;
-    let secure = listener(socket, routes::secure(&state, gate, metrics.clone()), Some(tls.clone()));
+    let secure = listener(socket, routes::secure(&state, &gate, metrics.clone()), Some(tls.clone()));
     let (plain, plain_address) = match options.plain {
         None => (None, None),
         Some(PlainOptions { address, metrics: with_metrics }) => {

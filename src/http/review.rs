@@ -27,6 +27,19 @@ pub enum Target {
         /// `proxy`, `log`, `metrics`.
         subresource: &'static str,
     },
+    /// An object, or with no name all of a kind; with no namespace in all of them.
+    Resource {
+        /// API group; empty for the core.
+        group: &'static str,
+        /// In the plural.
+        resource: &'static str,
+        /// May be empty.
+        subresource: &'static str,
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+    },
 }
 
 /// Whether a caller may.

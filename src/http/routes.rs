@@ -12,11 +12,12 @@ use axum::{
 };
 
 use super::{
-    HttpState, events,
+    HttpState, api, events,
     gate::{Asking, Gate},
     health::{Probe, Report},
     review::User,
     status::Refusal,
+    ui,
 };
 use crate::metrics::HttpMetrics;
 
@@ -28,7 +29,7 @@ const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub(super) struct Peer(pub(super) Option<User>);
 
 /// Everything, behind the gate.
-pub(super) fn secure(state: &HttpState, gate: Arc<Gate>, metrics: HttpMetrics) -> Router {
+pub(super) fn secure(state: &HttpState, gate: &Arc<Gate>, metrics: HttpMetrics) -> Router {
     let router = probes(state)
         .route("/metrics", metrics_route(state))
         .route("/configz", configuration_route(state))
@@ -37,7 +38,15 @@ pub(super) fn secure(state: &HttpState, gate: Arc<Gate>, metrics: HttpMetrics) -
         Some(intake) => router.merge(events::router(intake.clone())),
         None => router,
     };
-    finish(router, metrics).layer(from_fn_with_state(gate, admit))
+    let gated = finish(router, metrics.clone()).layer(from_fn_with_state(gate.clone(), admit));
+    match &state.api {
+        // These check their callers route by route, and the page has nothing to hide.
+        Some(api) => {
+            let open = api::router(api, gate).merge(ui::router(gate.lets_anonymous()));
+            gated.merge(open.method_not_allowed_fallback(not_allowed).layer(from_fn_with_state(metrics, count)))
+        }
+        None => gated,
+    }
 }
 
 /// What a plain listener shows to everybody: probes, and metrics when asked for.
@@ -70,7 +79,8 @@ async fn admit(State(gate): State<Arc<Gate>>, Extension(Peer(peer)): Extension<P
 async fn count(State(metrics): State<HttpMetrics>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let first = path.trim_start_matches('/').split('/').next().unwrap_or_default();
-    let known = ["healthz", "livez", "readyz", "metrics", "configz", "version", "events"].into_iter().find(|known| *known == first);
+    let known =
+        ["healthz", "livez", "readyz", "metrics", "configz", "version", "events", "api", "ui"].into_iter().find(|known| *known == first);
     let path = known.map_or_else(|| "other".to_owned(), |known| format!("/{known}"));
     let response = next.run(request).await;
     metrics.answered(&path, response.status().as_u16());

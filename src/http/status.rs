@@ -21,6 +21,15 @@ pub enum Refusal {
     /// 404: there is no such path.
     #[error("the server has nothing at {0}")]
     NotFound(String),
+    /// 404: there is no such object.
+    #[error("{0}")]
+    Absent(String),
+    /// 409: it contradicts what is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// 502: the API server did not do its part.
+    #[error("the API server: {0}")]
+    Upstream(String),
     /// 400: it cannot be read.
     #[error("{0}")]
     BadRequest(String),
@@ -33,8 +42,8 @@ pub enum Refusal {
     /// 503: not now.
     #[error("{0}")]
     Unavailable(String),
-    /// 405: the path only answers GET.
-    #[error("{0} is not supported here, use GET")]
+    /// 405: the path answers others.
+    #[error("{0} is not supported here")]
     MethodNotAllowed(String),
 }
 
@@ -44,7 +53,9 @@ impl Refusal {
             Self::Unauthenticated(_) => (StatusCode::UNAUTHORIZED, "Unauthorized"),
             Self::Forbidden(_) => (StatusCode::FORBIDDEN, "Forbidden"),
             Self::ReviewFailed(_) => (StatusCode::INTERNAL_SERVER_ERROR, "InternalError"),
-            Self::NotFound(_) => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::NotFound(_) | Self::Absent(_) => (StatusCode::NOT_FOUND, "NotFound"),
+            Self::Conflict(_) => (StatusCode::CONFLICT, "Conflict"),
+            Self::Upstream(_) => (StatusCode::BAD_GATEWAY, "BadGateway"),
             Self::BadRequest(_) => (StatusCode::BAD_REQUEST, "BadRequest"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "RequestEntityTooLarge"),
             Self::Unprocessable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "Invalid"),

@@ -87,6 +87,12 @@ pub(super) fn from_config(config: Config, metrics: ApiMetrics) -> Result<Api, Cl
     Ok(Api::new(client, &host, metrics))
 }
 
+/// A client of some other server: no credentials. Must be called within a tokio runtime.
+pub(super) fn elsewhere(base: http::Uri) -> Result<Client, ClientError> {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    client(ours(Config::new(base))).map_err(|error| ClientError::Setup(with_causes(&error)))
+}
+
 /// kube's parts on our own connections: no delay for small requests, dead peers noticed, idle connections closed, and a last look before each write.
 fn client(config: Config) -> kube::Result<Client> {
     if config.proxy_url.is_some() {

@@ -44,6 +44,8 @@ const NOTE_BYTES_MAX: usize = 1024;
 const SHORTENED: &str = " ...";
 /// The API's limit on `reportingInstance`, bytes.
 const INSTANCE_BYTES_MAX: usize = 128;
+/// What an event's name keeps of its object's: the API's limit is 253 bytes; `.` and 16 digits follow.
+pub(super) const OBJECT_NAME_BYTES_MAX: usize = 236;
 
 /// News of our own: who leads, which configuration is in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,7 +249,7 @@ impl Sender {
     }
 
     fn instance(&self, reporter: &str) -> String {
-        beginning(&format!("{reporter}-{}", self.hostname), INSTANCE_BYTES_MAX).to_owned()
+        reporting_instance(reporter, &self.hostname)
     }
 
     fn series(&self, series: &Series) -> Value {
@@ -266,8 +268,13 @@ fn events_path(pod: &PodRef) -> String {
     format!("/apis/events.k8s.io/v1/namespaces/{}/events", pod.key.namespace)
 }
 
+/// Which process of those that report so.
+pub(super) fn reporting_instance(reporter: &str, hostname: &str) -> String {
+    beginning(&format!("{reporter}-{hostname}"), INSTANCE_BYTES_MAX).to_owned()
+}
+
 /// As upstream's `truncateMessage`: at most 1,024 bytes, the end marked.
-fn shortened(note: &str) -> String {
+pub(super) fn shortened(note: &str) -> String {
     if note.len() <= NOTE_BYTES_MAX {
         return note.to_owned();
     }

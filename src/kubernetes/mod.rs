@@ -18,12 +18,14 @@ pub mod events;
 pub mod evict;
 mod fence;
 pub mod images;
+mod lanes;
 pub mod leadership;
 pub mod lease;
 pub mod limiter;
 mod lines;
 pub mod patch;
 pub mod permissions;
+pub mod pod_groups;
 pub mod review;
 pub mod runs;
 #[cfg(test)]

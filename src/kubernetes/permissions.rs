@@ -130,11 +130,21 @@ pub static FEDERATION: &[Permission] = &[
     call("certificates.k8s.io", "certificatesigningrequests/approval", "update", Scope::Cluster, "approves our own request"),
 ];
 
+/// What `PodGroup`s ask of the home cluster beside [`PERMISSIONS`].
+pub static POD_GROUPS: &[Permission] = &[
+    call("scheduling.k8s.io", "podgroups", "list", Scope::Cluster, "which pods are placed together or not at all"),
+    call("scheduling.k8s.io", "podgroups", "watch", Scope::Cluster, "changes of that"),
+    call("scheduling.k8s.io", "podgroups/status", "patch", Scope::Cluster, "whether the group could be scheduled"),
+];
+
 /// What tasks ask of the home cluster beside [`PERMISSIONS`].
 pub static TASKS: &[Permission] = &[
     call("isobar.dev", "tasks", "get", Scope::Cluster, "a task whose status was written by somebody else"),
     call("isobar.dev", "tasks", "list", Scope::Cluster, "which tasks there are"),
     call("isobar.dev", "tasks", "watch", Scope::Cluster, "changes of tasks"),
+    call("isobar.dev", "tasks", "create", Scope::Cluster, "a task that a caller of the HTTP API registers, who may"),
+    call("isobar.dev", "tasks", "patch", Scope::Cluster, "one that a caller of the HTTP API changes, suspends or resumes"),
+    call("events.k8s.io", "events", "list", Scope::Cluster, "what happened to a task or a run, for callers of the HTTP API"),
     call("isobar.dev", "tasks/status", "patch", Scope::Cluster, "whether it is valid; the watermark of its clock"),
     call("isobar.dev", "taskruns", "get", Scope::Cluster, "a run before its pod is made, and after a write that was overtaken"),
     call("isobar.dev", "taskruns", "list", Scope::Cluster, "which runs there are"),

@@ -63,6 +63,19 @@ fn question(user: &User, verb: &str, target: &Target) -> SubjectAccessReview {
             let (subresource, name) = (Some((*subresource).to_owned()), Some(name.clone()));
             (None, Some(ResourceAttributes { verb, version, resource, subresource, name, ..ResourceAttributes::default() }))
         }
+        Target::Resource { group, resource, subresource, namespace, name } => {
+            let said = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            let attributes = ResourceAttributes {
+                verb,
+                group: said(group),
+                resource: said(resource),
+                subresource: said(subresource),
+                namespace: said(namespace),
+                name: said(name),
+                ..ResourceAttributes::default()
+            };
+            (None, Some(attributes))
+        }
     };
     let spec = SubjectAccessReviewSpec {
         user: Some(user.name.clone()),

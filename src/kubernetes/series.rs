@@ -8,7 +8,7 @@ use std::{collections::VecDeque, hash::BuildHasher};
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::api::beginning;
+use super::{api::beginning, events::OBJECT_NAME_BYTES_MAX};
 use crate::{
     model::time::{DurationMs, Timestamp},
     scheduler::input::EventOrder,
@@ -20,8 +20,6 @@ const FINISHED_AFTER: DurationMs = DurationMs::from_secs(6 * 60);
 const REFRESHED_AFTER: DurationMs = DurationMs::from_secs(30 * 60);
 /// Events remembered, some 500 bytes each; beyond it the oldest is forgotten and would start a new series.
 const REMEMBERED_MAX: usize = 4096;
-/// The API's limit on names is 253 bytes; `.` and 16 digits follow the pod's name.
-const POD_NAME_BYTES_MAX: usize = 236;
 /// A pod is bound once: such an event never repeats and need not be remembered.
 const NEVER_REPEATS: &str = "Scheduled";
 
@@ -115,7 +113,7 @@ impl SeriesTable {
     /// A name for an event: the pod's name and a number that is the time in nanoseconds, and never twice the same.
     pub fn name(&mut self, pod: &str, now: Timestamp) -> String {
         self.last_name = now.0.saturating_mul(1_000_000).max(self.last_name + 1);
-        let pod = beginning(pod, POD_NAME_BYTES_MAX);
+        let pod = beginning(pod, OBJECT_NAME_BYTES_MAX);
         format!("{}.{:x}", pod.trim_end_matches(['.', '-']), self.last_name)
     }
 }

@@ -269,6 +269,16 @@ metrics_table! {
         "How long attempts spent on each of their three clocks: `queue` (until a node), `start` (until it ran), `run`. In whole seconds.";
     TASK_REAPS = Counter "isobar_task_reaps_total" ["result"] Buckets::None, Alpha,
         "Pods of attempts by what became of them: `Deleted`, `AlreadyGone`, `Kept`, `Stuck`, `Forced`, `Forbidden`, `Replaced`.";
+    TASK_REAP_SECONDS = Histogram "isobar_task_reap_seconds" [] exponential(1.0, 2.0, 12), Alpha,
+        "How long pods of attempts took to go, from the order to delete them. In whole seconds.";
+    TASK_LATE = Counter "isobar_task_late_total" ["task" "clock"] Buckets::None, Alpha,
+        "Alarms of runs, by task (namespace/name) and clock: `queue`, `start`, `run`, `deadline` (of what it waits for).";
+    TASK_MISSED = Counter "isobar_task_missed_total" ["task"] Buckets::None, Alpha,
+        "Scheduled times that went by and are not made up for, by task (namespace/name).";
+    TASK_OLDEST_WAITING = Gauge "isobar_task_oldest_waiting_seconds" [] Buckets::None, Alpha,
+        "For how long the run that has waited longest has been waiting for quota, pace, its pod or a node; 0 if none waits.";
+    TASK_REPORTS = Counter "isobar_task_reports_total" ["result"] Buckets::None, Alpha,
+        "Announcements of ends to `tasks.report`: `delivered` to all, `failed` (tried again), `given_up` (after `giveUpAfter`).";
     TASK_LOG_BYTES = Counter "isobar_task_log_bytes_total" [] Buckets::None, Alpha, "Bytes of logs of attempts that were kept.";
     TASK_LOGS_INCOMPLETE = Counter "isobar_task_logs_incomplete_total" [] Buckets::None, Alpha,
         "Attempts whose logs were not kept, or not to their end.";

@@ -11,8 +11,9 @@ use super::{
     Metrics,
     family::Family,
     table::{
-        TASK_ARRIVALS, TASK_ATTEMPTS, TASK_CLOCKS, TASK_LOG_BYTES, TASK_LOGS_INCOMPLETE, TASK_ORDER_DURATION, TASK_ORDERS_IN_FLIGHT,
-        TASK_REAPS, TASK_RUN_PHASES, TASK_RUNS_FINISHED, TASK_RUNS_STARTED,
+        TASK_ARRIVALS, TASK_ATTEMPTS, TASK_CLOCKS, TASK_LATE, TASK_LOG_BYTES, TASK_LOGS_INCOMPLETE, TASK_MISSED, TASK_OLDEST_WAITING,
+        TASK_ORDER_DURATION, TASK_ORDERS_IN_FLIGHT, TASK_REAP_SECONDS, TASK_REAPS, TASK_REPORTS, TASK_RUN_PHASES, TASK_RUNS_FINISHED,
+        TASK_RUNS_STARTED,
     },
 };
 
@@ -27,6 +28,8 @@ struct Inner {
     families: Mutex<Families>,
     phases: [Gauge; PHASES.len()],
     clocks: [(&'static str, Histogram); 3],
+    reap_seconds: Histogram,
+    oldest_waiting: Gauge,
     log_bytes: Counter,
     logs_incomplete: Counter,
     in_flight: Gauge,
@@ -38,6 +41,9 @@ struct Families {
     attempts: Family<Counter, 1>,
     reaps: Family<Counter, 1>,
     arrivals: Family<Counter, 1>,
+    late: Family<Counter, 2>,
+    missed: Family<Counter, 1>,
+    reports: Family<Counter, 1>,
     orders: Family<Histogram, 2>,
 }
 
@@ -50,12 +56,17 @@ impl TaskMetrics {
             attempts: Family::new(metrics, &TASK_ATTEMPTS),
             reaps: Family::new(metrics, &TASK_REAPS),
             arrivals: Family::new(metrics, &TASK_ARRIVALS),
+            late: Family::new(metrics, &TASK_LATE),
+            missed: Family::new(metrics, &TASK_MISSED),
+            reports: Family::new(metrics, &TASK_REPORTS),
             orders: Family::new(metrics, &TASK_ORDER_DURATION),
         };
         Self(Arc::new(Inner {
             families: Mutex::new(families),
             phases: PHASES.map(|phase| metrics.gauge(&TASK_RUN_PHASES, &[phase])),
             clocks: ["queue", "start", "run"].map(|clock| (clock, metrics.histogram(&TASK_CLOCKS, &[clock]))),
+            reap_seconds: metrics.histogram(&TASK_REAP_SECONDS, &[]),
+            oldest_waiting: metrics.gauge(&TASK_OLDEST_WAITING, &[]),
             log_bytes: metrics.counter(&TASK_LOG_BYTES, &[]),
             logs_incomplete: metrics.counter(&TASK_LOGS_INCOMPLETE, &[]),
             in_flight: metrics.gauge(&TASK_ORDERS_IN_FLIGHT, &[]),
@@ -86,9 +97,32 @@ impl TaskMetrics {
         }
     }
 
-    /// What became of a pod.
-    pub fn reaped(&self, result: &str) {
+    /// What became of a pod, and how long that took.
+    pub fn reaped(&self, result: &str, seconds: Option<f64>) {
         self.families(|families| families.reaps.get([result]).increment(1));
+        if let Some(seconds) = seconds {
+            self.0.reap_seconds.record(seconds);
+        }
+    }
+
+    /// An alarm of a run went off.
+    pub fn late(&self, task: &str, clock: &str) {
+        self.families(|families| families.late.get([task, clock]).increment(1));
+    }
+
+    /// So many scheduled times of a task are not made up for.
+    pub fn missed(&self, task: &str, count: usize) {
+        self.families(|families| families.missed.get([task]).increment(u64::try_from(count).unwrap_or(u64::MAX)));
+    }
+
+    /// A run was announced, or not.
+    pub fn report(&self, result: &str) {
+        self.families(|families| families.reports.get([result]).increment(1));
+    }
+
+    /// How long the run that has waited longest has waited.
+    pub fn oldest_waiting(&self, waits: Duration) {
+        self.0.oldest_waiting.set(waits.as_secs_f64());
     }
 
     /// So much was kept of the logs of an attempt.
@@ -131,7 +165,11 @@ mod tests {
         tasks.started("Cron");
         tasks.finished("ns/radar", "Succeeded", "Cron");
         tasks.attempt("Succeeded", [("queue", Some(0.1)), ("start", None), ("run", Some(3.0))]);
-        tasks.reaped("Deleted");
+        tasks.reaped("Deleted", Some(2.0));
+        tasks.late("ns/radar", "queue");
+        tasks.missed("ns/radar", 3);
+        tasks.report("delivered");
+        tasks.oldest_waiting(Duration::from_secs(7));
         tasks.logs(1024, false);
         tasks.arrival("duplicate");
         tasks.order("CreatePod", "Pod", Duration::from_millis(6));
@@ -143,6 +181,11 @@ mod tests {
             "isobar_task_attempts_total{ended=\"Succeeded\"} 1\n",
             "isobar_task_clock_seconds_count{clock=\"run\"} 1\n",
             "isobar_task_reaps_total{result=\"Deleted\"} 1\n",
+            "isobar_task_reap_seconds_sum 2\n",
+            "isobar_task_late_total{task=\"ns/radar\",clock=\"queue\"} 1\n",
+            "isobar_task_missed_total{task=\"ns/radar\"} 3\n",
+            "isobar_task_reports_total{result=\"delivered\"} 1\n",
+            "isobar_task_oldest_waiting_seconds 7\n",
             "isobar_task_logs_incomplete_total 1\n",
             "isobar_task_arrivals_total{answer=\"duplicate\"} 1\n",
             "isobar_task_order_duration_seconds_count{effect=\"CreatePod\",outcome=\"Pod\"} 1\n",

@@ -11,6 +11,7 @@ pub mod cluster;
 pub mod devices;
 pub mod features;
 pub mod fnv;
+pub mod gang;
 pub mod ids;
 pub mod image;
 pub mod in_tree;

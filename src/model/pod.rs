@@ -6,6 +6,7 @@ use super::{
     affinity::NodeAffinity,
     devices::PodDevices,
     features::NodeFeatures,
+    gang::Membership,
     ids::{ClusterId, PodKey, PodUid},
     labels::LabelFacts,
     placement::{RecordedPlacement, TravelFacts},
@@ -48,6 +49,8 @@ pub struct PodFacts {
     pub unscheduled_condition: Option<(Box<str>, Box<str>)>,
     /// The decision that its annotations record.
     pub recorded: Option<Box<RecordedPlacement>>,
+    /// The group of pods that it says it is a member of.
+    pub group: Option<Box<Membership>>,
     /// Number of its last run, zero before the first: the same annotations.
     pub run_attempt: u32,
     /// The part shared by all pods of a template.

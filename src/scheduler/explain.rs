@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{
     cache::Cache,
     engine::{
-        Engine, Parts,
+        Engine, GROUP_PLUGIN, Parts,
         room::{self, Crowd, Scene, Verdict},
     },
     framework::{Nomination, PodInHand, Refusal, RefusalCode, UNSCORED, Victim},
@@ -97,6 +97,7 @@ impl Engine {
     pub fn explain(&mut self, facts: &PodFacts, draw: u64) -> Explanation {
         let mut explanation =
             Explanation { pod: facts.key.to_string(), profile: facts.spec.scheduler_name.to_string(), ..Explanation::default() };
+        let held = self.held_for_group(facts);
         let nodes = &mut self.parts_to_explain().cache.nodes;
         let mut class = PodClass::new(&facts.key.namespace, &facts.spec, &mut nodes.symbols);
         let labels = Labels::intern(&facts.labels, &mut nodes.symbols);
@@ -111,6 +112,10 @@ impl Engine {
                 Some(format!("no profile has the scheduler name {:?}: another scheduler serves this pod", explanation.profile));
             return explanation;
         };
+        if let Some(why) = held.filter(|_| facts.gates.is_empty()) {
+            (explanation.gated, explanation.message) = (Some(GROUP_PLUGIN.into()), Some(why.to_string()));
+            return explanation;
+        }
         let hand = PodInHand { key: &facts.key, uid: &facts.uid, class: &class, gates: &facts.gates };
         let nominated = facts.nominated_node.as_deref().and_then(|name| cache.nodes.find(ClusterId::HOME, name));
         let nominated = nominated.filter(|ix| cache.nodes.get(*ix).present);
@@ -137,7 +142,7 @@ impl Explanation {
         }
         let nodes = &others.cache.nodes;
         let mut view = ClassView::new(profile, hand.class, nodes);
-        let crowd = Crowd::new(&view, hand.class, hand.uid, others.nominations, others.cache);
+        let crowd = Crowd::new(&mut view, hand.class, hand.uid, others.nominations, others.cache);
         let own = others.nominated.filter(|ix| crowd.leaves(&view, *ix));
         let is_own = own.is_some();
         let open = own.map_or_else(|| crowd.open(&view), |own| vec![own]);

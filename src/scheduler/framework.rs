@@ -390,8 +390,8 @@ pub struct Plight<'a> {
 pub trait Rehearse {
     /// The node as it is.
     fn set(&self, ix: NodeIx) -> Stage;
-    /// Whether others are nominated for the node.
-    fn has_guests(&self, ix: NodeIx) -> bool;
+    /// What tells apart the guests of a node at different times: zero without any, `None` where nothing does.
+    fn guests_stamp(&self, ix: NodeIx) -> Option<u64>;
     /// A pod of the class leaves.
     fn take(&self, stage: &mut Stage, class: ClassIx);
     /// A pod of the class comes.

@@ -12,6 +12,7 @@ use super::{
 use crate::model::{
     budget::BudgetFacts,
     cluster::ClusterFacts,
+    gang::PodGroupFacts,
     ids::{ClusterId, NodeKey, PodKey, PodUid},
     image::Platforms,
     labels::LabelFacts,
@@ -79,6 +80,12 @@ pub enum Input {
     BudgetGone(Box<str>, Box<str>),
     /// The list of disruption budgets is complete: `namespace/name` of each.
     BudgetsListed(FxHashSet<Box<str>>),
+    /// A `PodGroup` of the home cluster was listed, added or changed.
+    PodGroup(Box<PodGroupFacts>),
+    /// A `PodGroup` is gone: namespace and name.
+    PodGroupGone(Box<str>, Box<str>),
+    /// The list of `PodGroup`s is complete: `namespace/name` of each.
+    PodGroupsListed(FxHashSet<Box<str>>),
     /// Answer to [`Command::Evict`]: the API server has taken all deletions, or why it did not take one of them.
     Evicted(PodUid, Result<(), String>),
     /// Which platforms an image has.
@@ -166,6 +173,8 @@ pub enum Command {
     PreBind(PodRef, PreBindWork),
     /// Write condition `PodScheduled=False` and the nominated node into the pod's status.
     Condition(Box<ConditionOrder>),
+    /// Write condition `PodGroupInitiallyScheduled` into the status of a `PodGroup`.
+    GroupCondition(Box<GroupConditionOrder>),
     /// Record an event.
     Event(Box<EventOrder>),
     /// End pods to make room for another one. Answered by one [`Input::Evicted`].
@@ -215,6 +224,27 @@ pub struct ConditionOrder {
     pub condition: Option<(&'static str, Arc<str>)>,
     /// `status.nominatedNodeName`: unchanged, or set (empty clears).
     pub nominated_node: Option<Box<str>>,
+}
+
+/// What the status of a `PodGroup` is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupConditionOrder {
+    /// `metadata.namespace`.
+    pub namespace: Box<str>,
+    /// `metadata.name`.
+    pub name: Box<str>,
+    /// `metadata.uid`.
+    pub uid: Box<str>,
+    /// The generation that was decided about.
+    pub generation: i64,
+    /// Whether it could be scheduled.
+    pub is_scheduled: bool,
+    /// Whether that is another answer than the status has.
+    pub is_turn: bool,
+    /// `Scheduled`, `Unschedulable` or `SchedulerError`.
+    pub reason: &'static str,
+    /// Why not.
+    pub message: Arc<str>,
 }
 
 /// Pods that are to go.

@@ -7,6 +7,7 @@ pub mod engine;
 pub mod explain;
 pub mod extenders;
 pub mod framework;
+pub mod gangs;
 pub mod input;
 pub mod nodes;
 pub mod observe;

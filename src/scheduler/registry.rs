@@ -222,7 +222,7 @@ pub static IN_TREE: &[PluginInfo] = &[
     plugin("ImageLocality", &[P::Score], 1, true, "prefers nodes that have the pod's images"),
     plugin("DefaultBinder", &[P::Bind], 0, true, "posts the binding to the API server"),
     plugin("NodeDeclaredFeatures", &[P::PreFilter, P::Filter], 0, true, "node features that the pod's specification needs"),
-    gated("GenericWorkload", plugin("GangScheduling", &[P::PreEnqueue, P::Permit], 0, false, "all pods of a group or none")),
+    gated("GenericWorkload", plugin("GangScheduling", &[P::PreEnqueue, P::Permit], 0, true, "all pods of a PodGroup or none")),
     gated(
         "TopologyAwareWorkloadScheduling",
         plugin("TopologyPlacementGenerator", &[P::PlacementGenerate], 0, false, "one placement for each value of a topology key"),

@@ -76,6 +76,8 @@ pub enum Command {
     Answer(ArrivalId, Answer),
     /// Tell people, as an event on the object. Not answered.
     Tell(News),
+    /// So many scheduled times of a task went by and are not made up for: to be counted. Not answered.
+    Missed(Key, usize),
 }
 
 /// What an order is about.

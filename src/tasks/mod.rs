@@ -18,6 +18,7 @@ pub mod facts;
 pub mod freeze;
 pub mod life;
 pub mod machine;
+pub mod manual;
 pub mod names;
 pub mod params;
 pub mod rules;

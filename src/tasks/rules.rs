@@ -33,8 +33,10 @@ pub struct Rules {
     pub allow_overlap: bool,
     /// A pod without a run is deleted after so long.
     pub orphan_after: DurationMs,
-    /// Ends are announced; a run waits in its last phases until they are.
+    /// Ends are announced; a run is not deleted before.
     pub announce: bool,
+    /// How long after its end that is tried.
+    pub announce_within: DurationMs,
 }
 
 impl Default for Rules {
@@ -54,6 +56,7 @@ impl Default for Rules {
             allow_overlap: false,
             orphan_after: DurationMs(600_000),
             announce: false,
+            announce_within: DurationMs(3_600_000),
         }
     }
 }

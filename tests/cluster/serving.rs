@@ -100,6 +100,7 @@ async fn start(client: Client, stop: CancellationToken) -> Result<Bound> {
         metrics: Metrics::new(),
         configuration: Arc::new(|| Value::Null),
         events: None,
+        api: None,
         reviewer: Arc::new(ApiReviewer::new(client)),
         draining: CancellationToken::new(),
         stop,

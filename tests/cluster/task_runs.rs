@@ -4,15 +4,19 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use axum::{Json, Router, routing::post as on_post};
+use http::StatusCode;
 use isobar::kubernetes::permissions::{PERMISSIONS, TASKS};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
+    ecflow,
     harness::{
         apiserver::ApiserverOptions,
         assets::{Program, available, isobar, isobar_available},
@@ -40,6 +44,29 @@ struct Stage {
     folder: tempfile::TempDir,
     port: u16,
     kubelet_port: u16,
+    heard: Heard,
+}
+
+/// Reports that a receiver has acknowledged; it fails at first.
+type Heard = Arc<Mutex<Vec<Value>>>;
+
+/// A receiver of reports. Out: its address.
+async fn receiver(heard: Heard) -> Result<String> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}/reports", listener.local_addr()?);
+    let failures = Arc::new(Mutex::new(3_u32));
+    let take = on_post(async move |Json(event): Json<Value>| {
+        let mut left = failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if *left > 0 {
+            *left -= 1;
+            return StatusCode::INTERNAL_SERVER_ERROR;
+        }
+        heard.lock().unwrap_or_else(PoisonError::into_inner).push(event);
+        StatusCode::ACCEPTED
+    });
+    let router = Router::new().route("/reports", take);
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(url)
 }
 
 impl Stage {
@@ -69,8 +96,13 @@ impl Stage {
         )
         .await?;
         kubectl(&plane, &["create", "serviceaccount", "radar-ingest"]).await?;
-        let isobar = start_isobar(&plane, folder.path(), port).await?;
-        let stage = Self { isobar, _kwok: kwok, plane, folder, port, kubelet_port };
+        kubectl(&plane, &["create", "serviceaccount", "operator"]).await?;
+        kubectl(&plane, &["create", "clusterrolebinding", "operator", "--clusterrole=cluster-admin", "--serviceaccount=default:operator"])
+            .await?;
+        let heard = Heard::default();
+        let url = receiver(heard.clone()).await?;
+        let isobar = start_isobar(&plane, folder.path(), port, &url).await?;
+        let stage = Self { isobar, _kwok: kwok, plane, folder, port, kubelet_port, heard };
         stage.node("n1").await?;
         Ok(stage)
     }
@@ -144,12 +176,15 @@ impl Stage {
 
     /// Sends an event as its sender does. Out: HTTP status and body.
     async fn send(&self, token: Option<&str>, headers: &[&str], body: &str) -> Result<(String, String)> {
+        let mut arguments = vec!["--http1.1", "--data-binary", body];
+        headers.iter().for_each(|header| arguments.extend(["-H", header]));
+        self.curl(token, "events/radar-in", &arguments).await
+    }
+
+    async fn curl(&self, token: Option<&str>, path: &str, arguments: &[&str]) -> Result<(String, String)> {
         let mut command = Command::new("curl");
-        let url = format!("https://127.0.0.1:{}/events/radar-in", self.port);
-        command.args(["--silent", "--show-error", "--http1.1", "--insecure", "--write-out", "\n%{http_code}", "--data-binary", body, &url]);
-        for header in headers {
-            command.args(["-H", header]);
-        }
+        let url = format!("https://127.0.0.1:{}/{path}", self.port);
+        command.args(["--silent", "--show-error", "--insecure", "--write-out", "\n%{http_code}", &url]).args(arguments);
         if let Some(token) = token {
             command.args(["-H", &format!("Authorization: Bearer {token}")]);
         }
@@ -163,7 +198,7 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is text")
 }
 
-async fn start_isobar(plane: &ControlPlane, folder: &Path, port: u16) -> Result<Process> {
+async fn start_isobar(plane: &ControlPlane, folder: &Path, port: u16, receiver: &str) -> Result<Process> {
     fs::create_dir_all(folder.join("inbox"))?;
     let scheduler = json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
@@ -171,7 +206,7 @@ async fn start_isobar(plane: &ControlPlane, folder: &Path, port: u16) -> Result<
     });
     let directory = json!({"path": folder.join("inbox"), "glob": "*_*", "settle": "200ms", "poll": "200ms"});
     let tasks = json!({
-        "enabled": true, "archive": {"folder": folder.join("archive")},
+        "enabled": true, "archive": {"folder": folder.join("archive")}, "report": {"urls": [receiver]},
         "sources": [{"name": "radar-in"}, {"name": "products", "directory": directory}],
     });
     let own = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "IsobarConfiguration", "tasks": tasks});
@@ -223,6 +258,12 @@ async fn tasks_run_by_every_trigger_and_leave_their_logs() -> Result<()> {
     triggers(&stage).await?;
     capacity(&stage).await?;
     command_line(&stage).await?;
+    over_https(&stage).await?;
+    let never =
+        json!({"template": {"spec": {"containers": [{"name": "main", "image": "i"}], "nodeSelector": {"kubernetes.io/hostname": "n9"}}}});
+    stage.apply(&[task("never", json!([]), never)]).await?;
+    ecflow::suite(stage.folder.path(), stage.plane.admin_kubeconfig()).await?;
+    reports(&stage).await?;
 
     let pods = stage.kubectl(&["get", "pods", "-l", "isobar.dev/task-run", "-o", "name"]).await?;
     let live: Vec<String> = stage
@@ -305,8 +346,13 @@ async fn triggers(stage: &Stage) -> Result<()> {
     ensure!(status == "403" && said.contains("radar-in"), "{status} {said}");
     let huge = stage.folder.path().join("huge");
     fs::write(&huge, "x".repeat(10 << 20))?;
-    let (status, said) = stage.send(Some(&sender), &[kind], &format!("@{}", huge.display())).await?;
-    ensure!(status == "413" && said.contains("not the data"), "{status} {said}");
+    for protocol in ["--http1.1", "--http2"] {
+        for expect in ["Expect:", "Expect: 100-continue"] {
+            let arguments = [protocol, "-H", kind, "-H", expect, "--data-binary", &format!("@{}", huge.display())];
+            let (status, said) = stage.curl(Some(&sender), "events/radar-in", &arguments).await?;
+            ensure!(status == "413" && said.contains("not the data"), "{protocol} {expect}: {status} {said}");
+        }
+    }
     fs::write(stage.folder.path().join("inbox/Z9020_202611280610"), "data")?;
 
     let volume = stage.reaped("volume", "Data").await?;
@@ -376,4 +422,91 @@ async fn command_line(stage: &Stage) -> Result<()> {
     ensure!(stage.task(&["show", "hand"]).await?.contains("Triggers      by hand"));
     println!("{list}{}", stage.task(&["runs"]).await?);
     Ok(())
+}
+
+/// The same verbs over HTTPS, with a token of the cluster.
+async fn over_https(stage: &Stage) -> Result<()> {
+    let operator = token(&stage.plane.service_account_kubeconfig("default", "operator").await?)?;
+    let nobody = token(&stage.plane.service_account_kubeconfig("default", "default").await?)?;
+    let base = "api/v1/namespaces/default";
+    let web = json!({"params": [{"name": "p", "default": "a"}], "limits": {"run": {"limit": "5m"}}, "template": {"spec": {"containers": [{"name": "main", "image": "i"}]}}});
+    let web = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "Task", "metadata": {"name": "web"}, "spec": web}).to_string();
+    for (who, path, arguments, wanted, part) in [
+        (Some(&operator), format!("{base}/tasks/web"), vec!["-X", "PUT", "--data-binary", &web], "200", "\"web\""),
+        (Some(&operator), format!("{base}/tasks/web"), vec!["-X", "PUT", "--data-binary", "{"], "400", "cannot be read"),
+        (
+            Some(&operator),
+            format!("{base}/tasks/bad"),
+            vec![
+                "-X",
+                "PUT",
+                "--data-binary",
+                "{\"apiVersion\": \"isobar.dev/v1alpha1\", \"kind\": \"Task\", \"metadata\": {\"name\": \"bad\"}, \"spec\": {\"misspelt\": 1}}",
+            ],
+            "422",
+            "misspelt",
+        ),
+        (
+            Some(&operator),
+            format!("{base}/tasks/web/runs"),
+            vec!["-d", "{\"params\": {\"p\": \"b\"}, \"key\": \"k\"}"],
+            "201",
+            "\"key\":\"k\"",
+        ),
+        (
+            Some(&operator),
+            format!("{base}/tasks/web/runs"),
+            vec!["-d", "{\"params\": {\"p\": \"b\"}, \"key\": \"k\"}"],
+            "200",
+            "\"key\":\"k\"",
+        ),
+        (
+            Some(&operator),
+            format!("{base}/tasks/web/runs"),
+            vec!["-d", "{\"params\": {\"p\": \"c\"}, \"key\": \"k\"}"],
+            "409",
+            "other parameters",
+        ),
+        (Some(&operator), format!("{base}/tasks/web/runs"), vec!["-d", "{\"params\": {\"q\": \"c\"}}"], "422", "no parameter q"),
+        (Some(&operator), format!("{base}/tasks/none/runs"), vec!["-d", "{}"], "404", "no task"),
+        (Some(&nobody), format!("{base}/tasks/web/runs"), vec!["-d", "{}"], "403", "cannot get resource tasks"),
+        (Some(&nobody), "api/v1/overview".to_owned(), vec![], "403", "cannot list resource nodes"),
+        (None, format!("{base}/tasks"), vec![], "401", "a bearer token is needed"),
+        (Some(&operator), "api/v1/overview".to_owned(), vec![], "200", "\"architecture\":\"amd64\""),
+        (Some(&operator), "api/v1/tasks".to_owned(), vec![], "200", "\"web\""),
+        (Some(&operator), format!("{base}/tasks/tick/suspend"), vec!["-X", "POST"], "200", "\"suspend\":true"),
+        (None, "ui/".to_owned(), vec![], "200", "<title>Isobar</title>"),
+    ] {
+        let (status, said) = stage.curl(who.map(String::as_str), &path, &arguments).await?;
+        ensure!(status == wanted && said.contains(part), "{path} {arguments:?}: {status} {said}");
+    }
+    let run = stage.reaped("web", "Manual").await?;
+    let name = run["metadata"]["name"].as_str().context("a name")?;
+    let (status, log) = stage.curl(Some(&operator), &format!("{base}/runs/{name}/log?follow=true"), &[]).await?;
+    ensure!(status == "200" && log == "one\ntwo\n", "{status} {log:?}");
+    let (status, events) = stage.curl(Some(&operator), &format!("{base}/runs/{name}/events"), &[]).await?;
+    ensure!(status == "200" && events.contains("PodReaped"), "{status} {events}");
+    let (status, again) = stage.curl(Some(&operator), &format!("{base}/runs/{name}/rerun"), &["-X", "POST"]).await?;
+    ensure!(status == "201" && again.contains(&format!("\"rerunOf\":\"{name}\"")), "{status} {again}");
+    Ok(())
+}
+
+/// Every run that is over is announced, although the receiver failed at first.
+async fn reports(stage: &Stage) -> Result<()> {
+    let begin = Instant::now();
+    loop {
+        let heard: Vec<String> =
+            stage.heard.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|event| event["id"].to_string()).collect();
+        let runs = stage.runs().await?;
+        let over: Vec<&Value> = runs.iter().filter(|run| run["status"]["phase"] == "Reaped").collect();
+        let told =
+            |run: &&&Value| heard.contains(&json!(format!("{}/Reaped", run["metadata"]["uid"].as_str().unwrap_or_default())).to_string());
+        let (announced, untold) = (over.iter().filter(told).count(), over.iter().filter(|run| !told(run)).count());
+        if announced > 5 && untold == 0 {
+            println!("{announced} runs announced, {} events", heard.len());
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < PATIENCE, "{untold} of {} runs are not announced\n{}", over.len(), stage.isobar.log_tail());
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
 }

@@ -84,7 +84,11 @@ impl World {
                         }
                     }
                     Command::Evict(order) => self.evictions.push(*order),
-                    Command::Event(_) | Command::PreBind(..) | Command::PlacedAgain(..) | Command::ResolveImages(..) => {}
+                    Command::Event(_)
+                    | Command::PreBind(..)
+                    | Command::PlacedAgain(..)
+                    | Command::ResolveImages(..)
+                    | Command::GroupCondition(_) => {}
                     Command::AskExtenders(_) | Command::BindThrough(..) => panic!("there are no extenders"),
                 }
             }

@@ -147,7 +147,7 @@ impl World {
                 Command::ResolveImages(_, images) => self.resolve(images),
                 Command::Evict(order) => self.evictions.push_back(*order),
                 Command::Condition(order) => self.note_nomination(&order),
-                Command::PreBind(..) | Command::Event(_) => {}
+                Command::PreBind(..) | Command::Event(_) | Command::GroupCondition(_) => {}
                 Command::AskExtenders(_) | Command::BindThrough(..) => panic!("there are no extenders"),
             }
         }

@@ -10,6 +10,7 @@ mod demo;
 mod device_claims;
 mod documentation;
 mod engine_extenders;
+mod engine_gangs;
 mod engine_preemption;
 mod engine_terms;
 mod engine_volumes;

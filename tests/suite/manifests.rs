@@ -8,7 +8,7 @@ use std::{
 
 use isobar::{
     config::load::{Source, load},
-    kubernetes::permissions::{FEDERATION, PERMISSIONS, Permission, REMOTE, Scope, TASKS},
+    kubernetes::permissions::{FEDERATION, PERMISSIONS, POD_GROUPS, Permission, REMOTE, Scope, TASKS},
     metrics::table::{Kind, PROCESS_TABLE, TABLE},
     scheduler::registry::Registry,
 };
@@ -112,6 +112,13 @@ fn permissions_of_tasks_are_exactly_those_of_their_calls() {
     election("overlays/tasks");
 }
 
+#[test]
+fn permissions_of_pod_groups_are_exactly_those_of_their_calls() {
+    let overlay = documents(&read("overlays/pod-groups/rbac.yaml"));
+    assert_eq!(grants(&overlay, "ClusterRole"), of_list(POD_GROUPS, &[Scope::Cluster], ""));
+    election("overlays/pod-groups");
+}
+
 /// Name and namespace of the lease in an overlay's configuration, which must be valid.
 fn election(overlay: &str) -> (String, String) {
     let text = read(&format!("{overlay}/config.yaml"));
@@ -125,6 +132,26 @@ fn election(overlay: &str) -> (String, String) {
 fn in_place_of_kube_scheduler_it_competes_for_the_same_lease() {
     assert_eq!(election("overlays/replace-kube-scheduler"), ("kube-scheduler".into(), "kube-system".into()));
     assert_ne!(election("base").0, "kube-scheduler", "beside it, waiting for its lease would mean never to act");
+}
+
+/// In kube-scheduler's place it may be logged in as kube-scheduler was: whatever it calls is granted to that user already.
+#[test]
+fn the_stock_rights_of_kube_scheduler_are_enough() {
+    let roles = documents(include_str!("stock_rights.yaml"));
+    let rules: Vec<&Value> = roles.iter().flat_map(|role| role["rules"].as_array().unwrap()).collect();
+    let (lease, _) = election("overlays/replace-kube-scheduler");
+    let grants_it = |rule: &Value, (group, resource, verb): &(String, String, String), names: &[String]| {
+        let has = |field: &str, word: &String| strings(&rule[field]).contains(word);
+        let limited_to = strings(&rule["resourceNames"]);
+        let named = limited_to.is_empty() || (!names.is_empty() && names.iter().all(|name| limited_to.contains(name)));
+        has("apiGroups", group) && has("resources", resource) && has("verbs", verb) && named
+    };
+    let scopes = [Scope::Cluster, Scope::LeaseNamespace, Scope::Lease];
+    for (call, names) in needed(&scopes, &lease) {
+        assert!(rules.iter().any(|rule| grants_it(rule, &call, &names)), "{call:?} on {names:?} is not granted");
+    }
+    let lease_of_ours = ("coordination.k8s.io".into(), "leases".into(), "update".into());
+    assert!(!rules.iter().any(|rule| grants_it(rule, &lease_of_ours, &[election("base").0])), "names are looked at");
 }
 
 /// Every name that a scrape can show, histograms by their series.

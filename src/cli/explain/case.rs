@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::objects::{Objects, PodObject};
 use crate::model::{
     fnv::fnv1a,
+    gang::Membership,
     ids::{ClusterId, PodKey, PodUid},
     image::Platforms,
     node::{ARCH_LABEL, GPU_MODEL_LABELS, NodeFacts, OS_LABEL, ZONE_LABEL},
@@ -134,8 +135,11 @@ impl World {
         for node in objects.nodes {
             engine.handle(Timestamp(0), Input::Node(Box::new(node)), &mut effects);
         }
-        // Of pods that wait only those matter that are to get a node.
-        for pod in others.into_iter().filter(|pod| pod.facts.node_name.is_some() || pod.facts.nominated_node.is_some()) {
+        // Of pods that wait only those matter that are to get a node, and the others of a group.
+        let (namespace, group) = (asked.facts.key.namespace.clone(), asked.facts.group.clone());
+        let is_one_group = |pod: &PodFacts| pod.key.namespace == namespace && is_same(pod.group.as_deref(), group.as_deref());
+        let matters = |pod: &PodFacts| pod.node_name.is_some() || pod.nominated_node.is_some() || is_one_group(pod);
+        for pod in others.into_iter().filter(|pod| matters(&pod.facts)) {
             engine.handle(Timestamp(0), Input::Pod(Box::new(pod.facts)), &mut effects);
         }
         let PodObject { facts: mut asked, scheduled } = asked;
@@ -170,6 +174,15 @@ impl World {
     /// The answer with what the table form shows beside it.
     pub fn answer(mut self, seed: u64, id: &str) -> Answer {
         Answer { explanation: self.explain(seed, id), kinds: self.kinds, runs_on: self.runs_on }
+    }
+}
+
+/// Whether two pods of one namespace say that they are of one group.
+fn is_same(one: Option<&Membership>, other: Option<&Membership>) -> bool {
+    match (one, other) {
+        (Some(Membership::Gang { name: one, .. }), Some(Membership::Gang { name: other, .. }))
+        | (Some(Membership::PodGroup(one)), Some(Membership::PodGroup(other))) => one == other,
+        _ => false,
     }
 }
 

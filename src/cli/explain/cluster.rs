@@ -19,6 +19,7 @@ use crate::kubernetes::wire::{
 use crate::metrics::{ApiMetrics, Metrics};
 use crate::model::{
     budget::BudgetFacts,
+    gang::{Membership, PodGroupFacts},
     ids::{ClusterId, PodKey},
     image::Platforms,
     node::NodeFacts,
@@ -94,6 +95,9 @@ pub(super) async fn objects(home: &Api, connect: &Connect, pod: &PodKey) -> anyh
     let mut objects = Objects { remarks: bad_nodes.iter().chain(&bad_pods).map(ToString::to_string).collect(), ..Objects::default() };
     add_selecting(&home, &asked.facts.key.namespace, &mut objects).await;
     add_storage(&home, &asked.facts, &mut objects).await;
+    if matches!(asked.facts.group.as_deref(), Some(Membership::PodGroup(_))) {
+        add::<PodGroupFacts>(&home, PodGroupFacts::PATH, &mut objects).await;
+    }
     add_clusters(&home, connect, &nodes, &mut objects).await;
     objects.nodes = nodes;
     objects.pods = pods.into_iter().map(|facts| PodObject { facts, scheduled: true }).collect();

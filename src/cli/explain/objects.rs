@@ -11,6 +11,7 @@ use crate::kubernetes::wire::{
 use crate::model::{
     budget::BudgetFacts,
     devices::DeviceClaimFacts,
+    gang::PodGroupFacts,
     ids::{ClusterId, PodUid},
     node::NodeFacts,
     pod::PodFacts,
@@ -144,6 +145,7 @@ impl Reader {
             "VolumeAttachment" if version == STORAGE => self.others::<AttachmentFacts>(place, value, false),
             "StatefulSet" if version == "apps/v1" => self.others::<SelectingFacts<StatefulSet>>(place, value, true),
             "PodDisruptionBudget" if version == "policy/v1" => self.others::<BudgetFacts>(place, value, true),
+            "PodGroup" if version == "scheduling.k8s.io/v1beta1" => self.others::<PodGroupFacts>(place, value, true),
             _ => *self.objects.ignored.entry(kind.to_owned()).or_default() += 1,
         }
     }

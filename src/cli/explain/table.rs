@@ -28,7 +28,8 @@ pub fn render(answer: &Answer) -> String {
     if let Some(error) = &explanation.error {
         _ = writeln!(text, "There is no decision: {error}.");
     } else if let Some(plugin) = &explanation.gated {
-        _ = writeln!(text, "Held back by {plugin}: no node is looked at before the pod's scheduling gates are removed.");
+        let why = explanation.message.as_deref().unwrap_or("no node is looked at before the pod's scheduling gates are removed.");
+        _ = writeln!(text, "Held back by {plugin}: {why}");
     } else if let Some(node) = &explanation.chosen {
         placed(&mut text, answer, node);
     } else {

@@ -4,15 +4,15 @@ use std::{collections::BTreeMap, io::Read as _, path::PathBuf, process::ExitCode
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Format, print_one, server::Server, tables};
 use crate::{
     cli::cluster::span,
     model::time::Timestamp,
     tasks::{
-        names::{self, API_VERSION},
-        run::TriggerKind,
+        manual::{Manual, There},
+        names::API_VERSION,
     },
 };
 
@@ -110,16 +110,16 @@ fn time(text: &str) -> Result<Timestamp, String> {
 
 impl RunArgs {
     pub(super) async fn act(self, server: &Server, output: Option<Format>) -> anyhow::Result<ExitCode> {
-        let task = server.task(&self.task).await?;
+        server.task(&self.task).await?;
         let mut params = BTreeMap::new();
         for (name, value) in self.params {
             if params.insert(name.clone(), value).is_some() {
                 bail!("parameter {name} is given twice");
             }
         }
-        let spec = json!({"taskRef": {"name": self.task}, "params": params});
-        let started = start(server, &task, spec, self.cycle.map(Timestamp::to_rfc3339), self.key).await?;
-        finish(server, started, self.waiting, output).await
+        let (key, is_given) = key_or_new(self.key);
+        let manual = Manual { task: self.task, params, cycle: self.cycle.map(Timestamp::to_rfc3339), key, rerun_of: None };
+        finish(server, start(server, &manual, is_given).await?, self.waiting, output).await
     }
 }
 
@@ -137,11 +137,10 @@ pub(super) struct RerunArgs {
 impl RerunArgs {
     pub(super) async fn act(self, server: &Server, output: Option<Format>) -> anyhow::Result<ExitCode> {
         let run = server.run(&self.run).await?;
-        let task = server.task(run["spec"]["taskRef"]["name"].as_str().unwrap_or_default()).await?;
-        let spec = json!({"taskRef": run["spec"]["taskRef"], "params": run["spec"]["params"], "rerunOf": self.run});
-        let cycle = run["spec"]["cycle"].as_str().map(str::to_owned);
-        let started = start(server, &task, spec, cycle, self.key).await?;
-        finish(server, started, self.waiting, output).await
+        let (key, is_given) = key_or_new(self.key);
+        let manual = Manual::repeat(&run, key);
+        server.task(&manual.task).await?;
+        finish(server, start(server, &manual, is_given).await?, self.waiting, output).await
     }
 }
 
@@ -151,31 +150,26 @@ struct Started {
     is_new: bool,
 }
 
-async fn start(server: &Server, task: &Value, mut spec: Value, cycle: Option<String>, key: Option<String>) -> anyhow::Result<Started> {
-    let task = task["metadata"]["name"].as_str().unwrap_or_default();
-    let key_given = key.is_some();
-    let key = key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    spec["trigger"] = json!({"type": "Manual", "key": key});
-    if let Some(cycle) = cycle {
-        spec["cycle"] = cycle.into();
-    }
+async fn start(server: &Server, manual: &Manual, is_given: bool) -> anyhow::Result<Started> {
     // If another key has the short name, it gets the longer one.
     for longer in [false, true] {
-        let name = names::run_name(task, TriggerKind::Manual, &key, longer);
-        let object = json!({"apiVersion": API_VERSION, "kind": "TaskRun", "metadata": {"name": name}, "spec": spec});
-        if let Some(run) = server.create_run(&object).await? {
+        if let Some(run) = server.create_run(&manual.run(longer)).await? {
             return Ok(Started { run, is_new: true });
         }
+        let name = manual.name(longer);
         let run = server.run(&name).await?;
-        if run["spec"]["trigger"]["key"] != spec["trigger"]["key"] {
-            continue;
+        match manual.compare(&run) {
+            There::OtherKey => {}
+            There::Same => return Ok(Started { run, is_new: !is_given }),
+            There::OtherContent => bail!("run {name} has this key, with other parameters or another cycle: choose another key"),
         }
-        if run["spec"]["params"] != spec["params"] || run["spec"]["cycle"] != spec["cycle"] {
-            bail!("run {name} has this key, with other parameters or another cycle: choose another key");
-        }
-        return Ok(Started { run, is_new: !key_given });
     }
     bail!("both names for this key are taken by runs of other keys: choose another key")
+}
+
+fn key_or_new(key: Option<String>) -> (String, bool) {
+    let is_given = key.is_some();
+    (key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string()), is_given)
 }
 
 async fn finish(server: &Server, started: Started, waiting: Waiting, output: Option<Format>) -> anyhow::Result<ExitCode> {

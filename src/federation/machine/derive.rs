@@ -8,7 +8,7 @@
 //! | bound, live | being deleted by others | show its last status, delete the home pod |
 //! | bound, live | live | show its status |
 //! | being deleted | live | delete it with the grace that is left |
-//! | being deleted | ended | show its status, reap it |
+//! | being deleted | ended | show its status, copy the logs if somebody waits for them, reap it |
 //! | being deleted | none, read live | confirm |
 //! | ended | ended | copy the logs, wait, reap it |
 //! | ended | live | delete it: it has outlived its pod |
@@ -38,6 +38,8 @@ pub(super) const LATE: DurationMs = DurationMs(30_000);
 pub(super) const UNSEEN: DurationMs = DurationMs(30_000);
 /// Attempts in a row that nodes may refuse.
 const REFUSALS_MAX: usize = 8;
+/// How long after its grace a home pod that waits for its logs keeps its ended run.
+const LOGS_PATIENCE: DurationMs = DurationMs(60_000);
 /// A status that does not take although it was written so often is let be.
 const REPEATS_MAX: u32 = 3;
 
@@ -135,7 +137,11 @@ fn terminating(
         return unsettled(r, &decision.run, around, now).unwrap_or(Step::Order(Effect::Confirm));
     };
     if run.facts.phase.is_terminal() {
-        return mirror(r, home, run, decision, now).unwrap_or_else(|| reap(r, run, around, now, now));
+        if let Some(step) = mirror(r, home, run, decision, now) {
+            return step;
+        }
+        let saves = home.awaits_logs && now < deletion.due + LOGS_PATIENCE;
+        return if saves { archived(r, run, around) } else { None }.unwrap_or_else(|| reap(r, run, around, now, now));
     }
     let is_idle = run.facts.node.is_none() && !run.facts.started;
     let is_told = run.facts.deletion.is_some() && r.notes.grace_told.is_none_or(|told| told <= deletion.grace);
@@ -161,10 +167,13 @@ fn ended(r: &Record, home: &HomePod, run: &Run, decision: &Decision, around: &Ar
     if let Some(step) = mirror(r, home, run, decision, now) {
         return step;
     }
-    if around.policy.archive_logs && run.facts.started && !r.notes.is_archived {
-        return Step::Order(Effect::ArchiveLogs(run.facts.name.clone()));
-    }
-    reap(r, run, around, now, r.notes.ended.unwrap_or(now) + TOMBSTONE)
+    archived(r, run, around).unwrap_or_else(|| reap(r, run, around, now, r.notes.ended.unwrap_or(now) + TOMBSTONE))
+}
+
+/// What is still to be done until the logs of a run that has ended are kept.
+fn archived(r: &Record, run: &Run, around: &Around) -> Option<Step> {
+    let wanted = around.policy.archive_logs && run.facts.started && !r.notes.is_archived;
+    wanted.then(|| Step::Order(Effect::ArchiveLogs(run.facts.name.clone())))
 }
 
 fn live(r: &Record, home: &HomePod, run: Option<&Run>, decision: &Decision, around: &Around, now: Timestamp) -> Step {

@@ -47,6 +47,7 @@ fn home() -> HomePod {
         started: false,
         mirrored: false,
         restarts_always: false,
+        awaits_logs: false,
         is_replaced: false,
         status_digest: status::digest(&json!({})),
         patience_seconds: None,
@@ -186,6 +187,22 @@ fn each_situation_has_its_step() {
         ("being deleted, told", HomePod { deletion: deleting(30), ..shown() }, Some(RunPod { deletion: deleting(30), ..run() }), ""),
         ("being deleted, ended", HomePod { deletion: deleting(30), ..shown() }, Some(ended.clone()), "Mirror"),
         ("being deleted, end shown", HomePod { deletion: deleting(30), ..shows_end.clone() }, Some(ended.clone()), "Reap"),
+        (
+            "being deleted, its logs awaited",
+            HomePod { deletion: deleting(30), awaits_logs: true, ..shows_end.clone() },
+            Some(ended.clone()),
+            "ArchiveLogs",
+        ),
+        (
+            "being deleted, its logs awaited for long",
+            HomePod {
+                deletion: Some(Deletion { due: START + DurationMs::from_secs(3_500), grace: DurationMs::from_secs(30) }),
+                awaits_logs: true,
+                ..shows_end.clone()
+            },
+            Some(ended.clone()),
+            "Reap",
+        ),
         ("being deleted, nothing there", HomePod { deletion: deleting(30), ..shown() }, None, "CheckRun"),
         ("ended", shows_end.clone(), Some(ended), "ArchiveLogs"),
         ("ended, run lives", shows_end.clone(), Some(run()), "DeleteRun"),

@@ -112,6 +112,11 @@ impl LogOptions {
     }
 }
 
+/// An archived text without the time at the beginning of each line.
+pub fn without_times(text: LogStream) -> LogStream {
+    LogOptions::default().cut(text)
+}
+
 /// A line with its end, or part of one that is very long.
 #[derive(Clone)]
 struct Piece {

@@ -25,7 +25,7 @@ use std::{future::Future, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
-pub use self::archived::{ArchiveError, ArchivedLog, ArchivedLogs, LogStream};
+pub use self::archived::{ArchiveError, ArchivedLog, ArchivedLogs, LogStream, without_times};
 use self::{callers::Callers, certificate::Certificates, server::Server};
 use super::{
     gate::{Gate, GateOptions},
@@ -177,5 +177,5 @@ pub async fn serve(options: KubeletOptions) -> Result<(BoundAddress, impl Future
 /// A kubelet's: a permission is believed for 5 min, a refusal for 30 s. No path is open.
 fn gate_options() -> GateOptions {
     let (allowed_for, denied_for) = (std::time::Duration::from_secs(300), std::time::Duration::from_secs(30));
-    GateOptions { always_allow_paths: Vec::new(), allowed_for, denied_for }
+    GateOptions { always_allow_paths: Vec::new(), anonymous: false, allowed_for, denied_for }
 }

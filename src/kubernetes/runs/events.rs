@@ -21,6 +21,7 @@ use crate::{
         api::{MERGE, beginning},
         bind::pod_path,
         cluster::directory::ClusterEntry,
+        events::OBJECT_NAME_BYTES_MAX,
         limiter::TokenBucket,
     },
     metrics::{EventDrop, RunsMetrics},
@@ -42,8 +43,6 @@ const IN_FLIGHT_MAX: usize = 4;
 const OURS_ALREADY: [&str; 2] = ["Scheduled", "FailedScheduling"];
 /// What a kubelet says when an image is not for its platform.
 const WRONG_PLATFORM: [&str; 2] = ["no match for platform", "no matching manifest"];
-/// The API's limit on a name is 253 bytes; `.` and 16 digits follow.
-const NAME_BYTES_MAX: usize = 236;
 
 /// An event of a run, and whose run it is.
 #[derive(Debug)]
@@ -188,7 +187,7 @@ fn image_of<'a>(pod: &'a Value, container: &str) -> Option<&'a str> {
 }
 
 fn event_name(Happened { home, event, .. }: &Happened) -> String {
-    format!("{}.{:016x}", beginning(&home.name, NAME_BYTES_MAX), FxBuildHasher.hash_one(&event.uid))
+    format!("{}.{:016x}", beginning(&home.name, OBJECT_NAME_BYTES_MAX), FxBuildHasher.hash_one(&event.uid))
 }
 
 /// A `Time` in whole seconds: `MicroTime`s are cut. Null when it was not said.

@@ -16,7 +16,6 @@ use super::{
     Message, RunsContext,
     events::{EventMirror, Happened, event_mirror},
     execute::Executor,
-    lanes::Lanes,
     logs::LogDesk,
     placing::Placings,
     port::Port,
@@ -34,6 +33,7 @@ use crate::{
         clock::Clock,
         cluster::{RunCounts, directory::ClusterEntry},
         events::EventDesk,
+        lanes::Lanes,
         leadership::{Leadership, Permission},
         watch::Watch,
     },
@@ -93,7 +93,7 @@ struct Worker<M> {
     leadership: watch::Receiver<Leadership>,
     leads: bool,
     engine: mpsc::Sender<engine::Input>,
-    lanes: Lanes,
+    lanes: Lanes<Executor>,
     permission: Permission,
     events: EventDesk,
     mirror: EventMirror,
@@ -244,9 +244,9 @@ impl<M: Machine> Worker<M> {
                 }
                 self.handle(fact, out);
             }
-            Message::Placed(uid, node) => self.lanes.executor().placings.answer(&uid, node),
+            Message::Placed(uid, node) => self.lanes.carrier().placings.answer(&uid, node),
             Message::Entry(entry) => {
-                let before = self.lanes.executor();
+                let before = self.lanes.carrier();
                 let same = before.entry.spec.limits == entry.spec.limits;
                 let remote = if same { before.remote.clone() } else { remote_port(&entry, &self.permission) };
                 let executor = Executor { entry, remote, ..before.clone() };
@@ -302,7 +302,7 @@ impl<M: Machine> Worker<M> {
         if let Some(since) = self.known.decided.remove(&run.home_uid) {
             self.metrics.decision_to_run(self.clock.now().since(since).as_secs_f64());
         }
-        let executor = self.lanes.executor();
+        let executor = self.lanes.carrier();
         if self.leads && executor.logs.keeps() && executor.entry.spec.logs == LogCopy::Follow {
             for follower in executor.logs.follow(&executor.remote, run) {
                 self.helpers.spawn(follower);
@@ -315,7 +315,7 @@ impl<M: Machine> Worker<M> {
         if std::mem::replace(&mut self.events_watched, true) {
             return;
         }
-        let entry = &self.lanes.executor().entry;
+        let entry = &self.lanes.carrier().entry;
         let name = watch_name(entry, "runs");
         let watch = Watch::<RunEvent>::new(entry.api.clone(), entry.id, &name, self.seen_sender.clone(), self.seed ^ 2);
         self.helpers.spawn(watch.in_namespace(&entry.run_namespace).run());
@@ -345,7 +345,7 @@ impl<M: Machine> Worker<M> {
                 }
                 Command::Tell(news) => self.events.put(Box::new(event(*news))),
                 Command::Debt(pod, uid) => {
-                    let cluster = &self.lanes.executor().entry.name;
+                    let cluster = &self.lanes.carrier().entry.name;
                     tracing::warn!(%pod, %uid, %cluster, "its run could not be wiped; it is wiped when the cluster comes back");
                     self.metrics.debt();
                     self.known.debts.insert(uid);

@@ -12,6 +12,7 @@ use crate::{
     kubernetes::{
         api::{Api, Call, JSON, beginning},
         clock::{Clock, micro_time},
+        events::{OBJECT_NAME_BYTES_MAX, reporting_instance, shortened},
         limiter::TokenBucket,
     },
     metrics::EventDrop,
@@ -27,11 +28,6 @@ const WAITING_MAX: usize = 4096;
 const PER_SECOND: f64 = 50.0;
 const BURST: f64 = 500.0;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The API's limits.
-const NOTE_BYTES_MAX: usize = 1024;
-const INSTANCE_BYTES_MAX: usize = 128;
-/// A name has up to 253 bytes; a dot and 16 digits follow.
-const NAME_BYTES_MAX: usize = 236;
 const REPORTER: &str = "isobar-tasks";
 
 /// Where news wait. Cheap to clone.
@@ -53,7 +49,7 @@ pub(super) struct Teller {
 /// A desk, and what empties it. `api` asks for permission before it writes.
 pub(super) fn news_desk(api: Api, clock: Clock, hostname: &str) -> (NewsDesk, Teller) {
     let (sender, waiting) = mpsc::channel(WAITING_MAX);
-    let instance = beginning(&format!("{REPORTER}-{hostname}"), INSTANCE_BYTES_MAX).into();
+    let instance = reporting_instance(REPORTER, hostname).into();
     (NewsDesk { sender, api: api.clone() }, Teller { waiting, api, clock, instance, told: 0 })
 }
 
@@ -95,14 +91,14 @@ impl Teller {
         json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": {"name": format!("{}.{number:016x}", beginning(&key.name, NAME_BYTES_MAX)), "namespace": &*key.namespace},
+            "metadata": {"name": format!("{}.{number:016x}", beginning(&key.name, OBJECT_NAME_BYTES_MAX)), "namespace": &*key.namespace},
             "eventTime": micro_time(self.clock.wall()),
             "reportingController": REPORTER,
             "reportingInstance": &*self.instance,
             "action": &news.reason,
             "reason": &news.reason,
             "regarding": {"kind": kind, "apiVersion": version, "namespace": &*key.namespace, "name": &*key.name, "uid": &*news.uid},
-            "note": beginning(&news.note, NOTE_BYTES_MAX),
+            "note": shortened(&news.note),
             "type": news.kind,
         })
     }

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::{logs::LogDesk, pods_path, report, run_path, runs_path, task_path};
+use super::{announce::Receivers, logs::LogDesk, pods_path, report, run_path, runs_path, task_path};
 use crate::{
     kubernetes::{
         api::MERGE,
@@ -43,6 +43,7 @@ pub(super) struct Order {
 pub(super) struct Executor {
     pub port: Port,
     pub logs: LogDesk,
+    pub receivers: Receivers,
     pub metrics: TaskMetrics,
 }
 
@@ -128,9 +129,20 @@ impl Executor {
                 let deletion = Deletion { uid: Some(uid), ..Deletion::default() };
                 done_or_absent(self.port.delete(run_path(&key), deletion).await)
             }
-            // Nobody has asked to be told: the machine orders none.
-            Effect::Announce(_) => Ok(Outcome::Done),
+            Effect::Announce(state) => self.announce(order, state).await,
         }
+    }
+
+    /// What waited long for its turn is tried again later: the lane of reports must not grow while no receiver answers.
+    async fn announce(&self, order: &Order, state: &str) -> Result<Outcome, Trouble> {
+        let paused = self.receivers.paused();
+        if let Some(why) = paused.or_else(|| order.in_time().err().map(|trouble| trouble.to_string())) {
+            return Ok(Outcome::Retry(why));
+        }
+        let Some(run) = self.port.get(run_path(&order.key())).await? else { return Ok(Outcome::Done) };
+        let told = self.receivers.tell(&run, state).await;
+        self.metrics.report(if told.is_ok() { "delivered" } else { "failed" });
+        Ok(told.map_or_else(Outcome::Retry, |()| Outcome::Done))
     }
 
     async fn create_run(&self, order: &Order, run: &Value) -> Result<Outcome, Trouble> {

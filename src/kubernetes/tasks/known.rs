@@ -10,10 +10,13 @@ use rustc_hash::FxHashMap;
 use tokio::time::Instant;
 
 use super::watched::{Kind, SeenPod, Speaking};
-use crate::tasks::{
-    effect::Listing,
-    facts::{Key, Run},
-    run::Phase,
+use crate::{
+    model::time::Timestamp,
+    tasks::{
+        effect::Listing,
+        facts::{Key, Run},
+        run::Phase,
+    },
 };
 
 /// An object that an answer showed and no watch within this is not there any more: a list takes no longer.
@@ -34,6 +37,7 @@ struct Objects {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     pub phase: Option<Phase>,
+    pub queued_at: Option<Timestamp>,
     pub log_bytes_max: u64,
 }
 
@@ -78,7 +82,8 @@ impl Known {
 
     pub(super) fn saw_run(&mut self, run: &Run) {
         let log_bytes_max = run.frozen.as_ref().map_or(0, |frozen| frozen.logs.bytes_max);
-        self.runs.insert(run.uid.clone(), Standing { phase: run.phase(), log_bytes_max });
+        self.runs
+            .insert(run.uid.clone(), Standing { phase: run.phase(), queued_at: run.status.queued_at.map(|time| time.0), log_bytes_max });
     }
 
     pub(super) fn saw_pod(&mut self, seen: &SeenPod) {

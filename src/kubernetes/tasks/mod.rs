@@ -7,6 +7,7 @@
 //! arrivals' senders <------Answer-------+  +---------------- outcome ------------+
 //! ```
 
+mod announce;
 mod events;
 mod execute;
 mod known;
@@ -21,7 +22,10 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use self::logs::{KeptLog, RunLogs};
+pub use self::{
+    announce::{Receivers, ReportOptions},
+    logs::{KeptLog, RunLogs},
+};
 use super::{
     api::Api,
     clock::Clock,
@@ -58,6 +62,8 @@ pub struct TasksContext {
     pub arrivals: mpsc::Receiver<Arriving>,
     /// Where logs are kept, if they are.
     pub logs: Option<Arc<dyn RunLogs>>,
+    /// Who is told of ends.
+    pub receivers: Receivers,
     /// Where everything is counted.
     pub metrics: Metrics,
     /// Part of the reporting instance of events.

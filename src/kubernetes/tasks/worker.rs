@@ -18,7 +18,7 @@ use super::{
     events::{NewsDesk, news_desk},
     execute::{Executor, Order},
     known::Known,
-    lanes::{CALLS_MAX, Lanes},
+    lanes::CALLS_MAX,
     logs::LogDesk,
     watched::{Kind, NodeReadiness, Seen, SeenPod},
 };
@@ -27,6 +27,7 @@ use crate::{
         api::Api,
         clock::Clock,
         cluster::{changes, rest::Rest},
+        lanes::Lanes,
         leadership::Leadership,
         runs::port::Port,
         watch::Watch,
@@ -40,6 +41,7 @@ use crate::{
         machine::Machine,
         names,
         rules::Rules,
+        run::Phase,
     },
 };
 
@@ -62,7 +64,7 @@ pub(super) struct Worker {
     classes: watch::Receiver<Option<Vec<Value>>>,
     leadership: watch::Receiver<Leadership>,
     leads: bool,
-    lanes: Lanes,
+    lanes: Lanes<Executor>,
     news: NewsDesk,
     metrics: TaskMetrics,
     known: Known,
@@ -75,7 +77,8 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn start(context: TasksContext) -> Self {
         let permission = super::permission(&context);
-        let TasksContext { home, leadership, clock, rules, arrivals, logs, metrics, hostname, seed } = context;
+        let TasksContext { home, leadership, clock, rules, arrivals, logs, receivers, metrics, hostname, seed } = context;
+        let rules = Rules { announce: !receivers.is_empty(), ..rules };
         if logs.is_none() {
             tracing::warn!("no archive of logs is configured: what runs of tasks have written goes with their pods");
         }
@@ -91,7 +94,7 @@ impl Worker {
         helpers.spawn(teller.run());
         let metrics = TaskMetrics::new(&metrics);
         let port = Port::new(&home, permission, CALLS_MAX);
-        let lanes = Lanes::new(Executor { port, logs: LogDesk::new(logs), metrics: metrics.clone() });
+        let lanes = Lanes::new(Executor { port, logs: LogDesk::new(logs), receivers, metrics: metrics.clone() });
         Self {
             machine: Machine::new(rules.clone(), 1),
             clock,
@@ -194,7 +197,7 @@ impl Worker {
                     Kind::Task => Input::TaskGone(key),
                     Kind::Run => Input::RunGone(key, uid),
                     Kind::Pod => {
-                        self.lanes.executor().logs.forget(&uid);
+                        self.lanes.carrier().logs.forget(&uid);
                         Input::PodGone(key, uid)
                     }
                 };
@@ -227,7 +230,7 @@ impl Worker {
     fn follow(&mut self, uid: &str) {
         let Some(speakers) = self.known.speaking.get(uid).filter(|_| self.leads) else { return };
         let bytes_max = self.known.runs.get(&speakers.owner).map_or(0, |run| run.log_bytes_max);
-        let executor = self.lanes.executor();
+        let executor = self.lanes.carrier();
         for follower in executor.logs.follow(&executor.port, &speakers.pod, uid, &speakers.speaking, bytes_max) {
             self.helpers.spawn(follower);
         }
@@ -253,6 +256,9 @@ impl Worker {
         if let Some(listing) = self.known.expire(now) {
             self.handle(Input::Listed(Box::new(listing)), out);
         }
+        let waiting = self.known.runs.values().filter(|run| matches!(run.phase, Some(Phase::Queued | Phase::Launching | Phase::Pending)));
+        let oldest = waiting.filter_map(|run| run.queued_at).min().map_or(0, |since| self.clock.now().since(since).0);
+        self.metrics.oldest_waiting(Duration::from_millis(oldest));
         self.metrics.phases(self.known.runs.values().map(|run| run.phase.map(|phase| phase as usize)));
     }
 
@@ -275,6 +281,7 @@ impl Worker {
                     }
                 }
                 Command::Tell(news) => self.news.put(news),
+                Command::Missed(task, count) => self.metrics.missed(&format!("{}/{}", task.namespace, task.name), count),
             }
         }
     }

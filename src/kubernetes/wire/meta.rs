@@ -26,6 +26,9 @@ pub struct MetaWire<'a> {
     /// `metadata.resourceVersion`.
     #[serde(borrow)]
     pub resource_version: Text<'a>,
+    /// `metadata.generation`.
+    #[serde(deserialize_with = "or_default")]
+    pub generation: i64,
     /// `metadata.creationTimestamp`, RFC 3339.
     #[serde(borrow)]
     pub creation_timestamp: Text<'a>,

@@ -11,6 +11,7 @@ mod meta;
 mod named;
 mod node;
 mod pod;
+mod pod_group;
 mod storage;
 mod stream;
 mod terms;
@@ -26,6 +27,7 @@ pub use self::{
     json::Text,
     meta::{MetaWire, NamedWire, StatusWire},
     named::NamespaceFacts,
+    pod_group::CONDITION as POD_GROUP_CONDITION,
     stream::{Happening, Page, read_happening, read_page},
     terms::{ReplicaSet, ReplicationController, Selecting, SelectingFacts, Service, StatefulSet},
 };

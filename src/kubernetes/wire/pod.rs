@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::{
     devices::{ClaimStatusWire, PodClaimWire, pod_devices},
-    json::{Pairs, QuantityText, Text, or_default, present},
+    json::{Pairs, QuantityText, Text, or_default},
     meta::MetaWire,
     terms::{PodAffinityWire, RequirementWire, SpreadWire, owner, pod_affinity},
     volume::VolumeWire,
@@ -17,6 +17,7 @@ use super::{
 use crate::model::{
     affinity::{NodeAffinity, NodeSelector, NodeSelectorTerm, PreferredTerm},
     features::{self, NodeFeatures},
+    gang,
     ids::{ClusterId, PodKey, PodUid},
     placement::{self, RecordedPlacement, TravelFacts},
     pod::{PodFacts, PodSpecFacts, Wants},
@@ -92,8 +93,15 @@ struct SpecWire<'a> {
     host_users: Option<bool>,
     #[serde(borrow, deserialize_with = "or_default")]
     ephemeral_containers: Vec<MountingWire<'a>>,
-    #[serde(deserialize_with = "present")]
-    scheduling_group: bool,
+    #[serde(borrow)]
+    scheduling_group: Option<SchedulingGroupWire<'a>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SchedulingGroupWire<'a> {
+    #[serde(borrow)]
+    pod_group_name: Text<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -305,6 +313,7 @@ impl PodWire<'_> {
             labels: meta.labels.boxed(),
             unscheduled_condition: refused.map(|condition| (condition.reason.boxed(), condition.message.boxed())),
             recorded: self.recorded().map(Box::new),
+            group: self.group().map(Box::new),
             run_attempt: meta.annotations.get(placement::ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(0),
             spec: PodSpecFacts {
                 scheduler_name: spec.scheduler_name.some().unwrap_or_else(|| DEFAULT_SCHEDULER.into()),
@@ -340,6 +349,11 @@ impl PodWire<'_> {
         let annotation = |key: &str| self.metadata.annotations.get(key);
         let (cluster, node) = (annotation(placement::CLUSTER)?.into(), annotation(placement::NODE)?.into());
         Some(RecordedPlacement { cluster, node, intent: annotation(placement::INTENT).is_some() })
+    }
+
+    fn group(&self) -> Option<gang::Membership> {
+        let pod_group = self.spec.scheduling_group.as_ref().map(|group| group.pod_group_name.as_str());
+        gang::membership(|key| self.metadata.annotations.find(key), pod_group)
     }
 
     fn travel(&self) -> Option<Box<TravelFacts>> {
@@ -483,7 +497,7 @@ impl SpecWire<'_> {
     }
 
     fn wants(&self) -> Wants {
-        Wants { resource_claims: !self.resource_claims.is_empty(), pod_group: self.scheduling_group }
+        Wants { resource_claims: !self.resource_claims.is_empty(), pod_group: self.scheduling_group.is_some() }
     }
 }
 

@@ -26,11 +26,11 @@ use crate::{
     },
 };
 
-/// Reasons of condition `PodScheduled=False` that we write: nobody fits, or something broke.
-pub(super) const CONDITION_REASONS: [&str; 2] = ["Unschedulable", "SchedulerError"];
+/// Reasons of condition `PodScheduled=False` that we write: nobody fits, something broke, or it is not to be tried yet.
+pub(super) const CONDITION_REASONS: [&str; 3] = ["Unschedulable", "SchedulerError", "SchedulingGated"];
 
 /// How an attempt went before anything was booked.
-enum Decision {
+pub(super) enum Decision {
     Node(NodeIx),
     Unschedulable {
         message: Arc<str>,
@@ -76,6 +76,12 @@ impl Engine {
     }
 
     fn attempt(&mut self, now: Timestamp, pod: QueuedPod, out: &mut Vec<Command>) {
+        if self.group_hold(&pod.uid, pod.profile).is_some() {
+            return self.admit(now, pod, "GangIncomplete", false);
+        }
+        if let Some((key, need)) = self.group_in_need(&pod) {
+            return self.attempt_group(now, pod, &key, need, out);
+        }
         let started = self.observer.ticks();
         self.ask_platforms(now, pod.class, |engine| engine.pod_ref(&pod), out);
         self.proceed(now, pod, Heard::default(), started, out);
@@ -84,7 +90,7 @@ impl Engine {
     /// An attempt from its beginning, or from where extenders were asked.
     pub(super) fn proceed(&mut self, now: Timestamp, pod: QueuedPod, heard: Heard, started: u64, out: &mut Vec<Command>) {
         let began = self.observer.ticks();
-        let decision = self.decide(&pod, &heard);
+        let decision = self.decide(&pod, &heard, true);
         self.observer.algorithm(self.observer.ticks() - began);
         match decision {
             Decision::Ask(wanted) => self.ask_extenders(now, pod, heard, wanted, started, out),
@@ -99,8 +105,8 @@ impl Engine {
         }
     }
 
-    /// Filter, score, select. Reads everything, changes nothing but views.
-    fn decide(&mut self, pod: &QueuedPod, heard: &Heard) -> Decision {
+    /// Filter, score, select; and look for room that others could make, if that is wanted. Reads everything, changes nothing but views.
+    pub(super) fn decide(&mut self, pod: &QueuedPod, heard: &Heard, seeks_room: bool) -> Decision {
         let own = self.nominated_node(pod);
         let Self { cache, profiles, views, observer, rng, sample_start, nominations, extenders, .. } = self;
         let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), cache.classes.get(pod.class)) else {
@@ -155,9 +161,21 @@ impl Engine {
                     return Decision::Again;
                 }
                 observer.extension_point(&profile.name, "Filter", "Unschedulable", filtered - started);
-                self.seek_room(pod, own, &crowd, heard, &interest)
+                if seeks_room { self.seek_room(pod, own, &crowd, heard, &interest) } else { self.refuse(pod, &crowd) }
             }
         }
+    }
+
+    /// No node is left: why, and nothing else.
+    fn refuse(&mut self, pod: &QueuedPod, crowd: &Crowd) -> Decision {
+        let Self { cache, profiles, views, .. } = self;
+        let (Some(profile), Some(class)) = (profiles.get_mut(pod.profile), cache.classes.get(pod.class)) else {
+            return Decision::Broken("the profile of the pod is gone".into());
+        };
+        let (view, _) = views.up_to_date((pod.profile, pod.class), profile, class, &cache.nodes);
+        let (message, rejectors) = room::refusal(view, profile, cache, crowd);
+        let room = RoomMade { nomination: Nomination::Clear, ..RoomMade::default() };
+        Decision::Unschedulable { message, rejectors: rejectors.or_all(profile), room }
     }
 
     /// No node is left: why, and whether others can make room.
@@ -180,14 +198,11 @@ impl Engine {
         let wants_offers = interest.preempts && heard.room.is_none();
         let cleared = heard.room.as_ref().map(|room| room.as_deref().map_err(String::as_str));
         let scene = Scene { cache, budgets, crowd, nominated: own, draw: room_rng.random(), cleared, wants_offers };
-        let Verdict { message, mut rejectors, mut room } = room::seek(view, profile, hand, &scene);
+        let Verdict { message, rejectors, mut room } = room::seek(view, profile, hand, &scene);
         if !room.offers.is_empty() {
             return Decision::Ask(Wanted::Room(std::mem::take(&mut room.offers)));
         }
-        if rejectors.is_empty() {
-            // No node at all: any new node may help. Upstream blames nobody here and waits for its backoff.
-            profile.filter.iter().for_each(|plugin| rejectors.insert(*plugin));
-        }
+        let rejectors = rejectors.or_all(profile);
         let made = matches!(room.nomination, Nomination::Node(_));
         observer.preemption(made.then_some(room.victims.len()));
         observer.extension_point(&profile.name, "PostFilter", if made { "Success" } else { "Unschedulable" }, observer.ticks() - started);
@@ -199,16 +214,28 @@ impl Engine {
 
     /// Books the node and sends the pod on its way.
     fn place(&mut self, now: Timestamp, mut pod: QueuedPod, node: NodeIx, started: u64, out: &mut Vec<Command>) {
-        self.nominate(&mut pod, None);
+        match self.book(&mut pod, node) {
+            Ok(()) => self.launch(now, pod, node, started, out),
+            Err(Some((plugin, refusal))) => self.give_back(now, pod, node, plugin, &refusal, started, out),
+            Err(None) => self.fail_with_error(now, pod, "the pod is on a node already", started, out),
+        }
+    }
+
+    /// Counts the pod on its node and lets Reserve plugins book for it. Refused by one of them, it is still counted.
+    pub(super) fn book(&mut self, pod: &mut QueuedPod, node: NodeIx) -> Result<(), Option<(PluginIx, Refusal)>> {
+        self.nominate(pod, None);
         self.cache.classes.hold(pod.class);
         if !self.cache.assume(&pod.uid, node, pod.class) {
             self.observer.impossible("assumed_twice");
             self.release_class(pod.class);
-            return self.fail_with_error(now, pod, "the pod is on a node already", started, out);
+            return Err(None);
         }
-        if let Err((plugin, refusal)) = self.reserve(&pod, node) {
-            return self.give_back(now, pod, node, plugin, &refusal, started, out);
-        }
+        self.reserve(pod, node).map_err(Some)
+    }
+
+    /// Sends a pod on its way for which all is booked.
+    pub(super) fn launch(&mut self, now: Timestamp, mut pod: QueuedPod, node: NodeIx, started: u64, out: &mut Vec<Command>) {
+        self.report_single(&pod, "Scheduled", &Arc::from(""), out);
         let waits = match self.permit(now, &pod, node) {
             Ok(waits) => waits,
             Err((plugin, refusal)) => {
@@ -316,10 +343,16 @@ impl Engine {
         pod.queued = now;
         pod.unschedulable_count = pod.unschedulable_count.saturating_add(1);
         pod.errors_in_a_row = 0;
+        self.report_single(&pod, CONDITION_REASONS[0], &failure.message, out);
         let nominated = self.renominate(now, &mut pod, failure.nomination);
         self.report_failure(&mut pod, CONDITION_REASONS[0], &failure.message, nominated, out);
         self.observe_attempt(&pod, AttemptResult::Unschedulable, started);
         self.count_unschedulable(pod.profile, rejectors, 1);
+        if rejectors.is_empty() {
+            // Nobody to blame, whom a change could satisfy: time alone may help.
+            self.observer.queued("backoff", "ScheduleAttemptFailure");
+            return self.queue.push_backoff(pod);
+        }
         self.observer.queued("unschedulable", "ScheduleAttemptFailure");
         self.queue.push_unschedulable(pod, rejectors);
     }

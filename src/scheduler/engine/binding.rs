@@ -150,6 +150,7 @@ impl Engine {
     /// A pod is not on its way any more.
     pub(super) fn land(&mut self, uid: &PodUid) -> Option<Flight> {
         self.settling.remove(uid);
+        self.gangs.ungather(uid);
         self.flights.remove(uid)
     }
 

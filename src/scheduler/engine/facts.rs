@@ -18,6 +18,7 @@ use crate::{
     scheduler::{
         cache::Observed,
         change::{Change, Changes},
+        gangs::Touched,
         input::{Command, List},
         queue::QueuedPod,
     },
@@ -61,14 +62,16 @@ impl Engine {
 
     pub(super) fn on_pod(&mut self, now: Timestamp, facts: PodFacts, out: &mut Vec<Command>) {
         if facts.finished {
-            return self.on_pod_gone(now, facts.cluster, &facts.uid);
+            return self.on_pod_gone(now, facts.cluster, &facts.uid, out);
         }
+        let (touched, uid) = (self.see_member(&facts), facts.uid.clone());
         match facts.node_name.clone() {
             Some(node) if facts.cluster == ClusterId::HOME => self.on_bound_pod(now, &facts, &node),
             Some(node) => self.on_pod_abroad(now, &facts, &node),
             None if facts.cluster == ClusterId::HOME => self.on_pending_pod(now, facts, out),
             None => {}
         }
+        self.regroup(now, touched, &uid, out);
         self.sweep_symbols();
     }
 
@@ -188,7 +191,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn on_pod_gone(&mut self, now: Timestamp, cluster: ClusterId, uid: &PodUid) {
+    pub(super) fn on_pod_gone(&mut self, now: Timestamp, cluster: ClusterId, uid: &PodUid, out: &mut Vec<Command>) {
         self.cache.forget_labels(uid);
         self.acknowledged.remove(uid);
         if cluster == ClusterId::HOME {
@@ -196,7 +199,10 @@ impl Engine {
             self.drop_held(uid);
             self.intents.remove(uid);
             self.left_nodes.remove(uid);
-            if let Some(flight) = self.land(uid) {
+            let flight = self.land(uid);
+            let touched = self.gangs.forget(uid);
+            self.regroup(now, Touched { groups: touched.into_iter().collect(), is_another: false }, uid, out);
+            if let Some(flight) = flight {
                 // The answer to its binding will find nobody.
                 self.unreserve(&flight.pod, flight.node);
                 self.release_class(flight.pod.class);
@@ -217,13 +223,14 @@ impl Engine {
         if cluster == ClusterId::HOME {
             gone.extend(self.queue.iter().filter(|pod| !uids.contains(&pod.uid)).map(|pod| pod.uid.clone()));
             gone.extend(self.held.keys().chain(self.intents.keys()).filter(|uid| !uids.contains(uid)).cloned());
+            gone.extend(self.gangs.missing_from(|uid| uids.contains(uid)));
         } else {
             gone.extend(self.cache.runs_missing_from(cluster, |uid| uids.contains(uid)));
         }
         gone.sort_unstable();
         gone.dedup();
         for uid in gone {
-            self.on_pod_gone(now, cluster, &uid);
+            self.on_pod_gone(now, cluster, &uid, out);
         }
         self.pods_listed.insert(cluster);
         self.resume_intents(now, out);

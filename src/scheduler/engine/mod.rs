@@ -1,18 +1,20 @@
 //! The engine: every [`Input`] in, every [`Command`] out. It owns cache, queue, profiles and views; nothing else writes them.
 //!
 //! One attempt, top to bottom, is in [`attempt`]; what observed objects change in [`facts`]; who is tried again because of it in [`requeue`]; what
-//! becomes of a binding in [`binding`], and of volumes before it in [`storage`]; what extenders have to do with it in [`extend`]; what compute clusters
-//! add to all of it in [`abroad`].
+//! becomes of a binding in [`binding`], what extenders have to do with it in [`extend`], and of volumes before it in [`storage`]; what compute clusters add to
+//! all of it in [`abroad`]. Pods that are placed together or not at all are in [`members`] and [`together`].
 
 mod abroad;
 mod attempt;
 mod binding;
 mod extend;
 mod facts;
+mod members;
 mod nominate;
 mod requeue;
 pub(super) mod room;
 mod storage;
+mod together;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,6 +23,7 @@ use std::{
 
 use abroad::Held;
 use extend::Extenders;
+pub use members::PLUGIN as GROUP_PLUGIN;
 use nominate::Preempting;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
@@ -28,6 +31,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     cache::Cache,
+    gangs::Gangs,
     input::{Command, Input, List, PodRef},
     observe::{Gauges, Observer},
     preemption::{Budgets, Nominations},
@@ -104,6 +108,8 @@ enum Stage {
     PreBind(usize),
     /// What they wrote has to come true, until this time.
     Settle(Timestamp),
+    /// Ready to be bound, and waits for others of its group until this time.
+    Gathered(Timestamp),
     /// The binding was ordered.
     Bind,
 }
@@ -132,6 +138,9 @@ pub struct Engine {
     /// Pods that are to get a node which they do not have yet.
     nominations: Nominations,
     budgets: Budgets,
+    gangs: Gangs,
+    /// A group is on its way: who waits for whom is looked at when all of it is.
+    launching_group: bool,
     preempting: BTreeMap<PodUid, Preempting>,
     extenders: Extenders,
     settings: EngineSettings,
@@ -173,6 +182,8 @@ impl Engine {
             left_nodes: FxHashMap::default(),
             nominations: Nominations::default(),
             budgets: Budgets::default(),
+            gangs: Gangs::default(),
+            launching_group: false,
             preempting: BTreeMap::new(),
             extenders: Extenders::default(),
             rng: Pcg64Mcg::seed_from_u64(settings.seed),
@@ -194,7 +205,7 @@ impl Engine {
             Input::NodeGone(key) => self.on_node_gone(now, &key),
             Input::NodesListed(cluster, names) => self.on_nodes_listed(now, cluster, &names, out),
             Input::Pod(facts) => self.on_pod(now, *facts, out),
-            Input::PodGone(cluster, uid) => self.on_pod_gone(now, cluster, &uid),
+            Input::PodGone(cluster, uid) => self.on_pod_gone(now, cluster, &uid, out),
             Input::PodsListed(cluster, uids) => self.on_pods_listed(now, cluster, &uids, out),
             Input::Bound(uid) => self.on_bound(now, &uid, out),
             Input::BindFailed(uid, failure) => self.on_bind_failed(now, &uid, failure, out),
@@ -220,6 +231,9 @@ impl Engine {
             Input::Budget(facts) => self.on_budget(*facts),
             Input::BudgetGone(namespace, name) => self.budgets.remove(&namespace, &name, &self.cache.nodes.symbols),
             Input::BudgetsListed(names) => self.on_budgets_listed(now, &names, out),
+            Input::PodGroup(facts) => self.on_pod_group(now, *facts, out),
+            Input::PodGroupGone(namespace, name) => self.gangs.remove_pod_group(&namespace, &name),
+            Input::PodGroupsListed(names) => self.on_pod_groups_listed(&names),
             Input::Evicted(uid, outcome) => self.on_evicted(now, &uid, &outcome),
             Input::ImagePlatforms(image, platforms) => self.on_platforms(now, &image, platforms),
             Input::PlaceAgain { key, uid, cluster, not_on } => self.on_place_again(now, key, uid, cluster, not_on, out),
@@ -235,7 +249,8 @@ impl Engine {
     /// Whether there is a pod to try and room to bind it.
     pub fn wants_schedule(&self) -> bool {
         let has_next = || self.queue.has_next() || self.extenders.has_turn();
-        self.may_decide() && has_next() && self.flights.len() - self.settling.len() < self.settings.binds_in_flight_max
+        let waiting = self.settling.len() + self.gangs.gathered();
+        self.may_decide() && has_next() && self.flights.len() - waiting < self.settings.binds_in_flight_max
     }
 
     /// Nothing is decided before we lead and have seen the whole of the home cluster.
@@ -253,10 +268,17 @@ impl Engine {
             Stage::Permit(waits) => waits.iter().map(|(_, until)| *until).min().unwrap_or(flight.since),
             Stage::PreBind(_) | Stage::Bind => flight.since + self.settings.answer_overdue,
             Stage::Settle(until) => (*until).min(self.settle_looked + storage::LOOK_PERIOD),
+            Stage::Gathered(until) => *until,
         });
         let evictions = self.preempting.values().map(|preempting| preempting.since + self.settings.answer_overdue);
         let questions = self.extenders.next_wake(self.settings.answer_overdue);
-        flights.chain(evictions).chain(questions).chain(self.queue.next_wake()).chain(self.cache.nodes.platforms.next_wake()).min()
+        flights
+            .chain(evictions)
+            .chain(questions)
+            .chain(self.gangs.next_wake())
+            .chain(self.queue.next_wake())
+            .chain(self.cache.nodes.platforms.next_wake())
+            .min()
     }
 
     /// Sizes of everything held.
@@ -265,7 +287,7 @@ impl Engine {
         // Pods that extenders are asked about lie where the queue holds pods back, and are being tried.
         let held = self.extenders.held().min(gated);
         let (active, gated) = (active + held, gated - held);
-        let waiting = self.flights.values().filter(|flight| matches!(flight.stage, Stage::Permit(_))).count();
+        let waiting = self.flights.values().filter(|flight| matches!(flight.stage, Stage::Permit(_) | Stage::Gathered(_))).count();
         Gauges {
             active,
             backoff,
@@ -330,6 +352,11 @@ impl Engine {
             self.flights.iter().filter(|(_, flight)| matches!(flight.stage, Stage::Settle(_))).map(|(uid, _)| uid.clone()).collect();
         if settling != self.settling {
             faults.push("pods that wait for their volumes are not those that are said to".into());
+        }
+        faults.extend(self.gangs.consistency_check());
+        let gathered = |(uid, flight): (&PodUid, &Flight)| matches!(flight.stage, Stage::Gathered(_)) != self.gangs.is_gathered(uid);
+        if self.flights.iter().any(gathered) || self.gangs.gathered() > self.flights.len() {
+            faults.push("pods that wait for their group are not those that are said to".into());
         }
         let booked = self.cache.nodes.storage.booked_pods().filter(|uid| !self.flights.contains_key(*uid));
         faults.extend(booked.map(|uid| format!("storage is booked for pod {uid}, which is not on its way")));

@@ -115,6 +115,7 @@ impl Engine {
         self.displace_nominees(now, node, priority, out);
         let name: Box<str> = self.cache.nodes.full_name(node).into();
         let victims = room.victims.into_iter().filter(|victim| !victim.is_terminating).map(|victim| (victim.key, victim.uid));
+        let victims = self.with_their_groups(priority, victims.collect()).into_iter();
         let (held, victims): (Vec<_>, Vec<_>) = victims.partition(|(_, uid)| self.is_held_before_binding(uid));
         if !victims.is_empty() {
             // They are going, whether the watch knows it yet or not.
@@ -146,7 +147,7 @@ impl Engine {
 
     /// A victim that is held before its binding need not be deleted: it gives its node back, and looks for another one.
     fn preempt_in_memory(&mut self, now: Timestamp, uid: &PodUid, preemptor: &PodRef, node: &str, out: &mut Vec<Command>) {
-        let Some(flight) = self.flights.remove(uid) else { return };
+        let Some(flight) = self.land(uid) else { return };
         let is_waiting = matches!(flight.stage, Stage::Permit(_));
         let why = if is_waiting { "waiting on permit for pod: preempted" } else { "preempted by DefaultPreemption" };
         let mut victim = self.pod_ref(&flight.pod);

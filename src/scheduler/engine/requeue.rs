@@ -18,12 +18,13 @@ use crate::{
 
 impl Engine {
     /// Lets a pod into the active queue, or holds it back if a PreEnqueue plugin says so. `backoff`: it waits for its time first if that is not over.
-    pub(super) fn admit(&mut self, now: Timestamp, pod: QueuedPod, event: &'static str, backoff: bool) {
+    pub(super) fn admit(&mut self, now: Timestamp, mut pod: QueuedPod, event: &'static str, backoff: bool) {
+        let is_short = self.hold_for_group(now, &mut pod);
         let (Some(profile), Some(class)) = (self.profiles.get(pod.profile), self.cache.classes.get(pod.class)) else {
             self.observer.impossible("queued_pod_without_profile");
             return;
         };
-        if self.preempting.contains_key(&pod.uid) || gate(profile, &pod, class) {
+        if is_short || self.preempting.contains_key(&pod.uid) || gate(profile, &pod, class) {
             self.observer.queued("gated", event);
             self.queue.push_gated(pod);
         } else if backoff && self.queue.backing_off(&pod, now) {
@@ -94,6 +95,7 @@ impl Engine {
             pod.flushed = true;
             self.admit(now, pod, "UnschedulableTimeout", true);
         }
+        self.tell_held_pods(now, out);
         self.time_out_platforms(now);
         self.look_at_settling(now, out);
         self.time_out_evictions(now);
@@ -106,6 +108,10 @@ impl Engine {
         let mut late: Vec<_> = self.flights.iter().filter(|(_, flight)| flight.is_late(now, overdue)).map(|(uid, _)| uid.clone()).collect();
         late.sort_unstable();
         for uid in late {
+            if self.gangs.is_gathered(&uid) {
+                self.give_back_group(now, &uid, out);
+                continue;
+            }
             let waited_for = self.flights.get(&uid).and_then(|flight| flight.permit_expired(now));
             if let Some((plugin, since)) = waited_for {
                 let waited = now.since(since).0 / 1000;
@@ -149,13 +155,14 @@ impl Flight {
             Stage::Permit(waits) => waits.iter().any(|(_, until)| *until <= now),
             Stage::PreBind(_) | Stage::Bind => now.since(self.since) >= overdue,
             Stage::Settle(_) => false,
+            Stage::Gathered(until) => *until <= now,
         }
     }
 
     fn permit_expired(&self, now: Timestamp) -> Option<(&'static str, Timestamp)> {
         match &self.stage {
             Stage::Permit(waits) => waits.iter().find(|(_, until)| *until <= now).map(|(plugin, _)| (*plugin, self.since)),
-            Stage::PreBind(_) | Stage::Settle(_) | Stage::Bind => None,
+            Stage::PreBind(_) | Stage::Settle(_) | Stage::Gathered(_) | Stage::Bind => None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
         cache::Cache,
         extenders::Cleared,
         framework::{Nomination, Plight, PodInHand, Refusal, RoomMade},
-        preemption::{Budgets, Guests, Nominations},
+        preemption::{Budgets, Guests, Nominations, Party},
         profiles::{PluginIx, Profile},
         queue::Rejectors,
         view::{ClassView, Crowded, Rehearsal, make_room, whole_message},
@@ -34,14 +34,26 @@ pub(in crate::scheduler) struct Crowd {
 
 impl Crowd {
     /// Looks at every node on which somebody is nominated.
-    pub(in crate::scheduler) fn new(view: &ClassView, class: &PodClass, uid: &PodUid, nominations: &Nominations, cache: &Cache) -> Self {
+    pub(in crate::scheduler) fn new(
+        view: &mut ClassView,
+        class: &PodClass,
+        uid: &PodUid,
+        nominations: &Nominations,
+        cache: &Cache,
+    ) -> Self {
         if !view.asks_nodes() || nominations.is_empty() {
             return Self::default();
         }
         let guests = nominations.guests(class.priority, uid, &cache.nodes);
+        let mut memo = view.take_memo();
         let rehearsal = Rehearsal::new(view, &cache.nodes, &cache.classes, &guests);
-        let asked = guests.keys().filter(|ix| view.considers(**ix, &cache.nodes));
-        let crowded: Crowded = asked.filter_map(|ix| Some((*ix, rehearsal.with_guests(*ix)?))).collect();
+        let mut asked = |ix: NodeIx, party: &Party| match (&mut memo, party.stamp) {
+            (Some(memo), Some(stamp)) => memo.crowd(ix, cache.nodes.get(ix), stamp, || rehearsal.with_guests(ix)),
+            _ => rehearsal.with_guests(ix),
+        };
+        let considered = guests.iter().filter(|(ix, _)| view.considers(**ix, &cache.nodes));
+        let crowded: Crowded = considered.filter_map(|(ix, party)| Some((*ix, asked(*ix, party)?))).collect();
+        memo.into_iter().for_each(|memo| view.give_memo(memo));
         let closed = crowded.keys().filter(|ix| view.is_feasible(**ix)).count();
         let mut mask = FixedBitSet::with_capacity(cache.nodes.slots());
         crowded.keys().for_each(|ix| mask.insert(ix.at()));
@@ -97,6 +109,21 @@ pub(in crate::scheduler) struct Scene<'a> {
     pub(in crate::scheduler) cleared: Option<Result<&'a [Cleared], &'a str>>,
     /// Extenders will be asked about what is found.
     pub(in crate::scheduler) wants_offers: bool,
+}
+
+/// Why no node takes the class, and who says so.
+pub(in crate::scheduler) fn refusal(view: &mut ClassView, profile: &Profile, cache: &Cache, crowd: &Crowd) -> (Arc<str>, Rejectors) {
+    view.diagnosis(profile, &cache.nodes).when(&crowd.crowded, &cache.nodes)
+}
+
+impl Rejectors {
+    /// These; every filter if there is none, as with no node at all any new one may help. Upstream blames nobody then and waits for its backoff.
+    pub(in crate::scheduler) fn or_all(mut self, profile: &Profile) -> Self {
+        if self.is_empty() {
+            profile.filter.iter().for_each(|plugin| self.insert(*plugin));
+        }
+        self
+    }
 }
 
 /// Lets PostFilter plugins look for room.

@@ -66,6 +66,13 @@ impl Engine {
 
     fn order_binding(&mut self, now: Timestamp, uid: &PodUid, out: &mut Vec<Command>) {
         self.settling.remove(uid);
+        if !self.waits_for_group(now, uid, out) {
+            self.send_binding(now, uid, out);
+        }
+    }
+
+    /// All is done that had to be done before.
+    pub(super) fn send_binding(&mut self, now: Timestamp, uid: &PodUid, out: &mut Vec<Command>) {
         if let Some(flight) = self.flights.get_mut(uid) {
             flight.stage = Stage::Bind;
             flight.since = now;

@@ -7,6 +7,7 @@ mod default_binder;
 mod default_preemption;
 mod dynamic_resources;
 mod extender;
+mod gang_scheduling;
 mod image_locality;
 mod image_platform;
 mod inter_pod_affinity;
@@ -77,6 +78,7 @@ pub fn build(name: &str, args: &PluginArgs, symbols: &mut Interner) -> Option<Bo
         "DynamicResources" => Box::new(dynamic_resources::DynamicResources),
         "DefaultBinder" => Box::new(default_binder::DefaultBinder),
         "DefaultPreemption" => Box::new(default_preemption::DefaultPreemption::new(args.default_preemption)),
+        "GangScheduling" => Box::new(gang_scheduling::GangScheduling),
         _ => Box::new(not_built::NotBuilt::new(info)),
     })
 }

@@ -5,9 +5,6 @@
 
 use std::{borrow::Cow, cmp::Reverse};
 
-use rustc_hash::FxHashMap;
-use smallvec::SmallVec;
-
 use super::Ledger;
 use crate::{
     model::ids::NodeIx,
@@ -41,57 +38,29 @@ pub enum DryRun<'a> {
     NobodyToGo,
 }
 
-/// What dry runs for one class have found on nodes that have not changed since. Kept only where no rule looks beyond single nodes.
-#[derive(Debug, Default)]
-pub struct Memo {
-    /// For which state of the budgets.
-    budgets: u64,
-    nodes: FxHashMap<NodeIx, Kept>,
-}
-
-#[derive(Debug)]
-struct Kept {
-    /// Numbers of the last changes of the node's object and usage.
-    changed: (u64, u64),
-    /// Places of the victims in the list of the node's pods, and how many violate a budget; or why not.
-    outcome: Result<(SmallVec<[u32; 4]>, usize), Refusal>,
-}
-
-impl Memo {
-    /// Bytes held, about.
-    pub fn bytes(&self) -> usize {
-        self.nodes.len() * (size_of::<Kept>() + size_of::<NodeIx>())
-    }
-}
-
 /// Looks for the fewest pods that would have to go from a node, or remembers.
 pub fn dry_run<'a>(plight: &Plight<'a>, ix: NodeIx) -> DryRun<'a> {
-    let Some(memo) = plight.memo.filter(|_| !plight.rules.has_guests(ix)) else { return run(plight, ix) };
+    let (Some(memo), Some(stamp)) = (plight.memo, plight.rules.guests_stamp(ix)) else { return run(plight, ix) };
     let mut memo = memo.borrow_mut();
-    if memo.budgets != plight.budgets.version() {
-        *memo = Memo { budgets: plight.budgets.version(), ..Memo::default() };
-    }
     let (node, residents) = (plight.cache.nodes.get(ix), plight.cache.residents(ix));
-    let changed = (node.object_changed, node.usage_changed);
-    if let Some(kept) = memo.nodes.get(&ix).filter(|kept| kept.changed == changed) {
-        return match &kept.outcome {
-            Err(refusal) => DryRun::Refused(refusal.clone()),
-            Ok((places, violations)) => {
-                let victims = places.iter().filter_map(|at| residents.get(*at as usize)).collect();
-                DryRun::Cleared(Candidate { ix, victims, violations: *violations })
-            }
-        };
+    match memo.dry_run(plight.budgets.version(), ix, node, stamp) {
+        Some(Err(refusal)) => return DryRun::Refused(refusal.clone()),
+        Some(Ok((places, violations))) => {
+            let victims = places.iter().filter_map(|at| residents.get(*at as usize)).collect();
+            return DryRun::Cleared(Candidate { ix, victims, violations: *violations });
+        }
+        None => {}
     }
     let found = run(plight, ix);
     let place = |victim: &&Resident| residents.iter().position(|resident| std::ptr::eq(resident, *victim));
-    let outcome = match &found {
+    let cleared = match &found {
         DryRun::Refused(refusal) => Err(refusal.clone()),
         DryRun::NobodyToGo => return found,
         DryRun::Cleared(Candidate { victims, violations, .. }) => {
             Ok((victims.iter().filter_map(place).filter_map(|at| u32::try_from(at).ok()).collect(), *violations))
         }
     };
-    memo.nodes.insert(ix, Kept { changed, outcome });
+    memo.keep_dry_run(ix, node, stamp, cleared);
     found
 }
 

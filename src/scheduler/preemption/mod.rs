@@ -3,8 +3,10 @@
 
 mod budgets;
 mod candidate;
+mod memo;
 mod nominations;
 
 pub use budgets::{Budgets, Ledger};
-pub use candidate::{Candidate, DryRun, Memo, best, dry_run};
-pub use nominations::{Guests, NodeName, Nominations, Nominee};
+pub use candidate::{Candidate, DryRun, best, dry_run};
+pub use memo::{Memo, Told};
+pub use nominations::{Guests, NodeName, Nominations, Nominee, Party};

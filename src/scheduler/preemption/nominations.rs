@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use smallvec::SmallVec;
+
 use crate::{
     model::{
         ids::{ClassIx, ClusterId, NodeIx, PodUid},
@@ -27,44 +29,66 @@ pub struct Nominee {
     pub priority: i32,
 }
 
-/// Pods that count on a node although they are not there, each by its class.
-pub type Guests = BTreeMap<NodeIx, Vec<ClassIx>>;
+/// Pods that count on a node although they are not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Party {
+    /// Each by its class.
+    pub classes: SmallVec<[ClassIx; 2]>,
+    /// Another one whenever the nominations of the node have changed. `None` where the pod in question is nominated itself: others of its class have
+    /// other guests there.
+    pub stamp: Option<u64>,
+}
+
+/// Parties by node.
+pub type Guests = BTreeMap<NodeIx, Party>;
+
+/// Who is nominated for one node, and the number of the last change of that.
+#[derive(Debug, Default)]
+struct Here {
+    nominees: Vec<Nominee>,
+    stamp: u64,
+}
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Nominations {
-    by_node: BTreeMap<NodeName, Vec<Nominee>>,
+    by_node: BTreeMap<NodeName, Here>,
     version: u64,
 }
 
 impl Nominations {
     /// A pod is nominated for a node, after all others of that node. It must not be nominated already.
     pub fn insert(&mut self, node: NodeName, nominee: Nominee) {
-        self.by_node.entry(node).or_default().push(nominee);
         self.version += 1;
+        let here = self.by_node.entry(node).or_default();
+        here.nominees.push(nominee);
+        here.stamp = self.version;
     }
 
     /// A pod is not nominated any more. False if it was not.
     pub fn remove(&mut self, node: NodeName, uid: &PodUid) -> bool {
         let Some(here) = self.by_node.get_mut(&node) else { return false };
-        let Some(at) = here.iter().position(|nominee| nominee.uid == *uid) else { return false };
-        here.remove(at);
-        if here.is_empty() {
+        let Some(at) = here.nominees.iter().position(|nominee| nominee.uid == *uid) else { return false };
+        self.version += 1;
+        here.nominees.remove(at);
+        here.stamp = self.version;
+        if here.nominees.is_empty() {
             self.by_node.remove(&node);
         }
-        self.version += 1;
         true
     }
 
     /// A nominated pod has another class.
     pub fn recast(&mut self, node: NodeName, uid: &PodUid, class: ClassIx) {
-        let here = self.by_node.get_mut(&node).into_iter().flatten();
-        here.filter(|nominee| nominee.uid == *uid).for_each(|nominee| nominee.class = class);
+        let Some(here) = self.by_node.get_mut(&node) else { return };
+        self.version += 1;
+        here.stamp = self.version;
+        here.nominees.iter_mut().filter(|nominee| nominee.uid == *uid).for_each(|nominee| nominee.class = class);
     }
 
     /// Nominated pods of lower priority on a node.
     pub fn below(&self, node: NodeName, priority: i32) -> Vec<PodUid> {
-        let here = self.by_node.get(&node).into_iter().flatten();
+        let here = self.by_node.get(&node).into_iter().flat_map(|here| &here.nominees);
         here.filter(|nominee| nominee.priority < priority).map(|nominee| nominee.uid.clone()).collect()
     }
 
@@ -72,13 +96,14 @@ impl Nominations {
     pub fn guests(&self, priority: i32, except: &PodUid, nodes: &Nodes) -> Guests {
         let mut guests = Guests::new();
         for ((cluster, name), here) in &self.by_node {
-            let counting = here.iter().filter(|nominee| nominee.priority >= priority && nominee.uid != *except);
-            let mut counting = counting.map(|nominee| nominee.class).peekable();
-            if counting.peek().is_none() {
+            let counting = here.nominees.iter().filter(|nominee| nominee.priority >= priority && nominee.uid != *except);
+            let classes: SmallVec<_> = counting.map(|nominee| nominee.class).collect();
+            if classes.is_empty() {
                 continue;
             }
             if let Some(ix) = nodes.find_sym(*cluster, *name).filter(|ix| nodes.get(*ix).present) {
-                guests.insert(ix, counting.collect());
+                let is_among = here.nominees.iter().any(|nominee| nominee.uid == *except);
+                guests.insert(ix, Party { classes, stamp: (!is_among).then_some(here.stamp) });
             }
         }
         guests
@@ -96,7 +121,7 @@ impl Nominations {
 
     /// All of them, for checks.
     pub fn iter(&self) -> impl Iterator<Item = (NodeName, &Nominee)> {
-        self.by_node.iter().flat_map(|(node, here)| here.iter().map(|nominee| (*node, nominee)))
+        self.by_node.iter().flat_map(|(node, here)| here.nominees.iter().map(|nominee| (*node, nominee)))
     }
 
     /// All symbols held, for the sweep.

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use smallvec::SmallVec;
+
 use super::{ClassView, Verdict};
 use crate::{
     model::ids::NodeIx,
@@ -14,7 +16,7 @@ use crate::{
 };
 
 /// The reasons for one class at one moment.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Diagnosis {
     /// `0/5 nodes are available: …` without what PostFilter plugins add.
     pub text: Arc<str>,
@@ -25,6 +27,8 @@ pub struct Diagnosis {
     /// First refusing plugin and its reasons, by node index; `None` for absent and feasible nodes.
     pub refusals: Vec<Option<(PluginIx, Refusal)>>,
     reasons: Reasons,
+    /// How many nodes each plugin refused as the first one.
+    blamed: SmallVec<[(PluginIx, usize); 4]>,
 }
 
 /// What some nodes refuse a pod for beside what all pods of its class are refused for: others are nominated there.
@@ -74,32 +78,71 @@ pub const NO_NODES: &str = "no nodes available to schedule pods";
 impl Diagnosis {
     /// Asks every rule about every node, in order, until one refuses.
     pub fn new(view: &ClassView, profile: &Profile, nodes: &Nodes) -> Self {
-        let mut rejectors = Rejectors::default();
-        let reasons = Reasons::default();
+        let mut made = Self {
+            text: NO_NODES.into(),
+            rejectors: Rejectors::default(),
+            pre_filter: None,
+            refusals: Vec::new(),
+            reasons: Reasons::default(),
+            blamed: SmallVec::new(),
+        };
         if nodes.present() == 0 {
-            return Self { text: NO_NODES.into(), rejectors, pre_filter: None, refusals: Vec::new(), reasons };
+            return made;
         }
         if let Verdict::Refused(plugin, refusal) = &view.verdict {
-            rejectors.insert(*plugin);
-            let text = format!("0/{} nodes are available: {}.", nodes.present(), refusal.message());
-            return Self { text: text.into(), rejectors, pre_filter: Some((*plugin, refusal.clone())), refusals: Vec::new(), reasons };
+            made.rejectors.insert(*plugin);
+            made.text = format!("0/{} nodes are available: {}.", nodes.present(), refusal.message()).into();
+            made.pre_filter = Some((*plugin, refusal.clone()));
+            return made;
         }
-        let mut refusals: Vec<Option<(PluginIx, Refusal)>> = vec![None; nodes.slots()];
+        made.ask(view, profile, nodes, nodes.iter().map(|(ix, _)| ix));
+        made
+    }
+
+    /// Asks about these nodes again; what was said of the others still holds.
+    fn ask(&mut self, view: &ClassView, profile: &Profile, nodes: &Nodes, asked: impl Iterator<Item = NodeIx>) {
+        self.refusals.resize(nodes.slots(), None);
         let left_out = view.left_out(profile);
-        for (ix, node) in nodes.iter() {
+        for ix in asked {
+            let node = nodes.get(ix);
             let excluded = view.only.as_ref().filter(|(names, _)| !names.contains(&node.name)).and(left_out.as_ref());
             let first = || view.rules.iter().find_map(|(plugin, rule)| Some((*plugin, rule.refuses(ix, nodes)?)));
-            refusals[ix.at()] = excluded.cloned().or_else(first);
+            let refusal = if node.present { excluded.cloned().or_else(first) } else { None };
+            self.count(refusal.as_ref(), 1);
+            let old = std::mem::replace(&mut self.refusals[ix.at()], refusal);
+            self.count(old.as_ref(), -1);
         }
-        for (plugin, _) in refusals.iter().flatten() {
-            rejectors.insert(*plugin);
-        }
+        self.rejectors = Rejectors::default();
+        self.blamed.iter().filter(|(_, nodes)| *nodes > 0).for_each(|(plugin, _)| self.rejectors.insert(*plugin));
         // Plugins that narrowed the set are to blame even when the nodes they left failed for other reasons.
-        view.only.iter().flat_map(|(_, plugins)| plugins).for_each(|plugin| rejectors.insert(*plugin));
-        let mut reasons = reasons;
-        refusals.iter().flatten().for_each(|(_, refusal)| reasons.add(refusal));
-        let text = reasons.text(nodes.present());
-        Self { text: text.into(), rejectors, pre_filter: None, refusals, reasons }
+        view.only.iter().flat_map(|(_, plugins)| plugins).for_each(|plugin| self.rejectors.insert(*plugin));
+        self.text = self.reasons.text(nodes.present()).into();
+    }
+
+    /// A refusal of one node comes or goes.
+    fn count(&mut self, refusal: Option<&(PluginIx, Refusal)>, nodes: isize) {
+        let Some((plugin, refusal)) = refusal else { return };
+        if nodes > 0 {
+            self.reasons.add(refusal);
+        } else {
+            self.reasons.sub(refusal);
+        }
+        match self.blamed.iter_mut().find(|(known, _)| known == plugin) {
+            Some((_, count)) => *count = count.saturating_add_signed(nodes),
+            None => self.blamed.push((*plugin, 1)),
+        }
+    }
+
+    /// Accounts for nodes that changed after change number `since`; false if everything is to be asked anew.
+    fn catch_up(&mut self, view: &ClassView, profile: &Profile, nodes: &Nodes, since: u64) -> bool {
+        // Rules over domains can change their mind about any node.
+        if view.wide.is_some() || self.refusals.is_empty() || nodes.present() == 0 {
+            return false;
+        }
+        let behind = usize::try_from(nodes.changed() - since).unwrap_or(usize::MAX);
+        let Some(changed) = nodes.changed_since(since).filter(|_| behind < nodes.slots()) else { return false };
+        self.ask(view, profile, nodes, changed);
+        true
     }
 
     /// The refusal of a node.
@@ -123,6 +166,23 @@ impl Diagnosis {
 }
 
 impl ClassView {
+    /// Why no node takes the class. Kept, so that the thousands of other pods of the class cost a look-up, and a node that changed one question.
+    pub fn diagnosis(&mut self, profile: &Profile, nodes: &Nodes) -> Arc<Diagnosis> {
+        let made = match self.diagnosis.take() {
+            Some((since, kept)) if since == nodes.changed() => kept,
+            Some((since, mut kept)) => {
+                if Arc::make_mut(&mut kept).catch_up(self, profile, nodes, since) {
+                    kept
+                } else {
+                    Arc::new(Diagnosis::new(self, profile, nodes))
+                }
+            }
+            None => Arc::new(Diagnosis::new(self, profile, nodes)),
+        };
+        self.diagnosis = Some((nodes.changed(), made.clone()));
+        made
+    }
+
     fn left_out(&self, profile: &Profile) -> Option<(PluginIx, Refusal)> {
         let (_, plugins) = self.only.as_ref()?;
         let mut by: Vec<&str> = plugins.iter().map(|plugin| profile.plugin_name(*plugin)).collect();

@@ -446,18 +446,6 @@ impl ClassView {
         self.lanes.iter().filter(|lane| lane.is_present())
     }
 
-    /// Why no node takes the class. Kept until something changes, so that the thousands of other pods of the class cost a look-up.
-    pub fn diagnosis(&mut self, profile: &Profile, nodes: &Nodes) -> Arc<Diagnosis> {
-        if let Some((at, kept)) = &self.diagnosis
-            && *at == nodes.changed()
-        {
-            return kept.clone();
-        }
-        let made = Arc::new(Diagnosis::new(self, profile, nodes));
-        self.diagnosis = Some((nodes.changed(), made.clone()));
-        made
-    }
-
     /// The message that was kept for this moment, and whom it blames.
     pub fn kept_message(&self, now: Moment) -> Option<(Arc<str>, Rejectors)> {
         self.message.as_ref().filter(|(at, ..)| *at == now).map(|(_, message, rejectors)| (message.clone(), *rejectors))

@@ -42,7 +42,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     fn welcome(&self, stage: &mut Stage) {
-        let guests = self.guests.get(&stage.ix).into_iter().flatten();
+        let guests = self.guests.get(&stage.ix).into_iter().flat_map(|party| &party.classes);
         guests.for_each(|class| self.put(stage, *class));
     }
 
@@ -90,8 +90,8 @@ impl Rehearse for Rehearsal<'_> {
         Stage { ix, node: self.nodes.get(ix).clone(), moved: SmallVec::new() }
     }
 
-    fn has_guests(&self, ix: NodeIx) -> bool {
-        self.guests.contains_key(&ix)
+    fn guests_stamp(&self, ix: NodeIx) -> Option<u64> {
+        self.guests.get(&ix).map_or(Some(0), |party| party.stamp)
     }
 
     fn take(&self, stage: &mut Stage, class: ClassIx) {

@@ -340,6 +340,7 @@ impl World {
         let nodes = &self.nodes;
         self.views[usize::from(number)].catch_up(nodes);
         self.views[usize::from(number)].best();
+        self.views[usize::from(number)].diagnosis(self.profiles.iter().next().expect("there is one"), nodes);
     }
 
     /// The kept view, a fresh one, and the rules asked one node at a time all say the same.
@@ -352,6 +353,7 @@ impl World {
         assert_eq!(kept.feasible_count(), fresh.feasible().count_ones(..));
         assert_eq!(best, sorted(&fresh.best_once()));
         self.check_refusals(number);
+        self.check_diagnosis(number);
         let kept = &self.views[usize::from(number)];
         let naive = self.naive(number);
         let totals: Vec<(NodeIx, i64)> = kept.feasible().ones().map(ix).map(|ix| (ix, kept.total(ix))).collect();
@@ -361,6 +363,17 @@ impl World {
         expected.sort_unstable();
         best.sort_unstable();
         assert_eq!(best, expected);
+    }
+
+    /// What is kept of the reasons equals what all nodes say now.
+    fn check_diagnosis(&mut self, number: u8) {
+        let profile = self.profiles.iter().next().expect("there is one");
+        let kept = self.views[usize::from(number)].diagnosis(profile, &self.nodes);
+        let fresh = self.fresh(number).diagnosis(profile, &self.nodes);
+        assert_eq!((&kept.text, kept.rejectors, &kept.pre_filter), (&fresh.text, fresh.rejectors, &fresh.pre_filter), "class {number}");
+        for (ix, _) in self.nodes.iter() {
+            assert_eq!(kept.of(ix), fresh.of(ix), "class {number}, node {}", self.nodes.name(ix));
+        }
     }
 
     fn pods(&self) -> Vec<(NodeIx, &PodClass)> {

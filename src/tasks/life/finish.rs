@@ -80,7 +80,7 @@ fn outcome(of: Subject, ended: Ended, status: &mut TaskRunStatus, around: &Aroun
 pub(super) fn step(of: Subject, around: &Around) -> Step {
     let run = of.run;
     if run.status.outcome.is_some() {
-        if around.rules.announce && run.status.announced.is_empty() && of.notes.announced.is_none() {
+        if around.rules.announce && run.status.announced.is_empty() && of.notes.announced.is_none() && !of.notes.unheard {
             return Step::Order(Effect::Announce("Finished"));
         }
         match &around.follower {

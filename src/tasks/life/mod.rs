@@ -121,6 +121,8 @@ pub struct Notes {
     pub forbidden: Option<String>,
     /// What was announced.
     pub announced: Option<&'static str>,
+    /// Nobody heard that it is finished.
+    pub unheard: bool,
     /// Logs are saved: the next write says so.
     pub logs: Option<super::run::SavedLogs>,
     /// Things that arrived and are to be recorded.

@@ -222,11 +222,16 @@ fn announce(of: Subject, around: &Around) -> Step {
         None => {}
     }
     if around.rules.announce && status.announced != "Reaped" {
-        if of.notes.announced != Some("Reaped") {
+        let is_heard = of.notes.announced == Some("Reaped");
+        let is_due = status.finished_at.is_none_or(|at| at.0 + around.rules.announce_within > around.now);
+        if !is_heard && (is_due || of.notes.failures == 0) {
             return Step::Order(Effect::Announce("Reaped"));
         }
         let mut status = status.clone();
         "Reaped".clone_into(&mut status.announced);
+        if !is_heard {
+            writing::condition(&mut status, "Announced", false, "GivenUp", around.now);
+        }
         return Step::Write(Box::new(status));
     }
     if around.expired && of.pods.is_empty() { Step::Order(Effect::DeleteRun { uid: of.run.uid.clone() }) } else { Step::Rest }

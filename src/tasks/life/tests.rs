@@ -333,3 +333,38 @@ fn logs_that_cannot_be_saved_hold_up_nothing_for_ever() {
     assert!(!logs.complete && logs.message.contains("the archive does not answer"), "{logs:?}");
     assert_eq!(Span::default().ms(), None);
 }
+
+#[test]
+fn a_receiver_that_is_dead_holds_up_neither_logs_nor_pod_and_is_given_up_in_the_end() {
+    for hears_at_last in [true, false] {
+        let mut life = Life::new(json!({})).running();
+        life.rules.announce = true;
+        life.later(5).over(0);
+        assert_eq!(life.write().outcome, Some(Outcome::Succeeded));
+        assert_eq!(life.order(), Effect::Announce("Finished"));
+        // Nobody hears it.
+        life.notes.unheard = true;
+        life.recycled();
+        assert_eq!(life.run.status.announced, "");
+        while life.run.status.phase != Some(Phase::Reaped) || !life.run.status.followed {
+            life.write();
+        }
+        for failures in 0..3 {
+            life.notes.failures = failures;
+            assert_eq!(life.order(), Effect::Announce("Reaped"));
+            life.later(600);
+        }
+        if hears_at_last {
+            life.notes.announced = Some("Reaped");
+        } else {
+            life.later(2_000);
+            life.notes.failures = 0;
+            assert_eq!(life.order(), Effect::Announce("Reaped"), "it is asked once more before it is given up");
+            life.notes.failures = 1;
+        }
+        let status = life.write().clone();
+        let given_up = status.conditions.iter().any(|one| one.kind == "Announced" && one.status == "False" && one.reason == "GivenUp");
+        assert_eq!((&*status.announced, given_up), ("Reaped", !hears_at_last));
+        assert_eq!(life.step(), Step::Rest);
+    }
+}

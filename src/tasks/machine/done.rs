@@ -155,7 +155,12 @@ impl Machine {
                 record.pods.entry(pod.clone()).and_modify(|pod| pod.held = false);
             }
             (Effect::DeletePod { pod, .. } | Effect::ReleasePod { pod, .. }, Outcome::Absent) => record.pod_absent(pod, now),
-            (Effect::Announce(state), Outcome::Done) => record.notes.announced = Some(state),
+            (Effect::Announce(state), Outcome::Done) => {
+                record.notes.announced = Some(state);
+                record.notes.failures = 0;
+            }
+            // Nothing waits for this one: the next announcement says all of it again.
+            (Effect::Announce("Finished"), _) => record.notes.unheard = true,
             (Effect::DeleteRun { .. }, Outcome::Done | Outcome::Absent) => record.run.deleting = true,
             (effect, outcome) => {
                 if let Effect::CreatePod { .. } = effect {

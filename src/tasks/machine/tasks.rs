@@ -168,6 +168,7 @@ impl Machine {
         if let Some(until) = ticks.until {
             status.last_scheduled = Some(Time::from(until));
             if ticks.missed > 0 {
+                out.push(Command::Missed(key.clone(), ticks.missed));
                 self.tell_task(key, "Missed", format!("{} scheduled times went by and are not made up for", ticks.missed), out);
             }
         }

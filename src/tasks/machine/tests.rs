@@ -46,6 +46,7 @@ impl Stage {
             match command {
                 Command::Order(id, subject, effect) => self.orders.push((id, subject, effect)),
                 Command::Answer(_, answer) => self.answers.push(answer),
+                Command::Missed(..) => {}
                 Command::Tell(news) => self.told.push(news),
             }
         }

@@ -173,6 +173,7 @@ impl World {
                     self.take_off(leader, id, subject, effect);
                 }
                 Command::Answer(id, answer) => self.answered(id, &answer),
+                Command::Missed(..) => {}
                 Command::Tell(news) => self.note(|| format!("tell {:?} {} {}", news.subject, news.reason, news.note)),
             }
         }

@@ -94,6 +94,8 @@ pub struct Options {
     pub kubeconfig: Option<PathBuf>,
     /// More of the profile: `plugins`, `pluginConfig`.
     pub profile: Value,
+    /// Further profiles, whole.
+    pub more_profiles: Vec<Value>,
     /// Webhooks that take part.
     pub extenders: Value,
 }
@@ -106,6 +108,7 @@ impl Options {
             leases: None,
             kubeconfig: None,
             profile: Value::Null,
+            more_profiles: Vec::new(),
             extenders: Value::Null,
         }
     }
@@ -123,6 +126,11 @@ impl Options {
     /// Its fields beside `schedulerName`.
     pub fn with_profile(mut self, profile: Value) -> Self {
         self.profile = profile;
+        self
+    }
+
+    pub fn with_more_profiles(mut self, profiles: &[Value]) -> Self {
+        self.more_profiles = profiles.to_vec();
         self
     }
 }
@@ -217,12 +225,13 @@ fn configuration(options: &Options, kubeconfig: &str) -> Value {
     for (field, value) in options.profile.as_object().into_iter().flatten() {
         profile[field] = value.clone();
     }
+    let profiles: Vec<&Value> = std::iter::once(&profile).chain(&options.more_profiles).collect();
     let mut file = json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1",
         "kind": "KubeSchedulerConfiguration",
         "clientConnection": { "kubeconfig": kubeconfig, "qps": 5000, "burst": 5000 },
         "leaderElection": election,
-        "profiles": [profile],
+        "profiles": profiles,
     });
     if !options.extenders.is_null() {
         file["extenders"] = options.extenders.clone();

@@ -35,6 +35,9 @@ area!(affinity);
 area!(scoring);
 area!(queueing);
 area!(preemption);
+area!(profiles);
+area!(conditions);
+area!(volumes);
 area!(extenders);
 
 /// Without this a rig that sees nothing would pass everything.
@@ -56,10 +59,12 @@ async fn rows_that_are_wrong_fail() -> Result<()> {
 async fn both(name: &str, text: &str) -> Result<()> {
     let table = table::read(name, text)?;
     let kinds = [scheduler::Kind::KubeScheduler, scheduler::Kind::Isobar];
-    if !available(name, &[Program::Etcd, Program::KubeApiserver]) || !kinds.iter().all(|kind| kind.available(name)) {
+    let mut programs = vec![Program::Etcd, Program::KubeApiserver];
+    programs.extend(table.controllers.is_some().then_some(Program::KubeControllerManager));
+    if !available(name, &programs) || !kinds.iter().all(|kind| kind.available(name)) {
         return Ok(());
     }
-    let mut options = Options::default();
+    let mut options = Options { controllers: table.controllers.clone(), ..Options::default() };
     options.apiserver.priority = true;
     let plane = ControlPlane::start(options).await?;
     let mut priorities = BTreeSet::new();
@@ -84,7 +89,10 @@ async fn play(
 ) -> Result<usize> {
     let identity = format!("{}-{name}", kind.name());
     let extenders = if name == "extenders" { extender::serve(plane.client()).await? } else { serde_json::Value::Null };
-    let options = scheduler::Options::new(&identity, SCHEDULER_NAME).with_profile(table.profile.clone()).with_extenders(extenders);
+    let options = scheduler::Options::new(&identity, SCHEDULER_NAME)
+        .with_profile(table.profile.clone())
+        .with_more_profiles(&table.more_profiles)
+        .with_extenders(extenders);
     let mut scheduler = Scheduler::start(plane, kind, &options).await?;
     let mut stage = Stage {
         client: plane.client(),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use kube::{
     Api, Client,
     api::{DeleteParams, ListParams},
@@ -107,7 +107,9 @@ impl Play<'_> {
                 }
                 Ok(())
             }
-            Step::On(_) | Step::Pending(_) | Step::Gone(_) | Step::Nominated(_) | Step::Counts { .. } => self.wait(step).await,
+            Step::On(_) | Step::Pending(_) | Step::Gone(_) | Step::Tainted(_) | Step::Nominated(_) | Step::Counts { .. } => {
+                self.wait(step).await
+            }
         }
     }
 
@@ -145,6 +147,14 @@ impl Play<'_> {
                 for name in names {
                     let pod = self.get(name).await?;
                     ensure!(pod.is_none_or(|pod| pod.metadata.deletion_timestamp.is_some()), "{name} is still there");
+                }
+            }
+            Step::Tainted(wanted) => {
+                for (name, keys) in wanted {
+                    let node = Api::<Node>::all(self.stage.client.clone()).get(name).await?;
+                    let taints = node.spec.and_then(|spec| spec.taints).unwrap_or_default();
+                    let found: BTreeSet<String> = taints.into_iter().map(|taint| taint.key).collect();
+                    ensure!(found == *keys, "{name} has {found:?}");
                 }
             }
             Step::Nominated(wanted) => {
@@ -249,6 +259,9 @@ impl Play<'_> {
         for namespace in &self.namespaces {
             let pods = Api::<Pod>::namespaced(self.stage.client.clone(), namespace);
             pods.delete_collection(&now, &ListParams::default()).await?;
+            // A volume stays as long as a claim has it.
+            let claims = Api::<PersistentVolumeClaim>::namespaced(self.stage.client.clone(), namespace);
+            claims.delete_collection(&now, &ListParams::default()).await?;
         }
         for path in self.made.iter().rev() {
             // A row may have deleted it itself.
@@ -257,6 +270,19 @@ impl Play<'_> {
             {
                 return Err(problem);
             }
+        }
+        for path in &self.made {
+            self.wait_gone(path).await?;
+        }
+        Ok(())
+    }
+
+    /// The next row may use the name, and a finalizer holds a volume until its controller has looked.
+    async fn wait_gone(&self, path: &str) -> Result<()> {
+        let begin = Instant::now();
+        while self.stage.client.request_text(http::Request::get(path).body(Vec::new())?).await.is_ok() {
+            ensure!(begin.elapsed() < self.stage.within, "{path} does not go");
+            tokio::time::sleep(LOOK_EVERY).await;
         }
         Ok(())
     }

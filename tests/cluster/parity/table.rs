@@ -1,6 +1,6 @@
 //! Rows of the black-box suite. In: a YAML file of an area. Out: for each row the nodes it wants and its steps, in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -15,6 +15,12 @@ pub struct Table {
     /// Laid over the profile of both schedulers: `plugins`, `pluginConfig`.
     #[serde(default)]
     pub profile: Value,
+    /// Further profiles of both.
+    #[serde(default, rename = "moreProfiles")]
+    pub more_profiles: Vec<Value>,
+    /// kube-controller-manager's `--controllers`; without it, none runs.
+    #[serde(default)]
+    pub controllers: Option<String>,
     pub rows: Vec<Row>,
 }
 
@@ -63,6 +69,8 @@ pub struct PodShape {
     pub priority: Option<i64>,
     /// Placed by hand.
     pub node: Option<String>,
+    /// Claims that it mounts.
+    pub claims: Vec<String>,
     pub spec: Map<String, Value>,
 }
 
@@ -91,6 +99,8 @@ pub enum Step {
     Gone(Vec<String>),
     /// The pods are still there, not being deleted.
     There(Vec<String>),
+    /// Keys of the taints of each node before long.
+    Tainted(BTreeMap<String, BTreeSet<String>>),
     /// `status.nominatedNodeName` of each pod before long; empty: none.
     Nominated(BTreeMap<String, String>),
     /// Pods whose names begin so, counted by a label of their nodes.
@@ -174,6 +184,10 @@ impl PodShape {
         }
         if let Some(priority) = self.priority {
             spec["priorityClassName"] = json!(priority_class(priority));
+        }
+        if !self.claims.is_empty() {
+            let volume = |claim: &String| json!({ "name": claim, "persistentVolumeClaim": { "claimName": claim } });
+            spec["volumes"] = self.claims.iter().map(volume).collect();
         }
         lay_over(&mut spec, &Value::Object(self.spec.clone()));
         json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "labels": self.labels }, "spec": spec })

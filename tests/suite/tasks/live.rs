@@ -8,7 +8,7 @@ use isobar::{
     archive::{LogArchive, LogKey},
     kubernetes::{
         api::Api,
-        tasks::{self, Arriving, TasksContext},
+        tasks::{self, Arriving, Receivers, ReportOptions, TasksContext},
     },
     metrics::{ApiMetrics, Metrics},
     model::{
@@ -104,6 +104,7 @@ impl Stage {
             clock: self.federation.clock(),
             rules: Rules { sources: vec!["radar-in".to_owned()], ..Rules::default() },
             arrivals: arriving,
+            receivers: Receivers::new(&ReportOptions::default()).unwrap(),
             logs: Some(if self.shared { Arc::new(self.federation.logs().clone()) } else { Arc::new(self.archive.clone()) }),
             metrics: metrics.clone(),
             hostname: format!("replica-{}", self.started),
@@ -137,6 +138,12 @@ impl Stage {
         let spec = json!({"taskRef": {"name": task}, "params": params});
         let object = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "TaskRun", "metadata": {"name": name, "namespace": "default"}, "spec": spec});
         create(self.home(), RUNS, &object).await.unwrap();
+    }
+
+    async fn cancel(&self, run: &str) {
+        let request = http::Request::patch(format!("{RUNS}/{run}")).header("content-type", "application/merge-patch+json");
+        let request = request.body(json!({"spec": {"cancel": true}}).to_string().into_bytes()).unwrap();
+        self.home().faultless_client().request_text(request).await.unwrap();
     }
 
     async fn arrive(&self, name: &str) -> Answer {
@@ -413,4 +420,35 @@ fn a_run_on_a_compute_cluster_has_its_logs_at_home_after_both_pods_are_gone() {
         assert_eq!((stage.pods(), stage.federation.leftovers("cloud")), (Vec::new(), Vec::new()));
         assert_eq!(stage.federation.starts().len(), 1);
     });
+}
+
+#[test]
+fn a_run_that_is_stopped_on_a_compute_cluster_leaves_what_it_wrote() {
+    for (seed, logs) in [(21, "AtEnd"), (22, "Follow")] {
+        in_paused_time(async move {
+            let mut stage = Stage::without_nodes(seed, &["cloud".to_owned()]).await;
+            Stage::node_in(&stage.federation.clusters()["cloud"], "c1").await;
+            stage.federation.register("cloud", &json!({"logs": logs})).await.unwrap();
+            stage.start();
+            stage.definitions().await;
+            let mut endless = spec(3_600_000, "0");
+            endless["template"]["spec"]["containers"][0]["env"]
+                .as_array_mut()
+                .unwrap()
+                .push(json!({"name": "SIM_LOG_MS", "value": "1000"}));
+            stage.task("far", &endless, json!([])).await;
+            sleep(Duration::from_secs(20)).await;
+            stage.run("r", "far", json!({})).await;
+            sleep(Duration::from_secs(20)).await;
+            stage.cancel("r").await;
+            let runs = stage.until_reaped(1).await;
+            let attempt = &runs["r"]["status"]["attempts"][0];
+            assert_eq!(runs["r"]["status"]["outcome"], "Cancelled", "{attempt}");
+            let text = stage.federation.logs().text(attempt["podUID"].as_str().unwrap(), "main").expect("a log is kept");
+            assert!(text.contains("main works, line 10"), "{logs}: {text}");
+            assert_eq!((&attempt["logs"]["bytes"], &attempt["logs"]["complete"]), (&json!(text.len()), &json!(true)), "{logs}: {attempt}");
+            sleep(Duration::from_mins(2)).await;
+            assert_eq!((stage.pods(), stage.federation.leftovers("cloud")), (Vec::new(), Vec::new()));
+        });
+    }
 }

@@ -1,6 +1,8 @@
 //! The kinds `Task` and `TaskRun`: the committed definitions are current, and every example is good.
 
+mod api;
 mod live;
+mod page;
 
 use std::{collections::BTreeMap, path::Path};
 
