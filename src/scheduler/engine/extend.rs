@@ -314,7 +314,7 @@ impl Engine {
 
     pub(super) fn on_extended(&mut self, now: Timestamp, uid: &PodUid, answered: u64, answer: Answer, out: &mut Vec<Command>) {
         let is_awaited = |asking: &Asking| matches!(asking.stage, Stage::Asked { number, .. } if number == answered);
-        if !self.extenders.asking.get(uid).is_some_and(is_awaited) {
+        if self.extenders.asking.get(uid).is_none_or(|asking| !is_awaited(asking)) {
             // The pod is gone or another one by now, or extenders have changed.
             return;
         }
