@@ -43,7 +43,7 @@ async fn wait_until_served(home: &Api) {
         match rest.get(DISCOVERY).await {
             Ok(Some(found)) if serves(&found) => return tracing::info!("heeding PodGroups"),
             Ok(_) if !told => {
-                tracing::info!("the API server knows no PodGroups: it needs the feature gate GenericWorkload and {DISCOVERY}")
+                tracing::info!("the API server knows no PodGroups: it needs the feature gate GenericWorkload and {DISCOVERY}");
             }
             Err(error) if !told => tracing::warn!("whether the API server knows PodGroups is not known yet: {error}"),
             _ => {}
