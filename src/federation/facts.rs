@@ -90,7 +90,7 @@ pub struct HomePod {
     /// `spec.restartPolicy: Always`: a run that vanished may be created again.
     pub restarts_always: bool,
     /// Somebody holds it until its logs are saved.
-    pub awaits_logs: bool,
+    pub waits_for_logs: bool,
     /// A ReplicaSet or StatefulSet owns it: evicting it makes a replacement.
     pub is_replaced: bool,
     /// Digest of the part of its status that is mirrored, so that an equal one is not written again.

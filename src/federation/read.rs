@@ -126,7 +126,7 @@ impl HomePod {
             started: status::has_started(&pod["status"]),
             mirrored: shown.is_some() && shown == decision.as_ref().map(|decision| decision.attempt),
             restarts_always: matches!(reader.text("/spec/restartPolicy"), "" | "Always"),
-            awaits_logs: pod["metadata"]["finalizers"].as_array().into_iter().flatten().any(|one| one == names::LOGS_FINALIZER),
+            waits_for_logs: pod["metadata"]["finalizers"].as_array().into_iter().flatten().any(|one| one == names::LOGS_FINALIZER),
             is_replaced: owners.iter().any(|owner| {
                 owner["controller"].as_bool() == Some(true) && REPLACERS.contains(&owner["kind"].as_str().unwrap_or_default())
             }),

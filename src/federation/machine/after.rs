@@ -244,7 +244,7 @@ fn presumed(record: &Record, uid: &PodUid, decision: &Decision) -> HomePod {
         started: false,
         mirrored: false,
         restarts_always: false,
-        awaits_logs: false,
+        waits_for_logs: false,
         is_replaced: false,
         status_digest: 0,
         patience_seconds: None,

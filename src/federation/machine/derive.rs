@@ -140,7 +140,7 @@ fn terminating(
         if let Some(step) = mirror(r, home, run, decision, now) {
             return step;
         }
-        let saves = home.awaits_logs && now < deletion.due + LOGS_PATIENCE;
+        let saves = home.waits_for_logs && now < deletion.due + LOGS_PATIENCE;
         return if saves { archived(r, run, around) } else { None }.unwrap_or_else(|| reap(r, run, around, now, now));
     }
     let is_idle = run.facts.node.is_none() && !run.facts.started;

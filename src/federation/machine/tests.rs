@@ -47,7 +47,7 @@ fn home() -> HomePod {
         started: false,
         mirrored: false,
         restarts_always: false,
-        awaits_logs: false,
+        waits_for_logs: false,
         is_replaced: false,
         status_digest: status::digest(&json!({})),
         patience_seconds: None,
@@ -189,7 +189,7 @@ fn each_situation_has_its_step() {
         ("being deleted, end shown", HomePod { deletion: deleting(30), ..shows_end.clone() }, Some(ended.clone()), "Reap"),
         (
             "being deleted, its logs awaited",
-            HomePod { deletion: deleting(30), awaits_logs: true, ..shows_end.clone() },
+            HomePod { deletion: deleting(30), waits_for_logs: true, ..shows_end.clone() },
             Some(ended.clone()),
             "ArchiveLogs",
         ),
@@ -197,7 +197,7 @@ fn each_situation_has_its_step() {
             "being deleted, its logs awaited for long",
             HomePod {
                 deletion: Some(Deletion { due: START + DurationMs::from_secs(3_500), grace: DurationMs::from_secs(30) }),
-                awaits_logs: true,
+                waits_for_logs: true,
                 ..shows_end.clone()
             },
             Some(ended.clone()),
