@@ -316,7 +316,8 @@ pub static LEFT_OUT: &[(&str, &str)] = &[
         "scheduler_batch_*, scheduler_get_node_hint_duration_seconds, scheduler_store_schedule_results_duration_seconds",
         "opportunistic batching is replaced by class views: see `isobar_view_*`",
     ),
-    ("scheduler_resourceclaim_*, scheduler_dra_*, scheduler_podgroup_*", "those features are not built yet"),
+    ("scheduler_resourceclaim_*, scheduler_dra_*", "devices are not allocated yet"),
+    ("scheduler_podgroup_*", "a group is counted by the attempts of its pods"),
     ("scheduler_volume_*", "a volume that is not bound is an attempt with the result error: scheduler_schedule_attempts_total"),
     ("workqueue_*, kubernetes_feature_enabled, go_*", "parts of Go's client library that have no counterpart here"),
 ];

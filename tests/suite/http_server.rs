@@ -15,8 +15,9 @@ use isobar::{
         Reviewing, Target, User, serve,
     },
     metrics::{
-        ApiMetrics, CallType, ClusterMetrics, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, ImageMetrics, KubeletMetrics,
-        LeaderMetrics, Lookup, Metrics, NodeGauges, NodeGroup, RunCreation, RunsMetrics, TaskMetrics, WatchRestart, table::TABLE,
+        ApiMetrics, CallType, ClusterMetrics, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, ExtenderMetrics, ImageMetrics,
+        KubeletMetrics, LeaderMetrics, Lookup, Metrics, NodeGauges, NodeGroup, RunCreation, RunsMetrics, TaskMetrics, WatchRestart,
+        table::TABLE,
     },
     model::time::{DurationMs, Timestamp},
     scheduler::observe::{AttemptResult, Gauges, Observer},
@@ -340,6 +341,9 @@ fn record_everything(metrics: &Metrics) {
     let images = ImageMetrics::new(metrics);
     images.lookup(Lookup::Known);
     images.took(Lookup::Known, Duration::from_millis(80));
+    let extender = ExtenderMetrics::new(metrics, "http://127.0.0.1:1/scheduler");
+    extender.called("filter", true, Duration::from_millis(2));
+    extender.refused("filter");
     record_federation(metrics);
 }
 

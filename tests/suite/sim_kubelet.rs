@@ -2,7 +2,7 @@
 
 use isobar::sim::kubelet::{EXIT_CODE, KubeletOptions, RUN_MS};
 use isobar::sim::{SimCluster, SimOptions};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::api::{Api, DeleteParams, PostParams};
 use serde_json::{Value, json};
 use tokio::time::{Duration, sleep};
@@ -13,13 +13,21 @@ fn pod(name: &str, annotations: &Value) -> Pod {
     serde_json::from_value(pod).expect("a pod")
 }
 
+/// A cluster with the node of all pods: without it there is no kubelet.
+async fn cluster() -> SimCluster {
+    let cluster = SimCluster::new(SimOptions::default());
+    let node = serde_json::from_value(json!({"metadata": {"name": "n1"}})).expect("a node");
+    Api::<Node>::all(cluster.client()).create(&PostParams::default(), &node).await.expect("created");
+    cluster
+}
+
 fn phase(cluster: &SimCluster, name: &str) -> Option<String> {
     cluster.server().object("", "pods", "default", name)?["status"]["phase"].as_str().map(str::to_string)
 }
 
 #[tokio::test(start_paused = true)]
 async fn pods_live_as_their_annotations_say() {
-    let cluster = SimCluster::new(SimOptions::default());
+    let cluster = cluster().await;
     tokio::spawn(cluster.kubelet(KubeletOptions::default()).run());
     let api: Api<Pod> = Api::default_namespaced(cluster.client());
     for (name, annotations) in
@@ -43,7 +51,7 @@ async fn pods_live_as_their_annotations_say() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pod_of_the_same_name_is_another_pod() {
-    let cluster = SimCluster::new(SimOptions::default());
+    let cluster = cluster().await;
     tokio::spawn(cluster.kubelet(KubeletOptions { start_delay: Duration::from_secs(10), ..KubeletOptions::default() }).run());
     let api: Api<Pod> = Api::default_namespaced(cluster.client());
     api.create(&PostParams::default(), &pod("p", &json!({}))).await.expect("created");
