@@ -21,7 +21,7 @@ pub async fn answer(question: &Question, remotes: &[Arc<Remote>], objects: &Obje
         Err(why) => return Answer::Failed(why),
     };
     match &question.topic {
-        Topic::Nodes(names) => match about_nodes(&pod, names, remotes, objects).await {
+        Topic::Nodes(names) => match about_nodes(&pod, (names, question.nodes_changed), remotes, objects).await {
             Ok(verdict) => Answer::Nodes(verdict),
             Err(why) => Answer::Failed(why),
         },
@@ -32,12 +32,17 @@ pub async fn answer(question: &Question, remotes: &[Arc<Remote>], objects: &Obje
     }
 }
 
-async fn about_nodes(pod: &str, names: &[Box<str>], remotes: &[Arc<Remote>], objects: &Objects) -> Result<NodesVerdict, String> {
+async fn about_nodes(
+    pod: &str,
+    (names, changed): (&[Box<str>], u64),
+    remotes: &[Arc<Remote>],
+    objects: &Objects,
+) -> Result<NodesVerdict, String> {
     let wants_objects = |remote: &Arc<Remote>| {
         let is_asked = remote.verb(Verb::Filter).is_some() || remote.verb(Verb::Prioritize).is_some();
         is_asked && !remote.configured.node_cache_capable
     };
-    let nodes = if remotes.iter().any(wants_objects) { Some(objects.nodes(names).await?) } else { None };
+    let nodes = if remotes.iter().any(wants_objects) { Some(objects.nodes(names, changed).await?) } else { None };
     let mut left: Vec<Box<str>> = names.to_vec();
     let mut refused: BTreeMap<Box<str>, Refusal> = BTreeMap::new();
     for remote in remotes.iter().filter(|remote| remote.verb(Verb::Filter).is_some()) {

@@ -27,10 +27,17 @@ const READS_MAX: usize = 16;
 /// Nodes by name, each as JSON.
 pub type NodeObjects = Arc<BTreeMap<Box<str>, String>>;
 
+struct Kept {
+    at: Instant,
+    /// Which change of nodes the engine knew of when they were listed.
+    changed: u64,
+    nodes: NodeObjects,
+}
+
 /// Reads objects.
 pub struct Objects {
     api: Api,
-    nodes: Mutex<Option<(Instant, NodeObjects)>>,
+    nodes: Mutex<Option<Kept>>,
 }
 
 impl Objects {
@@ -63,14 +70,14 @@ impl Objects {
         all.into_iter().filter_map(|(uid, object)| Some((uid, object.ok()?))).collect()
     }
 
-    /// All nodes, of which these are wanted: if one is not among those that are kept, all are listed anew.
-    pub(super) async fn nodes(&self, names: &[Box<str>]) -> Result<NodeObjects, String> {
+    /// All nodes, of which these are wanted: if one is not among those that are kept, or the engine has seen it change since, all are listed anew.
+    pub(super) async fn nodes(&self, names: &[Box<str>], changed: u64) -> Result<NodeObjects, String> {
         let mut kept = self.nodes.lock().await;
-        if let Some((at, nodes)) = kept.as_ref().filter(|(at, _)| at.elapsed() < NODES_STAY)
-            && names.iter().all(|name| nodes.contains_key(name))
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.at.elapsed() < NODES_STAY && kept.changed >= changed)
+            && names.iter().all(|name| kept.nodes.contains_key(name))
         {
-            tracing::trace!(age_ms = at.elapsed().as_millis(), "nodes for extenders are taken from the list that is kept");
-            return Ok(nodes.clone());
+            tracing::trace!(age_ms = kept.at.elapsed().as_millis(), "nodes for extenders are taken from the list that is kept");
+            return Ok(kept.nodes.clone());
         }
         let answer = self.api.call(Call::get("/api/v1/nodes?resourceVersion=0".to_owned(), LIST_TIMEOUT)).await;
         let answer = answer.map_err(|error| format!("nodes cannot be listed: {error}"))?;
@@ -81,7 +88,7 @@ impl Objects {
         let items = list.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
         let named = |node: &Value| Some((node.pointer("/metadata/name")?.as_str()?.into(), node.to_string()));
         let nodes: NodeObjects = Arc::new(items.iter().filter_map(named).collect());
-        *kept = Some((Instant::now(), nodes.clone()));
+        *kept = Some(Kept { at: Instant::now(), changed, nodes: nodes.clone() });
         Ok(nodes)
     }
 }

@@ -57,6 +57,8 @@ pub struct Question {
     pub extenders: Vec<usize>,
     /// What about.
     pub topic: Topic,
+    /// Number of the last change of a node's object that the engine knew of: what extenders are shown must not be older.
+    pub nodes_changed: u64,
 }
 
 /// What a question is about.

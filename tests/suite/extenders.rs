@@ -193,7 +193,7 @@ async fn ask(cluster: &SimCluster, method: &str, path: &str, body: &Value) -> Va
     cluster.faultless_client().request(request.body(body).unwrap()).await.unwrap()
 }
 
-fn config(url: &str, rest: Value) -> Value {
+fn config(url: &str, rest: &Value) -> Value {
     let mut extender = json!({"urlPrefix": url, "managedResources": [{"name": GPU, "ignoredByScheduler": true}], "nodeCacheCapable": true});
     for (name, value) in rest.as_object().unwrap() {
         extender[name] = value.clone();
@@ -209,7 +209,7 @@ async fn names_are_sent_and_the_answers_decide() {
         _ => Reply::Code(404),
     });
     let verbs = json!({"filterVerb": "filter", "prioritizeVerb": "prioritize", "weight": 5});
-    let world = World::new(&config(&extender.serve().await, verbs)).await;
+    let world = World::new(&config(&extender.serve().await, &verbs)).await;
     world.add("a", Some(GPU)).await;
     assert_eq!(world.node_of("a").await, "n1");
     let filters = extender.asked("filter");
@@ -231,7 +231,7 @@ async fn objects_are_sent_to_whoever_knows_no_nodes() {
         let kept: Vec<_> = items.iter().filter(|node| node["metadata"]["labels"]["kubernetes.io/hostname"] == "n0").cloned().collect();
         Reply::Body(json!({"nodes": {"items": kept}, "failedNodes": {"n1": "no driver"}}))
     });
-    let world = World::new(&config(&extender.serve().await, json!({"filterVerb": "filter", "nodeCacheCapable": false}))).await;
+    let world = World::new(&config(&extender.serve().await, &json!({"filterVerb": "filter", "nodeCacheCapable": false}))).await;
     world.add("a", Some(GPU)).await;
     assert_eq!(world.node_of("a").await, "n0");
     let filters = extender.asked("filter");
@@ -242,7 +242,7 @@ async fn objects_are_sent_to_whoever_knows_no_nodes() {
 #[tokio::test]
 async fn a_refusal_is_told_in_the_extenders_words() {
     let extender = Extender::new(|_, _| Reply::Body(json!({"NodeNames": [], "FailedNodes": {"n0": "busy", "n1": "busy"}})));
-    let world = World::new(&config(&extender.serve().await, json!({"filterVerb": "filter"}))).await;
+    let world = World::new(&config(&extender.serve().await, &json!({"filterVerb": "filter"}))).await;
     world.add("a", Some(GPU)).await;
     let why = world.why("a").await;
     assert!(why.starts_with("Unschedulable: 0/2 nodes are available: 2 busy."), "{why}");
@@ -262,7 +262,7 @@ async fn a_pod_can_be_bound_by_an_extender() {
         tokio::spawn(async move { ask(&cluster, "POST", &format!("{PODS}/{pod}/binding"), &binding).await });
         Reply::Body(json!({}))
     });
-    let world = World::new(&config(&extender.serve().await, json!({"bindVerb": "bind"}))).await;
+    let world = World::new(&config(&extender.serve().await, &json!({"bindVerb": "bind"}))).await;
     *cluster.lock().unwrap() = Some(world.cluster.clone());
     world.add("a", Some(GPU)).await;
     world.node_of("a").await;
@@ -273,7 +273,9 @@ async fn a_pod_can_be_bound_by_an_extender() {
 }
 
 /// What fails, with what answer, and what the pod says.
-fn failures() -> [(&'static str, fn() -> Reply, &'static str); 6] {
+type Failure = (&'static str, fn() -> Reply, &'static str);
+
+fn failures() -> [Failure; 6] {
     [
         ("error", || Reply::Code(500), "code 500"),
         ("hang", || Reply::Hang, "gave no answer within 300 ms"),
@@ -294,7 +296,7 @@ async fn one_that_fails_is_named_and_holds_up_nobody() {
     for (what, script, words) in failures() {
         let extender = Extender::new(move |_, _| script());
         let rest = json!({"filterVerb": "filter", "httpTimeout": timeout_of(what)});
-        let world = World::new(&config(&extender.serve().await, rest)).await;
+        let world = World::new(&config(&extender.serve().await, &rest)).await;
         world.add("a", Some(GPU)).await;
         world.add("plain", None).await;
         world.node_of("plain").await;
@@ -304,7 +306,7 @@ async fn one_that_fails_is_named_and_holds_up_nobody() {
         let counted = ["failed", "refused"].iter().any(|result| page.contains(&format!("verb=\"filter\",result=\"{result}\"}}")));
         assert!(counted, "{what}: {page}");
     }
-    let gone = World::new(&config("http://127.0.0.1:1/scheduler", json!({"filterVerb": "filter"}))).await;
+    let gone = World::new(&config("http://127.0.0.1:1/scheduler", &json!({"filterVerb": "filter"}))).await;
     gone.add("a", Some(GPU)).await;
     let why = gone.why("a").await;
     assert!(why.contains("cannot be reached"), "{why}");
@@ -317,7 +319,7 @@ async fn one_that_fails_is_passed_over_if_it_can_be_ignored() {
         // What "wrong" answers to a binding is no error.
         let bind = if what == "wrong" { "" } else { "bind" };
         let rest = json!({"filterVerb": "filter", "bindVerb": bind, "httpTimeout": timeout_of(what), "ignorable": true});
-        let world = World::new(&config(&extender.serve().await, rest)).await;
+        let world = World::new(&config(&extender.serve().await, &rest)).await;
         world.add("a", Some(GPU)).await;
         world.node_of("a").await;
         assert_eq!((extender.asked("filter").len(), extender.asked("bind").len()), (1, bind.len() / 4), "{what}");
@@ -338,7 +340,7 @@ async fn a_certificate_is_checked_against_the_configured_authority() {
     ] {
         let mut rest = tls.clone();
         rest["filterVerb"] = "filter".into();
-        let world = World::new(&config(&url, rest)).await;
+        let world = World::new(&config(&url, &rest)).await;
         world.add("a", Some(GPU)).await;
         if trusted {
             assert_eq!(world.node_of("a").await, "n1", "{tls}");

@@ -225,6 +225,8 @@ fn failed(error: RestError) -> Refusal {
         StatusCode::CONFLICT => Refusal::Conflict(text),
         StatusCode::PAYLOAD_TOO_LARGE => Refusal::TooLarge(text),
         StatusCode::UNPROCESSABLE_ENTITY => Refusal::Unprocessable(text),
+        // What it says to a server-side apply of a field that the definition does not have.
+        StatusCode::INTERNAL_SERVER_ERROR if text.contains("failed to create typed patch object") => Refusal::Unprocessable(text),
         StatusCode::FORBIDDEN => Refusal::Upstream(format!("the API server does not let Isobar do that: {text}")),
         other => Refusal::Upstream(format!("{other}: {text}")),
     }

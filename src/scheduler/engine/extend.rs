@@ -295,6 +295,12 @@ impl Engine {
         let Some(class) = self.cache.classes.get(pod.class) else { return self.observer.impossible("asked_pod_without_class") };
         let extenders = self.extenders.interest(class, &self.cache.nodes).asked;
         let name = |ix: NodeIx| -> Box<str> { self.cache.nodes.name(ix).into() };
+        let changed = |ix: &NodeIx| self.cache.nodes.get(*ix).object_changed;
+        let nodes_changed = match &wanted {
+            Wanted::Own(ix) => changed(ix),
+            Wanted::Nodes(nodes, _) => nodes.iter().map(changed).max().unwrap_or(0),
+            Wanted::Room(_) => 0,
+        };
         let (topic, about) = match wanted {
             Wanted::Own(ix) => (Topic::Nodes(vec![name(ix)]), About::Own),
             Wanted::Nodes(nodes, is_sample) => {
@@ -305,7 +311,7 @@ impl Engine {
         };
         self.extenders.last += 1;
         let (number, generation) = (self.extenders.last, self.extenders.generation);
-        let question = Question { pod: self.pod_ref(&pod), number, generation, extenders: extenders.clone(), topic };
+        let question = Question { pod: self.pod_ref(&pod), number, generation, extenders: extenders.clone(), topic, nodes_changed };
         let asking = Asking { extenders, stage: Stage::Asked { number, since: now, about }, heard, started };
         self.extenders.asking.insert(pod.uid.clone(), asking);
         self.queue.push_gated(pod);

@@ -17,7 +17,7 @@ use crate::harness::{
 };
 
 /// A pod that failed once waits a second, twice two, and so on up to ten; no row needs more than two failures before its time comes.
-const BEFORE_LONG: Duration = Duration::from_secs(15);
+const BEFORE_LONG: Duration = Duration::from_secs(45);
 const SCHEDULER_NAME: &str = "default-scheduler";
 
 macro_rules! area {
