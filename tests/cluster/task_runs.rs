@@ -408,7 +408,9 @@ async fn command_line(stage: &Stage) -> Result<()> {
     ensure!(bad.is_err(), "a parameter that there is none of: {bad:?}");
     let runs = stage.task(&["runs", "hand", "-o", "json"]).await?;
     let runs: Value = serde_json::from_str(&runs)?;
-    let first = runs["items"][0]["metadata"]["name"].as_str().context("a name")?.to_owned();
+    // The other one was refused; names are in no order of time.
+    let succeeded = runs["items"].as_array().into_iter().flatten().find(|run| run["status"]["outcome"] == "Succeeded");
+    let first = succeeded.and_then(|run| run["metadata"]["name"].as_str()).context("a run that succeeded")?.to_owned();
     // Its result is known before its pod is gone, and one run at a time is live.
     stage.run("nothing live", |run| run["metadata"]["name"] == *first && run["status"]["phase"] == "Reaped").await?;
     let again = stage.task(&["rerun", &first, "--wait", "--timeout", "2m"]).await?;
