@@ -15,7 +15,7 @@ use isobar::{
     },
     scheduler::{
         engine::{Engine, EngineSettings},
-        input::{Command, Input},
+        input::{BindFailure, Command, Input},
         observe::Silent,
         profile::ProfileSpec,
         profiles::OutOfTree,
@@ -273,5 +273,36 @@ fn a_pod_on_a_compute_cluster_counts_as_the_home_pod_that_it_is() {
     assert_eq!(world.schedule(&pods), [(PodUid::from("near"), cloud, "r0".into())]);
     world.add(&pods[0]);
     let bound = world.schedule(&pods);
+    assert!(bound.len() == 1 && bound[0].1 == ClusterId::HOME, "{bound:?}");
+}
+
+/// After a change of leaders nobody works for the cluster at first: the run may be there already, so that the pod must go nowhere else.
+#[test]
+fn an_intent_for_which_nobody_works_yet_is_held_and_tried_again() {
+    let cloud = ClusterId(1);
+    let mut world = World::new(1);
+    world.tell(Input::Cluster(Box::new(ClusterFacts { id: cloud, name: "cloud".into(), ..ClusterFacts::default() })));
+    let recorded = RecordedPlacement { cluster: "cloud".into(), node: "r0".into(), intent: true };
+    let intended = PodFacts { recorded: Some(Box::new(recorded)), run_attempt: 1, ..pod("p", "web") };
+    let orders = |commands: Vec<Command>| -> Vec<(ClusterId, bool)> {
+        let order = |command| if let Command::Bind(order) = command { Some((order.node.cluster, order.resumes)) } else { None };
+        commands.into_iter().filter_map(order).collect()
+    };
+    assert_eq!(orders(world.tell(Input::Pod(Box::new(intended.clone())))), [(cloud, true)]);
+    for _ in 0..3 {
+        let failed = world.tell(Input::BindFailed(PodUid::from("p"), BindFailure::NotSent));
+        assert_eq!(orders(failed), []);
+        assert!(!world.engine.wants_schedule(), "it goes nowhere else");
+        let due = world.engine.next_wake().expect("it is tried again");
+        assert!(due <= world.now + DurationMs::from_secs(1), "soon");
+        world.now = due;
+        assert_eq!(orders(world.tell(Input::Tick)), [(cloud, true)]);
+    }
+    // Taken back by whoever worked for it, and then refused: now it is free.
+    let mut free = PodFacts { recorded: None, ..intended };
+    world.add(&free);
+    world.tell(Input::BindFailed(PodUid::from("p"), BindFailure::NotSent));
+    free.recorded = None;
+    let bound = world.schedule(&[free]);
     assert!(bound.len() == 1 && bound[0].1 == ClusterId::HOME, "{bound:?}");
 }

@@ -11,7 +11,7 @@ use crate::{
         labels::LabelFacts,
         placement::{self, RecordedPlacement},
         pod::PodFacts,
-        time::Timestamp,
+        time::{DurationMs, Timestamp},
     },
     scheduler::{
         change::Change,
@@ -32,6 +32,9 @@ pub(super) struct Held {
     node: Box<str>,
     pub(super) class: ClassIx,
 }
+
+/// How often intents are tried again for which nobody worked.
+const INTENTS_EVERY: DurationMs = DurationMs::from_secs(1);
 
 impl Engine {
     pub(super) fn on_cluster(&mut self, now: Timestamp, facts: ClusterFacts, out: &mut Vec<Command>) {
@@ -188,6 +191,7 @@ impl Engine {
             self.nominate(old, None);
             self.release_class(old.class);
         }
+        let resumes = Some(Box::new(facts.clone()));
         let fresh = super::facts::new_pod(now, profile, class, facts);
         let pod = match old {
             Some(old) => QueuedPod { class, profile, queued: now, ..old },
@@ -207,12 +211,29 @@ impl Engine {
             stage: Stage::Bind,
             since: now,
             started_ticks: self.observer.ticks(),
-            resumes: true,
+            resumes,
             settles_within: None,
             update: None,
         };
         out.push(self.bind_order(&flight));
         self.flights.insert(uid, flight);
+    }
+
+    /// An order to go on with an intent found nobody who works for its cluster, as right after a change of leaders. The run may be there already: until
+    /// somebody can look, the pod goes nowhere else.
+    pub(super) fn hold_intent(&mut self, now: Timestamp, facts: PodFacts, out: &mut Vec<Command>) {
+        if facts.recorded.as_ref().is_none_or(|recorded| !recorded.intent) {
+            return self.on_pending_pod(now, facts, out);
+        }
+        self.intents.insert(facts.uid.clone(), Box::new(facts));
+        self.intents_due.get_or_insert(now + INTENTS_EVERY);
+    }
+
+    pub(super) fn retry_intents(&mut self, now: Timestamp, out: &mut Vec<Command>) {
+        if self.intents_due.is_some_and(|due| due <= now) {
+            self.intents_due = None;
+            self.resume_intents(now, out);
+        }
     }
 
     // === another node of the same cluster ===

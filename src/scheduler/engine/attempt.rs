@@ -251,7 +251,7 @@ impl Engine {
         let proceed = matches!(stage, Stage::PreBind(_));
         self.flights.insert(
             uid.clone(),
-            Flight { pod, node, stage, since: now, started_ticks: started, resumes: false, settles_within: None, update: None },
+            Flight { pod, node, stage, since: now, started_ticks: started, resumes: None, settles_within: None, update: None },
         );
         if proceed {
             self.pre_bind(now, &uid, out);
@@ -405,7 +405,7 @@ impl Engine {
             node: key,
             attempt: flight.pod.attempts,
             run_attempt: flight.pod.run_attempt.saturating_add(1),
-            resumes: flight.resumes,
+            resumes: flight.resumes.is_some(),
         });
         let class = self.cache.classes.get(flight.pod.class).filter(|_| order.node.cluster == ClusterId::HOME);
         match class.and_then(|class| self.extenders.binder(class, &self.cache.nodes)) {

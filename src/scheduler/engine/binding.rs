@@ -135,7 +135,13 @@ impl Engine {
         match failure {
             // The watch tells the rest: a deletion, or where it runs.
             BindFailure::PodGone | BindFailure::BoundElsewhere => self.release_class(flight.pod.class),
-            BindFailure::NotSent => self.admit(now, flight.pod, "BindingNotSent", false),
+            BindFailure::NotSent => match flight.resumes.take() {
+                None => self.admit(now, flight.pod, "BindingNotSent", false),
+                Some(facts) => {
+                    self.release_class(flight.pod.class);
+                    return self.hold_intent(now, *update.unwrap_or(facts), out);
+                }
+            },
             BindFailure::Failed(why) => {
                 let why = if flight.stage == Stage::Bind { format!("binding rejected: {why}") } else { why };
                 self.fail_with_error(now, flight.pod, &why, flight.started_ticks, out);

@@ -92,8 +92,8 @@ struct Flight {
     stage: Stage,
     since: Timestamp,
     started_ticks: u64,
-    /// The decision was made by an earlier leader, and the pod's annotations say so.
-    resumes: bool,
+    /// The pod as it was seen, when the decision was made by an earlier leader and its annotations say so.
+    resumes: Option<Box<PodFacts>>,
     /// How long what PreBind plugins write may take to come true, if it has to.
     settles_within: Option<DurationMs>,
     /// What the watch said last while it was on its way to a compute cluster: an intent may be written by then, and the number of a run used up.
@@ -133,6 +133,8 @@ pub struct Engine {
     held: BTreeMap<PodUid, Held>,
     /// Pending pods with an intent that cannot be resumed yet.
     intents: BTreeMap<PodUid, Box<PodFacts>>,
+    /// When those are tried again for which nobody worked yet.
+    intents_due: Option<Timestamp>,
     /// Nodes that a pod in a cluster has left for another one, until its annotations say so too.
     left_nodes: FxHashMap<PodUid, Vec<Box<str>>>,
     /// Pods that are to get a node which they do not have yet.
@@ -179,6 +181,7 @@ impl Engine {
             acknowledged: FxHashSet::default(),
             held: BTreeMap::new(),
             intents: BTreeMap::new(),
+            intents_due: None,
             left_nodes: FxHashMap::default(),
             nominations: Nominations::default(),
             budgets: Budgets::default(),
@@ -275,6 +278,7 @@ impl Engine {
         flights
             .chain(evictions)
             .chain(questions)
+            .chain(self.intents_due)
             .chain(self.gangs.next_wake())
             .chain(self.queue.next_wake())
             .chain(self.cache.nodes.platforms.next_wake())

@@ -96,6 +96,7 @@ impl Engine {
             self.admit(now, pod, "UnschedulableTimeout", true);
         }
         self.tell_held_pods(now, out);
+        self.retry_intents(now, out);
         self.time_out_platforms(now);
         self.look_at_settling(now, out);
         self.time_out_evictions(now);
