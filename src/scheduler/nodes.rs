@@ -160,10 +160,15 @@ impl Nodes {
     }
 
     /// The nodes that changed after change number `since`, with repetitions, oldest first; `None` when the log does not reach back that far.
-    pub fn changed_since(&self, since: u64) -> Option<impl Iterator<Item = NodeIx> + '_> {
+    pub fn changed_since(&self, since: u64) -> Option<impl ExactSizeIterator<Item = NodeIx> + '_> {
         let behind = usize::try_from(self.changed.saturating_sub(since)).unwrap_or(usize::MAX);
         let start = self.log.len().checked_sub(behind)?;
         Some(self.log.range(start..).copied())
+    }
+
+    /// As [`Self::changed_since`], unless looking at all nodes is less work.
+    pub fn few_changed_since(&self, since: u64) -> Option<impl ExactSizeIterator<Item = NodeIx> + '_> {
+        self.changed_since(since).filter(|changed| changed.len() < self.slots())
     }
 
     /// As [`Self::apply`] for an object whose images are not at hand: those known stay.

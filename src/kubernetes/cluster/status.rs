@@ -103,9 +103,10 @@ impl Findings {
     }
 
     /// Why pods are not placed there, in words for pods' messages; `None` when they are.
-    pub fn closed(&self, state: ClusterState, cordoned: bool, deleting: bool) -> Option<String> {
+    pub fn closed(&self, state: ClusterState, cordoned: bool, deleting: bool, lacks_node: bool) -> Option<String> {
         // The reason only: texts of other servers change from try to try, and each change would make work.
-        closed(state, cordoned, deleting, self.obstacle().map(|(reason, _)| reason))
+        let obstacle = self.obstacle().map(|(reason, _)| reason).or(lacks_node.then_some("NoNode"));
+        closed(state, cordoned, deleting, obstacle)
     }
 
     /// The conditions. Times of those whose status is the same are kept.

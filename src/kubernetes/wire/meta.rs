@@ -67,6 +67,24 @@ pub struct OwnerWire<'a> {
     pub controller: bool,
 }
 
+/// A condition of a status.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ConditionWire<'a> {
+    /// `type`.
+    #[serde(rename = "type", borrow)]
+    pub kind: Text<'a>,
+    /// `status`.
+    #[serde(borrow)]
+    pub status: Text<'a>,
+    /// `reason`.
+    #[serde(borrow)]
+    pub reason: Text<'a>,
+    /// `message`.
+    #[serde(borrow)]
+    pub message: Text<'a>,
+}
+
 /// Annotations with our prefix, those about storage, and the mark of mirror pods; all others are skipped unread. They may be long and many.
 #[derive(Debug, Default)]
 pub struct Annotations<'a>(Vec<(Text<'a>, Text<'a>)>);

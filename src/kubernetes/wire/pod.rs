@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{
     devices::{ClaimStatusWire, PodClaimWire, pod_devices},
     json::{Pairs, QuantityText, Text, or_default},
-    meta::MetaWire,
+    meta::{ConditionWire, MetaWire},
     terms::{PodAffinityWire, RequirementWire, SpreadWire, owner, pod_affinity},
     volume::VolumeWire,
 };
@@ -260,19 +260,6 @@ struct PodStatusWire<'a> {
     resources: Option<ResourcesWire<'a>>,
     #[serde(borrow, deserialize_with = "or_default")]
     resource_claim_statuses: Vec<ClaimStatusWire<'a>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ConditionWire<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Text<'a>,
-    #[serde(borrow)]
-    status: Text<'a>,
-    #[serde(borrow)]
-    reason: Text<'a>,
-    #[serde(borrow)]
-    message: Text<'a>,
 }
 
 #[derive(Debug, Default, Deserialize)]

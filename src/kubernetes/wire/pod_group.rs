@@ -7,7 +7,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use super::{
     Watched,
     json::{Text, or_default},
-    meta::MetaWire,
+    meta::{ConditionWire, MetaWire},
 };
 use crate::{
     model::{
@@ -75,19 +75,6 @@ struct DisruptionWire {
 struct StatusWire<'a> {
     #[serde(borrow, deserialize_with = "or_default")]
     conditions: Vec<ConditionWire<'a>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct ConditionWire<'a> {
-    #[serde(rename = "type", borrow)]
-    kind: Text<'a>,
-    #[serde(borrow)]
-    status: Text<'a>,
-    #[serde(borrow)]
-    reason: Text<'a>,
-    #[serde(borrow)]
-    message: Text<'a>,
 }
 
 impl SpecWire<'_> {

@@ -139,8 +139,7 @@ impl Diagnosis {
         if view.wide.is_some() || self.refusals.is_empty() || nodes.present() == 0 {
             return false;
         }
-        let behind = usize::try_from(nodes.changed() - since).unwrap_or(usize::MAX);
-        let Some(changed) = nodes.changed_since(since).filter(|_| behind < nodes.slots()) else { return false };
+        let Some(changed) = nodes.few_changed_since(since) else { return false };
         self.ask(view, profile, nodes, changed);
         true
     }

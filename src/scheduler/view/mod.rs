@@ -277,11 +277,11 @@ impl ClassView {
             return Effort::default();
         }
         let since = self.cursor;
-        let behind = usize::try_from(nodes.changed() - since).unwrap_or(usize::MAX);
-        let Some(changed) = nodes.changed_since(since).filter(|_| behind < nodes.slots()) else {
+        let Some(changed) = nodes.few_changed_since(since) else {
             self.ask_all(nodes);
             return Effort { nodes: nodes.slots(), from_scratch: true };
         };
+        let behind = changed.len();
         self.grow(nodes.slots());
         if self.wide.is_some() {
             let changed: SmallVec<[NodeIx; CHANGES_INLINE]> = changed.collect();

@@ -38,9 +38,8 @@ impl Tree {
     async fn tell_engine(&mut self) {
         let Some(spec) = &self.spec else { return };
         // Only who leads makes the Node. A standby is to know the cluster as open, so that it can go on at once.
-        let no_node = self.leads() && !self.seen.borrow().there;
-        let closed = self.findings.closed(spec.state, self.seen.borrow().cordoned, self.object.deleting);
-        let closed = closed.or_else(|| no_node.then(|| "cluster is not ready (NoNode)".to_owned()));
+        let lacks_node = self.leads() && !self.seen.borrow().there;
+        let closed = self.findings.closed(spec.state, self.seen.borrow().cordoned, self.object.deleting, lacks_node);
         let facts = facts::cluster_facts(self.id, &self.name, spec, &self.quota, closed.as_deref());
         if self.told.as_ref() != Some(&facts) {
             self.told = Some(facts.clone());
