@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, api::ListParams};
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ use crate::harness::{
     control_plane::{ControlPlane, Options},
     creation::post,
     scheduler::{self, Scheduler},
+    waiting::eventually,
     workload::node,
 };
 
@@ -156,7 +157,7 @@ async fn pod_groups_are_heeded_where_they_are_served() -> Result<()> {
 /// The pod's condition has this reason and begins with this text.
 async fn says(client: &Client, name: &str, reason: &str, begins: &str) -> Result<()> {
     let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
-    eventually(name, async || {
+    eventually(PATIENCE, name, async || {
         let conditions = pods.get(name).await?.status.and_then(|status| status.conditions).unwrap_or_default();
         let is_said = conditions.iter().any(|condition| {
             condition.type_ == "PodScheduled"
@@ -170,7 +171,7 @@ async fn says(client: &Client, name: &str, reason: &str, begins: &str) -> Result
 
 async fn runs(client: &Client, count: usize) -> Result<()> {
     let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
-    eventually("the gang", async || {
+    eventually(PATIENCE, "the gang", async || {
         let running = pods.list(&ListParams::default().fields("status.phase=Running")).await?.items.len();
         Ok((running == count).then_some(()).ok_or(format!("{running} run")))
     })
@@ -178,7 +179,7 @@ async fn runs(client: &Client, count: usize) -> Result<()> {
 }
 
 async fn status(client: &Client, groups: &str, name: &str, status: &str, reason: &str) -> Result<()> {
-    eventually(name, async || {
+    eventually(PATIENCE, name, async || {
         let request = http::Request::get(format!("{groups}/{name}")).body(Vec::new())?;
         let group: Value = client.request(request).await?;
         let conditions = group["status"]["conditions"].clone();
@@ -188,18 +189,4 @@ async fn status(client: &Client, groups: &str, name: &str, status: &str, reason:
         Ok(is_said.then_some(()).ok_or(conditions.to_string()))
     })
     .await
-}
-
-async fn eventually(what: &str, check: impl AsyncFn() -> Result<std::result::Result<(), String>>) -> Result<()> {
-    let mut last = String::new();
-    let waited = tokio::time::timeout(PATIENCE, async {
-        loop {
-            match check().await? {
-                Ok(()) => return anyhow::Ok(()),
-                Err(instead) => last = instead,
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    waited.await.with_context(|| format!("{what} is not as it should be; there is {last}"))?
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client,
@@ -18,6 +18,7 @@ use crate::harness::{
     creation::post,
     events::wait_for_event,
     scheduler::{self, Scheduler},
+    waiting::eventually,
     workload::node,
 };
 
@@ -110,7 +111,7 @@ async fn displaces_whom_no_budget_guards(test: &str, kind: scheduler::Kind) -> R
 
 /// Its status names the node, and its condition says what is done for it.
 async fn says_where_it_will_go(pods: &Api<Pod>, name: &str) -> Result<()> {
-    eventually(name, async || {
+    eventually(PATIENCE, name, async || {
         let status = pods.get(name).await?.status.unwrap_or_default();
         let conditions = status.conditions.unwrap_or_default();
         let message = conditions.iter().find(|condition| condition.type_ == "PodScheduled").and_then(|condition| condition.message.clone());
@@ -124,7 +125,7 @@ async fn says_where_it_will_go(pods: &Api<Pod>, name: &str) -> Result<()> {
 
 /// It is being deleted, its condition says by whom, and an event for whom.
 async fn says_why_it_goes(client: &Client, pods: &Api<Pod>, name: &str) -> Result<()> {
-    eventually(name, async || {
+    eventually(PATIENCE, name, async || {
         let pod = pods.get(name).await?;
         let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
         let is_marked = conditions.iter().any(|condition| {
@@ -148,18 +149,4 @@ async fn says_why_it_goes(client: &Client, pods: &Api<Pod>, name: &str) -> Resul
             && related.is_some_and(|related| related.starts_with("urgent-"))
     })
     .await
-}
-
-async fn eventually(what: &str, check: impl AsyncFn() -> Result<std::result::Result<(), String>>) -> Result<()> {
-    let mut last = String::new();
-    let waited = tokio::time::timeout(PATIENCE, async {
-        loop {
-            match check().await? {
-                Ok(()) => return anyhow::Ok(()),
-                Err(instead) => last = instead,
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-    });
-    waited.await.with_context(|| format!("{what} does not say what it should; there is {last}"))?
 }

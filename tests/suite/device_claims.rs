@@ -1,8 +1,6 @@
 //! Claims of devices, end to end on the API server in memory: a pod waits until its claim is allocated, goes where the devices are, and the claim is
 //! reserved for it before it is bound.
 
-use std::time::Duration;
-
 use isobar::{
     kubernetes::{api::Api, clock::Clock},
     live::{Live, LiveOptions},
@@ -16,12 +14,11 @@ use isobar::{
     sim::{SimCluster, SimOptions},
 };
 use serde_json::{Value, json};
-use tokio::time::{Instant, sleep};
+
+use crate::outside::{ask, until};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const CLAIMS: &str = "/apis/resource.k8s.io/v1/namespaces/default/resourceclaims";
-/// Far beyond what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 struct World {
     cluster: SimCluster,
@@ -41,28 +38,15 @@ impl World {
             let capacity = json!({"cpu": "4", "memory": "8Gi", "pods": "20"});
             let status = json!({"capacity": capacity, "allocatable": capacity});
             let metadata = json!({"name": name, "labels": {"zone": zone}});
-            world.ask("POST", "/api/v1/nodes", json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status})).await;
+            ask(
+                &world.cluster,
+                "POST",
+                "/api/v1/nodes",
+                &json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status}),
+            )
+            .await;
         }
         world
-    }
-
-    async fn ask(&self, method: &str, path: &str, body: Value) -> Value {
-        let kind = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
-        let request = http::Request::builder().method(method).uri(path).header("content-type", kind);
-        let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-        self.cluster.faultless_client().request(request.body(body).unwrap()).await.unwrap()
-    }
-
-    async fn until<T>(&self, path: &str, look: impl Fn(&Value) -> Option<T>) -> T {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let object = self.ask("GET", path, Value::Null).await;
-            if let Some(found) = look(&object) {
-                return found;
-            }
-            assert!(Instant::now() < deadline, "{path} does not get there: {object}");
-            sleep(Duration::from_millis(20)).await;
-        }
     }
 }
 
@@ -75,7 +59,7 @@ async fn a_pod_waits_for_the_allocation_of_its_claim_and_goes_where_the_devices_
         "resourceClaims": [{"name": "gpu", "resourceClaimName": "shared"}],
     });
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"}, "spec": spec});
-    let uid = world.ask("POST", PODS, pod).await["metadata"]["uid"].clone();
+    let uid = ask(&world.cluster, "POST", PODS, &pod).await["metadata"]["uid"].clone();
     let pod = format!("{PODS}/p");
     let says = |words: &'static str| {
         move |pod: &Value| {
@@ -83,19 +67,19 @@ async fn a_pod_waits_for_the_allocation_of_its_claim_and_goes_where_the_devices_
             message.contains(words).then_some(())
         }
     };
-    world.until(&pod, says("could not find ResourceClaim \"default/shared\"")).await;
+    until(&world.cluster, &pod, says("could not find ResourceClaim \"default/shared\"")).await;
 
     let claim = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim", "metadata": {"name": "shared", "namespace": "default"}, "spec": {}});
-    world.ask("POST", CLAIMS, claim).await;
-    world.until(&pod, says("resourceclaim \"shared\" has no devices")).await;
+    ask(&world.cluster, "POST", CLAIMS, &claim).await;
+    until(&world.cluster, &pod, says("resourceclaim \"shared\" has no devices")).await;
 
     let selector = json!({"nodeSelectorTerms": [{"matchExpressions": [{"key": "zone", "operator": "In", "values": ["b"]}]}]});
     let other = json!({"resource": "pods", "name": "other", "uid": "other"});
     let status = json!({"allocation": {"devices": {"results": []}, "nodeSelector": selector}, "reservedFor": [other]});
-    world.ask("PATCH", &format!("{CLAIMS}/shared/status"), json!({"status": status})).await;
-    let node = world.until(&pod, |pod| pod.pointer("/spec/nodeName").cloned()).await;
+    ask(&world.cluster, "PATCH", &format!("{CLAIMS}/shared/status"), &json!({"status": status})).await;
+    let node = until(&world.cluster, &pod, |pod| pod.pointer("/spec/nodeName").cloned()).await;
     assert_eq!(node, "n1");
-    let claim = world.ask("GET", &format!("{CLAIMS}/shared"), Value::Null).await;
+    let claim = ask(&world.cluster, "GET", &format!("{CLAIMS}/shared"), &Value::Null).await;
     let users: Vec<_> = claim["status"]["reservedFor"].as_array().unwrap().iter().map(|user| user["uid"].clone()).collect();
     assert_eq!(users, [json!("other"), uid]);
 }

@@ -26,6 +26,8 @@ use isobar::{
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 
+use crate::first_lists::first_lists;
+
 /// A node takes so many pods of these tests.
 const SEATS: i64 = 2;
 const GPU: &str = "example.com/gpu";
@@ -63,9 +65,7 @@ impl World {
         for number in 0..nodes {
             world.tell(Input::Node(Box::new(node(&format!("n{number}")))));
         }
-        world.tell(Input::NodesListed(ClusterId::HOME, (0..nodes).map(|number| format!("n{number}").into()).collect()));
-        world.tell(Input::PodsListed(ClusterId::HOME, std::iter::empty().collect()));
-        world.tell(Input::Leading(true));
+        first_lists((0..nodes).map(|number| format!("n{number}").into())).into_iter().for_each(|input| world.tell(input));
         world
     }
 

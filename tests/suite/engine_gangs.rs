@@ -27,6 +27,8 @@ use isobar::{
     },
 };
 
+use crate::first_lists::first_lists;
+
 /// A node takes so many pods of these tests.
 const SEATS: usize = 4;
 
@@ -88,9 +90,7 @@ impl World {
         for number in 0..nodes {
             world.add_node(number);
         }
-        world.tell(Input::NodesListed(ClusterId::HOME, world.nodes.keys().cloned().collect()));
-        world.tell(Input::PodsListed(ClusterId::HOME, std::iter::empty().collect()));
-        world.tell(Input::Leading(true));
+        first_lists(world.nodes.keys().cloned()).into_iter().for_each(|input| world.tell(input));
         world
     }
 

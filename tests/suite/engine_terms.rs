@@ -24,6 +24,8 @@ use isobar::{
 };
 use rustc_hash::FxHashSet;
 
+use crate::first_lists::first_lists;
+
 const ZONE: &str = "topology.kubernetes.io/zone";
 const OWN_NAME: &str = "statefulset.kubernetes.io/pod-name";
 
@@ -44,10 +46,8 @@ impl World {
                 world.tell(Input::Node(Box::new(node(ClusterId::HOME, &format!("{zone}{number}"), zone))));
             }
         }
-        let names = world.engine.cache().nodes.iter().map(|(ix, _)| world.engine.cache().nodes.name(ix).into()).collect();
-        world.tell(Input::NodesListed(ClusterId::HOME, names));
-        world.tell(Input::PodsListed(ClusterId::HOME, FxHashSet::default()));
-        world.tell(Input::Leading(true));
+        let nodes = &world.engine.cache().nodes;
+        first_lists(nodes.iter().map(|(ix, _)| nodes.name(ix).into())).into_iter().for_each(|input| drop(world.tell(input)));
         world
     }
 

@@ -24,6 +24,8 @@ use isobar::{
     },
 };
 
+use crate::first_lists::first_lists;
+
 const GI: i64 = 1 << 30;
 
 struct World {
@@ -49,9 +51,7 @@ impl World {
             let facts = ClassFacts { name: name.into(), provisioner: provisioner.into(), binding_mode, ..ClassFacts::default() };
             world.tell(Input::Storage(StorageFacts::Class(Box::new(facts))));
         }
-        world.tell(Input::NodesListed(ClusterId::HOME, ["a".into(), "b".into()].into_iter().collect()));
-        world.tell(Input::PodsListed(ClusterId::HOME, std::iter::empty().collect()));
-        world.tell(Input::Leading(true));
+        first_lists(["a".into(), "b".into()]).into_iter().for_each(|input| drop(world.tell(input)));
         world
     }
 

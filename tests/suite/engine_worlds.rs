@@ -31,7 +31,8 @@ use isobar::{
 };
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
-use rustc_hash::FxHashSet;
+
+use crate::first_lists::first_lists;
 
 /// Seeds tried in a normal test run; `ISOBAR_SEEDS` sets another number.
 const SEEDS: u64 = 1500;
@@ -128,9 +129,7 @@ impl World {
             connected: 0,
             placed_again: Vec::new(),
         };
-        world.tell(Input::NodesListed(ClusterId::HOME, FxHashSet::default()));
-        world.tell(Input::PodsListed(ClusterId::HOME, FxHashSet::default()));
-        world.tell(Input::Leading(true));
+        first_lists([]).into_iter().for_each(|input| world.tell(input));
         if seed % ABROAD_EVERY == 1 {
             world.begin_abroad();
         }

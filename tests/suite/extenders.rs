@@ -1,10 +1,7 @@
 //! Extenders over real HTTP, on loopback: what they are sent, what their answers do, TLS, and what becomes of pods when one fails, hangs, or is gone. The
 //! scheduler is the whole of it, on the API server in memory.
 
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use axum::{
     Json, Router,
@@ -35,13 +32,13 @@ use isobar::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, time::sleep};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
+
+use crate::outside::{ask, until};
 
 const GPU: &str = "example.com/gpu";
 const PODS: &str = "/api/v1/namespaces/default/pods";
-/// Far beyond what anything here takes.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an extender answers with.
 enum Reply {
@@ -161,7 +158,8 @@ impl World {
 
     /// Where the pod is, once it is anywhere.
     async fn node_of(&self, name: &str) -> String {
-        self.until(name, |pod| pod.pointer("/spec/nodeName").and_then(Value::as_str).map(str::to_owned)).await
+        until(&self.cluster, &format!("{PODS}/{name}"), |pod| pod.pointer("/spec/nodeName").and_then(Value::as_str).map(str::to_owned))
+            .await
     }
 
     /// Why it is nowhere, once it says so.
@@ -171,26 +169,8 @@ impl World {
             let condition = conditions.iter().find(|condition| condition["type"] == "PodScheduled" && condition["status"] == "False")?;
             Some(format!("{}: {}", condition["reason"].as_str()?, condition["message"].as_str()?))
         };
-        self.until(name, said).await
+        until(&self.cluster, &format!("{PODS}/{name}"), said).await
     }
-
-    async fn until<T>(&self, name: &str, look: impl Fn(&Value) -> Option<T>) -> T {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
-        loop {
-            let pod = self.pod(name).await;
-            if let Some(found) = look(&pod) {
-                return found;
-            }
-            assert!(tokio::time::Instant::now() < deadline, "{name} does not get there: {pod}");
-            sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
-async fn ask(cluster: &SimCluster, method: &str, path: &str, body: &Value) -> Value {
-    let request = http::Request::builder().method(method).uri(path).header("content-type", "application/json");
-    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
-    cluster.faultless_client().request(request.body(body).unwrap()).await.unwrap()
 }
 
 fn config(url: &str, rest: &Value) -> Value {

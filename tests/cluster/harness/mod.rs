@@ -27,4 +27,5 @@ pub mod process;
 pub mod quantity;
 pub mod scheduler;
 pub mod stores;
+pub mod waiting;
 pub mod workload;

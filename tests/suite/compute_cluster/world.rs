@@ -29,13 +29,14 @@ use isobar::{
         apiserver::{AccessPolicy, ApiServerOptions, Attributes, Identity, resources::ResourceType},
     },
 };
-use kube::Client;
 use serde_json::{Value, json};
 use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
     time::{Instant, sleep},
 };
+
+use crate::outside::ask;
 
 pub const START: Timestamp = Timestamp(1_800_000_000_000);
 pub const OWN: &str = "isobar-system";
@@ -271,19 +272,13 @@ pub async fn post_run(world: &World, remote: usize, namespace: &str, name: &str)
 }
 
 pub async fn post(cluster: &SimCluster, path: &str, object: &Value) -> Value {
-    send(&cluster.faultless_client(), "POST", path, "application/json", object).await
+    ask(cluster, "POST", path, object).await
 }
 
 pub async fn patch(cluster: &SimCluster, path: &str, object: &Value) -> Value {
-    send(&cluster.faultless_client(), "PATCH", path, "application/merge-patch+json", object).await
+    ask(cluster, "PATCH", path, object).await
 }
 
 pub async fn delete(cluster: &SimCluster, path: &str) -> Value {
-    send(&cluster.faultless_client(), "DELETE", path, "application/json", &json!({"gracePeriodSeconds": 0})).await
-}
-
-async fn send(client: &Client, method: &str, path: &str, content_type: &str, object: &Value) -> Value {
-    let request = http::Request::builder().method(method).uri(path).header("Content-Type", content_type);
-    let text = client.request_text(request.body(object.to_string().into_bytes()).unwrap()).await;
-    serde_json::from_str(&text.unwrap_or_else(|error| panic!("{method} {path}: {error}"))).unwrap()
+    ask(cluster, "DELETE", path, &json!({"gracePeriodSeconds": 0})).await
 }
