@@ -37,6 +37,10 @@ struct World {
     /// What the API server has.
     pods: BTreeMap<PodUid, PodFacts>,
     evictions: Vec<EvictOrder>,
+    /// Victims of all orders so far.
+    going: BTreeSet<PodUid>,
+    /// How often an order left a pod in peace that was going already, on the order's node.
+    spared: usize,
     /// Texts of the conditions written, by pod.
     said: BTreeMap<PodUid, String>,
 }
@@ -48,7 +52,8 @@ impl World {
         let settings = EngineSettings { seed, ..EngineSettings::default() };
         let engine = Engine::new(vec![profile], OutOfTree::default(), settings, Box::new(Silent)).unwrap();
         let now = Timestamp(1_000_000);
-        let mut world = Self { engine, now, pods: BTreeMap::new(), evictions: Vec::new(), said: BTreeMap::new() };
+        let mut world =
+            Self { engine, now, pods: BTreeMap::new(), evictions: Vec::new(), going: BTreeSet::new(), spared: 0, said: BTreeMap::new() };
         for number in 0..nodes {
             world.tell(Input::Node(Box::new(node(&format!("n{number}")))));
         }
@@ -83,7 +88,7 @@ impl World {
                             self.said.insert(order.pod.uid, message.to_string());
                         }
                     }
-                    Command::Evict(order) => self.evictions.push(*order),
+                    Command::Evict(order) => self.evict(*order),
                     Command::Event(_)
                     | Command::PreBind(..)
                     | Command::PlacedAgain(..)
@@ -93,6 +98,14 @@ impl World {
                 }
             }
         }
+    }
+
+    fn evict(&mut self, order: EvictOrder) {
+        let victims: BTreeSet<PodUid> = order.victims.iter().map(|(_, uid)| uid.clone()).collect();
+        let sits_there = |uid: &PodUid| self.pods.get(uid).is_some_and(|pod| pod.node_name.as_deref() == Some(&*order.node));
+        self.spared += self.going.difference(&victims).filter(|uid| sits_there(uid)).count();
+        self.going.extend(victims);
+        self.evictions.push(order);
     }
 
     fn add(&mut self, pod: PodFacts) {
@@ -439,6 +452,7 @@ impl Storm {
 #[test]
 fn everybody_important_gets_a_place_and_nobody_too_many_loses_theirs() {
     let seeds = std::env::var("ISOBAR_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
+    let mut exact = 0;
     for seed in 0..seeds {
         let mut storm = Storm::new(seed);
         let open = storm.fill();
@@ -463,8 +477,12 @@ fn everybody_important_gets_a_place_and_nobody_too_many_loses_theirs() {
         }
         assert_eq!(storm.waiting(), 0, "seed {seed}: {:?}", storm.world.said);
         let evicted = storm.evicted.len();
-        assert!(evicted >= high && evicted <= high + storm.failures, "seed {seed}: {evicted} went for {high}");
+        // Upstream's reprieve takes no notice of pods that are going: who keeps one of them takes another one in its stead.
+        let extra = storm.failures + storm.world.spared;
+        assert!(evicted >= high && evicted <= high + extra, "seed {seed}: {evicted} went for {high}, {extra} more at most");
+        exact += u64::from(extra == 0);
         let guarded = storm.evicted.iter().filter(|uid| storm.world.pods.get(*uid).is_some_and(|pod| !pod.labels.is_empty())).count();
         assert!(storm.fails || guarded == 0, "seed {seed}: {guarded} guarded pods went although others could");
     }
+    assert!(exact * 8 > seeds, "of {seeds} worlds only {exact} left no room for one more");
 }
