@@ -193,7 +193,8 @@ async fn bind(extenders: &Extenders, surroundings: &Surroundings, extender: Exte
                     let _ = surroundings.orders.send(BindWork::Bind(order));
                     return;
                 }
-                Err(why) => Err(BindFailure::Failed(why)),
+                // It may have bound the pod, or be about to.
+                Err(why) => Err(BindFailure::Unclear(why)),
             }
         }
     };

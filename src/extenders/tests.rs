@@ -46,7 +46,7 @@ fn questions_have_the_names_of_gos_types() {
 
     let pod = PodRef { key: PodKey::new("n", "p"), uid: PodUid::from("u"), scheduler_name: "s".into() };
     let node = NodeKey { cluster: ClusterId::HOME, name: "a".into() };
-    let order = BindOrder { pod, node, attempt: 1, run_attempt: 1, resumes: false };
+    let order = BindOrder { pod, node, attempt: 1, run_attempt: 1, resumes: false, earlier_binding: None };
     assert_eq!(parsed(&bind_args(&order)), json!({"PodName": "p", "PodNamespace": "n", "PodUID": "u", "Node": "a"}));
 }
 

@@ -34,6 +34,8 @@ pub enum Input {
         attempt: u32,
         /// The home pod records this very intent already: an earlier leader began.
         resumes: bool,
+        /// Another binding of the pod, ordered until then, may still take effect.
+        earlier_binding: Option<Timestamp>,
     },
     /// A home pod on our virtual Node was listed, added or changed.
     Home(Box<HomePod>),

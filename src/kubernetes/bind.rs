@@ -255,7 +255,7 @@ impl Binder {
                 Err(_) => String::new(),
             };
             if !unread.is_empty() {
-                return Err(BindFailure::Failed(format!("{why}; and the pod cannot be read back: {unread}")));
+                return Err(BindFailure::Unclear(format!("{why}; and the pod cannot be read back: {unread}")));
             }
             sleep(wait).await;
             wait *= 2;
@@ -362,13 +362,13 @@ struct BoundSpec {
 
 fn outcome_by(body: &[u8], binding: &Binding<'_>, why: String) -> Result<(), BindFailure> {
     let pod: BoundPod =
-        serde_json::from_slice(body).map_err(|bad| BindFailure::Failed(format!("{why}; and the pod cannot be understood: {bad}")))?;
+        serde_json::from_slice(body).map_err(|bad| BindFailure::Unclear(format!("{why}; and the pod cannot be understood: {bad}")))?;
     let annotations = pod.metadata.annotations.unwrap_or_default();
     let same_record = || binding.annotations.iter().all(|(key, value)| annotations.get(*key) == Some(value));
     if pod.metadata.uid != binding.uid.0 {
         Err(BindFailure::PodGone)
     } else if pod.spec.node_name.is_empty() {
-        Err(BindFailure::Failed(why))
+        Err(BindFailure::Unclear(why))
     } else if *pod.spec.node_name == *binding.node && same_record() {
         Ok(())
     } else {

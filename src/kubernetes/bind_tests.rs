@@ -16,7 +16,7 @@ use crate::{
 
 fn order() -> BindOrder {
     let pod = PodRef { key: PodKey::new("ns", "p"), uid: PodUid::from("u"), scheduler_name: "s".into() };
-    BindOrder { pod, node: NodeKey::home("n1"), attempt: 1, run_attempt: 0, resumes: false }
+    BindOrder { pod, node: NodeKey::home("n1"), attempt: 1, run_attempt: 0, resumes: false, earlier_binding: None }
 }
 
 fn pod(uid: &str, node: &str) -> Reply {
@@ -47,16 +47,18 @@ async fn carry_out(script: Vec<Reply>, leadership: Leadership) -> (Result<(), Bi
 async fn every_answer_has_one_outcome() {
     let failed = |why: &str| Err(BindFailure::Failed(why.to_owned()));
     let said = |code: u16| failed(&format!("the API server answered {code}: scripted"));
-    let no_answer = || failed("no answer from the API server within 10000 ms");
+    let unclear = |why: &str| Err(BindFailure::Unclear(why.to_owned()));
+    let not_done = |code: u16| unclear(&format!("the API server answered {code}: scripted"));
+    let no_answer = || unclear("no answer from the API server within 10000 ms");
     for (name, script, want, posts) in [
         ("created", vec![status(201)], Ok(()), 1),
         ("conflict, ours already", vec![status(409), pod("u", "n1")], Ok(()), 1),
         ("conflict, another node", vec![status(409), pod("u", "n2")], Err(BindFailure::BoundElsewhere), 1),
         ("conflict, another incarnation", vec![status(409), pod("v", "")], Err(BindFailure::PodGone), 1),
-        ("conflict, not bound", vec![status(409), pod("u", "")], said(409), 1),
+        ("conflict, not bound", vec![status(409), pod("u", "")], not_done(409), 1),
         ("gone", vec![status(404), status(404)], Err(BindFailure::PodGone), 1),
         ("failed after the deed", vec![status(500), pod("u", "n1")], Ok(()), 1),
-        ("failed before the deed", vec![status(500), pod("u", "")], said(500), 1),
+        ("failed before the deed", vec![status(500), pod("u", "")], not_done(500), 1),
         ("no answer, done", vec![late(status(201)), pod("u", "n1")], Ok(()), 1),
         ("no answer, not done", vec![Reply::Hang, pod("u", "")], no_answer(), 1),
         ("connection broke, done", vec![Reply::Refuse, pod("u", "n1")], Ok(()), 1),
@@ -77,7 +79,7 @@ async fn every_answer_has_one_outcome() {
 async fn an_outcome_that_nobody_can_tell_is_a_failure_in_the_end() {
     let started = Instant::now();
     let (outcome, server) = carry_out([vec![status(500)], vec![Reply::Refuse; 60]].concat(), Leadership::Unlimited).await;
-    assert!(matches!(outcome, Err(BindFailure::Failed(why)) if why.contains("cannot be read back")));
+    assert!(matches!(outcome, Err(BindFailure::Unclear(why)) if why.contains("cannot be read back")));
     assert!(started.elapsed() <= READ_BACK_MAX && server.asked().len() < 12, "{:?}", started.elapsed());
 }
 

@@ -136,9 +136,9 @@ impl Dispatch {
 
     /// A pod has its node in a compute cluster.
     pub(super) fn place(&self, order: BindOrder) {
-        let BindOrder { pod, node, run_attempt, resumes, .. } = order;
+        let BindOrder { pod, node, run_attempt, resumes, earlier_binding, .. } = order;
         let uid = pod.uid.clone();
-        let place = effect::Input::Place { key: pod.key, uid: pod.uid, node: node.name, attempt: run_attempt, resumes };
+        let place = effect::Input::Place { key: pod.key, uid: pod.uid, node: node.name, attempt: run_attempt, resumes, earlier_binding };
         if !self.tell(node.cluster, place.into()) {
             // The cluster went as the decision was made: the pod is decided about anew.
             let _ = self.answers.send(Input::BindFailed(uid, BindFailure::NotSent));

@@ -21,6 +21,7 @@ use crate::model::{
     selector::LabelSelectorFacts,
     storage::{StorageFacts, StorageKind},
     terms::SelectingKind,
+    time::Timestamp,
 };
 
 /// A fact. Order matters within one cluster and kind; inputs of different kinds may overtake each other.
@@ -149,8 +150,10 @@ pub enum BindFailure {
     PodGone,
     /// Somebody bound it to another node.
     BoundElsewhere,
-    /// The API server said no, or gave no answer in time: tried again with backoff. The text says what.
+    /// The API server said no: tried again with backoff. The text says what.
     Failed(String),
+    /// It gave no clear answer, and the pod was not bound when it was read afterwards: tried again likewise, and the binding may still come.
+    Unclear(String),
     /// Never sent, as we lost the lease: the pod stays for the next leader.
     NotSent,
 }
@@ -213,6 +216,8 @@ pub struct BindOrder {
     pub run_attempt: u32,
     /// The pod's annotations record this very placement as an intent: an earlier leader began it.
     pub resumes: bool,
+    /// Another binding of the pod, ordered until then by an earlier leader or by us, may still take effect: nothing may start before that is over.
+    pub earlier_binding: Option<Timestamp>,
 }
 
 /// What the status of a pod that waits is to say.

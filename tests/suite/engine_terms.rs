@@ -306,3 +306,29 @@ fn an_intent_for_which_nobody_works_yet_is_held_and_tried_again() {
     let bound = world.schedule(&[free]);
     assert!(bound.len() == 1 && bound[0].1 == ClusterId::HOME, "{bound:?}");
 }
+
+/// Whoever starts something before the pod is bound waits until other bindings of it cannot come any more; so the order says until when there may be one.
+#[test]
+fn an_order_says_until_when_another_binding_may_have_been_ordered() {
+    let mut world = World::new(1);
+    let began = world.now;
+    let order = |world: &mut World, pod: &PodFacts| -> Option<Timestamp> {
+        world.add(pod);
+        let commands = world.tell(Input::Schedule { attempts_max: 1 });
+        let order = commands.into_iter().find_map(|command| if let Command::Bind(order) = command { Some(order) } else { None });
+        order.expect("an order").earlier_binding
+    };
+    let older = PodFacts { created: Timestamp(began.0 - 5_000), ..pod("older", "web") };
+    assert_eq!(order(&mut world, &older), Some(began), "an earlier leader may have bound it");
+    world.now = world.now + DurationMs::from_secs(60);
+    let younger = PodFacts { created: Timestamp(began.0 + 59_000), ..pod("younger", "web") };
+    assert_eq!(order(&mut world, &younger), None);
+    let (failed, unclear) = (BindFailure::Failed("no".into()), BindFailure::Unclear("no answer".into()));
+    for (failure, expected) in [(failed, None), (unclear, Some(world.now + DurationMs::from_secs(20)))] {
+        world.tell(Input::BindFailed(younger.uid.clone(), failure));
+        world.wait();
+        let told = world.tell(Input::Schedule { attempts_max: 1 });
+        let Some(Command::Bind(order)) = told.into_iter().find(|command| matches!(command, Command::Bind(_))) else { panic!("no order") };
+        assert_eq!(order.earlier_binding, expected);
+    }
+}

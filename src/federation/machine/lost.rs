@@ -4,6 +4,7 @@
 use super::{
     Around,
     derive::{Step, outlast, write},
+    place,
     record::Record,
 };
 use crate::{
@@ -56,7 +57,7 @@ pub(super) fn abandoned(r: &Record, now: Timestamp) -> Step {
         return Step::Debt;
     }
     if r.placing.is_some() {
-        return Step::Answer(Err(BindFailure::Failed("the compute cluster is removed".to_owned())));
+        return place::give_back(r, &BindFailure::Failed("the compute cluster is removed".to_owned()), now);
     }
     match lives {
         None => Step::Rest,

@@ -107,7 +107,10 @@ impl Machine {
     /// Takes in one fact and appends what is to be done.
     pub fn handle(&mut self, now: Timestamp, input: Input, out: &mut Vec<Command>) {
         match input {
-            Input::Place { key, uid, node, attempt, resumes } => self.place(now, key, uid, node, attempt, resumes, out),
+            Input::Place { key, uid, node, attempt, resumes, earlier_binding } => {
+                let placing = Placing::new(&self.around.policy, &key, &uid, node, attempt, resumes);
+                self.place(now, key, uid, Placing { earlier_binding, ..placing }, out);
+            }
             Input::Home(home) => self.home(now, *home, out),
             Input::HomeGone(uid) => self.home_gone(now, &uid, out),
             Input::HomesListed(uids) => self.homes_listed(now, &uids, out),
@@ -219,13 +222,11 @@ impl Machine {
         }
     }
 
-    #[allow(clippy::too_many_arguments)] // the fields of `Input::Place`
-    fn place(&mut self, now: Timestamp, key: PodKey, uid: PodUid, node: Box<str>, attempt: u32, resumes: bool, out: &mut Vec<Command>) {
+    fn place(&mut self, now: Timestamp, key: PodKey, uid: PodUid, placing: Placing, out: &mut Vec<Command>) {
         if !self.around.leading {
             out.push(Command::Answer(uid, Err(BindFailure::NotSent)));
             return;
         }
-        let placing = Placing::new(&self.around.policy, &key, &uid, node, attempt, resumes);
         let record = self.pods.entry(uid.clone()).or_insert_with(|| Record::new(key));
         if record.placing.is_some() {
             out.push(Command::Answer(uid, Err(BindFailure::Failed("it is being placed already".to_owned()))));

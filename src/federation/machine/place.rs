@@ -3,6 +3,9 @@
 //! BindFirst is one write: the binding is intent and decision at once, and the run is created as for every bound pod. CreateFirst records the intent, creates
 //! the run, waits until its cluster has bound it, and binds. Whatever goes wrong on that way is undone: the run is seen gone, the intent withdrawn, and only
 //! then may the pod go elsewhere.
+//!
+//! A run that is created before the binding may start although another binding of the pod wins. So an intent is written only when none can come late any
+//! more: from then on a binding finds the run, and before that the intent finds the binding.
 
 use super::{
     Around,
@@ -26,7 +29,7 @@ pub(super) fn step(r: &Record, placing: &Placing, around: &Around, now: Timestam
     let begun = placing.commit == Commit::CreateFirst && placing.is_intended;
     if !reachable {
         // What may exist over there cannot be judged now; what was not begun is not begun.
-        return if begun { waiting_for_contact(placing) } else { Step::Answer(Err(unreachable(around))) };
+        return if begun { waiting_for_contact(placing) } else { give_back(r, &unreachable(around), now) };
     }
     let stray = r.runs.iter().find(|(name, _)| **name != placing.decision.run).map(|(_, run)| run);
     if let Some(stray) = stray.filter(|stray| stray.facts.attempt < placing.decision.attempt) {
@@ -34,7 +37,10 @@ pub(super) fn step(r: &Record, placing: &Placing, around: &Around, now: Timestam
     }
     match (placing.commit, placing.is_intended, r.runs.get(&placing.decision.run)) {
         (Commit::BindFirst, ..) => Step::Order(Effect::Bind(placing.decision.clone())),
-        (Commit::CreateFirst, false, _) => Step::Order(Effect::Intend(placing.decision.clone())),
+        (Commit::CreateFirst, false, _) => match placing.earlier_binding.map(|at| at + LATE).filter(|until| now < *until) {
+            Some(until) => Step::Until(until),
+            None => Step::Order(Effect::Intend(placing.decision.clone())),
+        },
         (Commit::CreateFirst, true, None) => {
             create(r, &placing.decision, around, now).unwrap_or_else(|| Step::Order(Effect::CreateRun(placing.decision.clone())))
         }
@@ -92,8 +98,12 @@ fn undo(r: &Record, placing: &Placing, failure: &BindFailure, around: &Around, n
     if placing.is_intended && !placing.is_withdrawn && !is_home_lost {
         return Step::Order(Effect::Withdraw);
     }
-    // A write that may still come late must not meet the next placement.
-    match r.notes.unclear.map(|at| at + LATE).filter(|until| now < *until && !is_home_lost) {
+    if is_home_lost { Step::Answer(Err(failure.clone())) } else { give_back(r, failure, now) }
+}
+
+/// The pod may go elsewhere. A write that may still come late must not meet the next placement.
+pub(super) fn give_back(r: &Record, failure: &BindFailure, now: Timestamp) -> Step {
+    match r.notes.unclear.map(|at| at + LATE).filter(|until| now < *until) {
         Some(until) => Step::Until(until),
         None => Step::Answer(Err(failure.clone())),
     }

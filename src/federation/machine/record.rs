@@ -116,6 +116,8 @@ pub(super) struct Placing {
     pub undo: Option<BindFailure>,
     /// The intent was taken back.
     pub is_withdrawn: bool,
+    /// Another binding of the pod, ordered until then, may still take effect.
+    pub earlier_binding: Option<Timestamp>,
 }
 
 impl Placing {
@@ -124,7 +126,16 @@ impl Placing {
         let decision = Decision { cluster: policy.cluster.clone(), cluster_uid: policy.cluster_uid.clone(), node, attempt, run };
         // What an earlier leader began with an intent ends as it began.
         let commit = if resumes { Commit::CreateFirst } else { policy.commit };
-        Self { decision, commit, is_intended: resumes, may_exist: resumes, tries: 0, undo: None, is_withdrawn: false }
+        Self {
+            decision,
+            commit,
+            is_intended: resumes,
+            may_exist: resumes,
+            tries: 0,
+            undo: None,
+            is_withdrawn: false,
+            earlier_binding: None,
+        }
     }
 }
 

@@ -388,7 +388,7 @@ fn a_cluster_removed_by_force_leaves_debts() {
 
 #[test]
 fn placements_are_answered_once() {
-    let place = |resumes| Input::Place { key: key(), uid: uid(), node: "n1".into(), attempt: 1, resumes };
+    let place = |resumes| Input::Place { key: key(), uid: uid(), node: "n1".into(), attempt: 1, resumes, earlier_binding: None };
     let mut case = Case::new(policy());
     case.give(place(false));
     assert_eq!(*case.effect(), Effect::Bind(decision(1)));
@@ -413,6 +413,32 @@ fn placements_are_answered_once() {
     case.out.clear();
     case.give(Input::Leading(false));
     assert_eq!(case.out, [Command::Answer(uid(), Err(BindFailure::NotSent))]);
+}
+
+/// A binding that was not answered may come as late as 30 s: until then the pod goes nowhere else, whether the cluster answers or not.
+#[test]
+fn a_binding_that_may_come_late_keeps_the_pod_from_going_elsewhere() {
+    let place = |earlier_binding| Input::Place { key: key(), uid: uid(), node: "n1".into(), attempt: 1, resumes: false, earlier_binding };
+    let mut case = Case::new(policy());
+    case.give(place(None));
+    case.answer(Outcome::Retry("no answer".to_owned()));
+    case.give(Input::Contact(Contact::Lost(case.now)));
+    assert!(case.orders().is_empty(), "{:?}", case.out);
+    case.later(29);
+    assert!(case.orders().is_empty(), "{:?}", case.out);
+    case.later(2);
+    assert!(matches!(&case.out[..], [Command::Answer(_, Err(BindFailure::Failed(_)))]), "{:?}", case.out);
+
+    // With CreateFirst the run would start before its binding meets the other one.
+    let mut case = Case::new(Policy { commit: Commit::CreateFirst, ..policy() });
+    case.give(place(Some(case.now)));
+    case.later(29);
+    assert!(case.orders().is_empty(), "{:?}", case.out);
+    case.later(2);
+    assert_eq!(case.orders(), ["Intend"]);
+    let mut case = Case::new(policy());
+    case.give(place(Some(case.now)));
+    assert_eq!(case.orders(), ["Bind"], "one binding excludes the other");
 }
 
 #[test]

@@ -230,7 +230,7 @@ impl World {
             let key = PodKey::new("ns", name);
             let attempt = if resumes { before } else { before + 1 };
             let node = notes[names::NODE].as_str().unwrap_or("n0").into();
-            self.give(Input::Place { key, uid: PodUid::from(uid), node, attempt, resumes });
+            self.give(Input::Place { key, uid: PodUid::from(uid), node, attempt, resumes, earlier_binding: None });
         }
     }
 

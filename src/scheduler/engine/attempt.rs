@@ -406,6 +406,7 @@ impl Engine {
             attempt: flight.pod.attempts,
             run_attempt: flight.pod.run_attempt.saturating_add(1),
             resumes: flight.resumes.is_some(),
+            earlier_binding: self.earlier_binding(&flight.pod),
         });
         let class = self.cache.classes.get(flight.pod.class).filter(|_| order.node.cluster == ClusterId::HOME);
         match class.and_then(|class| self.extenders.binder(class, &self.cache.nodes)) {

@@ -12,10 +12,12 @@ use crate::{
         framework::PodInHand,
         input::{BindFailure, Command, EventOrder, PermitVerdict, PreBindDone},
         observe::AttemptResult,
-        queue::Rejectors,
+        queue::{QueuedPod, Rejectors},
     },
 };
 
+/// The API server tells times of creation in whole seconds.
+const CREATED_WITHIN: DurationMs = DurationMs::from_secs(1);
 /// No plugin may hold a pod longer than this (upstream's `maxTimeout`).
 pub(super) const PERMIT_WAIT_MAX: DurationMs = DurationMs::from_secs(15 * 60);
 
@@ -132,6 +134,9 @@ impl Engine {
         }
         self.take_back(now, &flight);
         let update = flight.update.take();
+        if matches!(failure, BindFailure::Unclear(_)) {
+            flight.pod.unclear_binding = Some(now);
+        }
         match failure {
             // The watch tells the rest: a deletion, or where it runs.
             BindFailure::PodGone | BindFailure::BoundElsewhere => self.release_class(flight.pod.class),
@@ -142,7 +147,7 @@ impl Engine {
                     return self.hold_intent(now, *update.unwrap_or(facts), out);
                 }
             },
-            BindFailure::Failed(why) => {
+            BindFailure::Failed(why) | BindFailure::Unclear(why) => {
                 let why = if flight.stage == Stage::Bind { format!("binding rejected: {why}") } else { why };
                 self.fail_with_error(now, flight.pod, &why, flight.started_ticks, out);
             }
@@ -151,6 +156,13 @@ impl Engine {
         if let Some(facts) = update.filter(|facts| self.queue.contains(&facts.uid)) {
             self.on_pending_pod(now, *facts, out);
         }
+    }
+
+    /// Until when another binding of the pod may have been ordered whose outcome is not known: by us without a clear answer, or by an earlier leader,
+    /// of whose orders we know nothing, if the pod was there before us.
+    pub(super) fn earlier_binding(&self, pod: &QueuedPod) -> Option<Timestamp> {
+        let is_older = pod.created <= self.leading_since + CREATED_WITHIN;
+        pod.unclear_binding.max(is_older.then_some(self.leading_since))
     }
 
     /// A pod is not on its way any more.

@@ -401,5 +401,7 @@ pub(super) fn new_pod(now: Timestamp, profile: ProfileIx, class: ClassIx, facts:
         nominated: None,
         nominated_seen: Box::default(),
         run_attempt: facts.run_attempt,
+        created: facts.created,
+        unclear_binding: None,
     }
 }

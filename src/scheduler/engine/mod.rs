@@ -151,6 +151,7 @@ pub struct Engine {
     room_rng: Pcg64Mcg,
     sample_start: usize,
     leading: bool,
+    leading_since: Timestamp,
     pods_listed: BTreeSet<ClusterId>,
     nodes_listed: BTreeSet<ClusterId>,
     /// Lists of home that are to come before anything is decided.
@@ -194,6 +195,7 @@ impl Engine {
             settings,
             sample_start: 0,
             leading: false,
+            leading_since: Timestamp(0),
             pods_listed: BTreeSet::new(),
             nodes_listed: BTreeSet::new(),
             lists_due: BTreeSet::new(),
@@ -216,6 +218,7 @@ impl Engine {
             Input::Permit(uid, verdict) => self.on_permit(now, &uid, verdict, out),
             Input::Leading(leading) => {
                 self.leading = leading;
+                self.leading_since = now;
                 self.resume_intents(now, out);
             }
             Input::Profiles(specs) => self.on_profiles(now, specs),

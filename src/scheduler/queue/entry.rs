@@ -43,6 +43,10 @@ pub struct QueuedPod {
     pub nominated_seen: Box<str>,
     /// Number of its last run in a compute cluster, zero before the first.
     pub run_attempt: u32,
+    /// `metadata.creationTimestamp`.
+    pub created: Timestamp,
+    /// When a binding was not answered clearly; it may still come.
+    pub unclear_binding: Option<Timestamp>,
 }
 
 /// Which plugins of a profile refused a pod: one bit each, by the plugin's place in the profile.

@@ -28,6 +28,8 @@ fn pod(number: u8, class: u32, priority: i32) -> QueuedPod {
         nominated: None,
         nominated_seen: Box::default(),
         run_attempt: 0,
+        created: Timestamp(0),
+        unclear_binding: None,
     }
 }
 

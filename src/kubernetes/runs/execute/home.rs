@@ -100,7 +100,7 @@ impl Executor {
             Err(BindFailure::PodGone) => Outcome::Gone,
             Err(BindFailure::BoundElsewhere) => Outcome::BoundElsewhere,
             Err(BindFailure::NotSent) => Outcome::NotSent,
-            Err(BindFailure::Failed(why)) => Outcome::Retry(why),
+            Err(BindFailure::Failed(why) | BindFailure::Unclear(why)) => Outcome::Retry(why),
         })
     }
 

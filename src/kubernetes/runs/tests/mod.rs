@@ -224,7 +224,7 @@ impl Placed {
     }
 
     fn place(&self) -> Input {
-        Input::Place { key: self.key.clone(), uid: self.uid.clone(), node: "n1".into(), attempt: 1, resumes: false }
+        Input::Place { key: self.key.clone(), uid: self.uid.clone(), node: "n1".into(), attempt: 1, resumes: false, earlier_binding: None }
     }
 }
 
