@@ -1,7 +1,8 @@
 //! Decisions per second of the engine, all nodes scored for every pod, one thread: cluster sizes x how many pod classes take turns.
 //!
 //! `cargo bench --bench placement_throughput`. Each measured step is a whole life in the engine: queued, filtered, scored, selected, assumed,
-//! ordered, acknowledged. "hopeless" has 20,000 pods in the queue that fit nowhere. "federation" has its nodes in three compute clusters. "distinct" gives every pod a class of its own, which no kept answer can help.
+//! ordered, acknowledged. "hopeless" has 20,000 pods in the queue that fit nowhere.
+//! "federation" has its nodes in three compute clusters. "distinct" gives every pod a class of its own, which no kept answer can help.
 
 mod world;
 
@@ -56,8 +57,8 @@ fn hopeless(c: &mut Criterion) {
     let without = make(0);
     let between = resident_bytes();
     let with = make(waiting);
-    let mib = |bytes: usize| bytes >> 20;
-    println!("hopeless: {} MiB for an engine, {} with {waiting} pods that wait", mib(between - before), mib(resident_bytes() - between));
+    let mib = |from: usize, to: usize| to.saturating_sub(from) >> 20;
+    println!("hopeless: {} MiB for an engine, {} with {waiting} pods that wait", mib(before, between), mib(between, resident_bytes()));
     drop((without, with));
     let once = |waiting| {
         let (mut engine, pods) = (make(waiting), pods());
