@@ -182,8 +182,11 @@ pub fn hopeless(number: usize) -> PodFacts {
             spec.node_selector = label("node.isobar.dev/size", "64");
         }
         7 => {
-            let term =
-                AffinityTermFacts { label_selector: selector(), topology_key: "topology.kubernetes.io/zone".into(), ..Default::default() };
+            let term = AffinityTermFacts {
+                label_selector: selector(),
+                topology_key: "topology.kubernetes.io/zone".into(),
+                ..AffinityTermFacts::default()
+            };
             spec.pod_affinity = Some(Box::new(PodAffinityFacts { required: vec![term], ..PodAffinityFacts::default() }));
         }
         8 => {
