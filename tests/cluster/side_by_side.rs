@@ -23,7 +23,7 @@ use crate::{
         apiserver::ApiserverOptions,
         assets::{Program, available},
         audit::{audit, list_all},
-        audit_log::AuditLog,
+        audit_log::{AuditLog, Request},
         control_plane::{ControlPlane, Options},
         creation::post,
         ledger::{Ledger, Moment, begun_whole, crowded, displaced, placed},
@@ -304,7 +304,7 @@ async fn every_call_was_right(plane: &ControlPlane, moments: &[Moment]) -> Resul
     let wrong: Vec<_> = refused.keys().filter(|(code, _)| !matches!(code, 404 | 409 | 429 | 500..)).collect();
     ensure!(wrong.is_empty(), "calls of Isobar were refused: {wrong:?}");
     let gone: BTreeSet<_> = moments.iter().filter(|moment| moment.gone).map(|moment| format!("{NAMESPACE}/{}", moment.pod)).collect();
-    let refused = log.bindings().filter(|request| matches!(request.code(), 404 | 409)).map(|request| request.object());
+    let refused = log.bindings().filter(|request| matches!(request.code(), 404 | 409)).map(Request::object);
     let (late, wrong): (Vec<_>, Vec<_>) = refused.partition(|pod| gone.contains(pod));
     ensure!(wrong.is_empty(), "bindings of pods that were there were refused: {wrong:?}");
     Ok(late.len())
