@@ -1,7 +1,8 @@
 //! Decisions per second of the engine, all nodes scored for every pod, one thread: cluster sizes x how many pod classes take turns.
 //!
 //! `cargo bench --bench placement_throughput`. Each measured step is a whole life in the engine: queued, filtered, scored, selected, assumed,
-//! ordered, acknowledged. "federation" has its nodes in three compute clusters. "distinct" gives every pod a class of its own, which no kept answer can help.
+//! ordered, acknowledged. "hopeless" has 20,000 pods in the queue that fit nowhere.
+//! "federation" has its nodes in three compute clusters. "distinct" gives every pod a class of its own, which no kept answer can help.
 
 mod world;
 
@@ -38,6 +39,49 @@ fn drain(engine: &mut Engine, pods: impl Iterator<Item = PodFacts>) -> usize {
         out.clear();
     }
     bound
+}
+
+/// Pods that fit, while others wait that do not: both worlds in turn, so that whatever else the machine does meets both.
+fn hopeless(c: &mut Criterion) {
+    const ROUNDS: usize = 7;
+    let is_test = std::env::args().any(|arg| arg == "--test");
+    let (nodes, waiting, step, rounds) = if is_test { (300, 200, 100, 1) } else { (5000, 20_000, 10_000, ROUNDS) };
+    let make = |waiting: usize| {
+        let mut engine = world::engine(nodes, EngineSettings::default());
+        assert_eq!(drain(&mut engine, (0..waiting).map(world::hopeless)), 0);
+        assert_eq!(engine.gauges().unschedulable, waiting);
+        engine
+    };
+    let pods = || (0..step).map(|number| world::pod(number, number % 10)).collect::<Vec<_>>();
+    let before = resident_bytes();
+    let without = make(0);
+    let between = resident_bytes();
+    let with = make(waiting);
+    let mib = |from: usize, to: usize| to.saturating_sub(from) >> 20;
+    println!("hopeless: {} MiB for an engine, {} with {waiting} pods that wait", mib(before, between), mib(between, resident_bytes()));
+    drop((without, with));
+    let once = |waiting| {
+        let (mut engine, pods) = (make(waiting), pods());
+        let before = cpu_nanos();
+        assert_eq!(drain(&mut engine, pods.into_iter()), step);
+        micros_each(before, step)
+    };
+    let (mut without, mut with): (Vec<_>, Vec<_>) = (0..rounds).map(|_| (once(0), once(waiting))).unzip();
+    println!("hopeless: us of CPU a decision by round, without {without:.2?}, with {with:.2?}");
+    let [without, with] = [&mut without, &mut with].map(|rounds| {
+        rounds.sort_by(f64::total_cmp);
+        rounds[rounds.len() / 2]
+    });
+    println!("hopeless: medians {without:.2} and {with:.2}, {:+.1} %, {step} decisions", (with / without - 1.0) * 100.0);
+    let mut group = c.benchmark_group(format!("hopeless/{nodes}_nodes"));
+    group.sample_size(10).measurement_time(Duration::from_secs(4)).throughput(Throughput::Elements(step as u64));
+    for waiting in [0, waiting] {
+        group.bench_function(BenchmarkId::from_parameter(format!("{waiting}_wait")), |bencher| {
+            let world = || (make(waiting), pods());
+            bencher.iter_batched_ref(world, |(engine, pods)| assert_eq!(drain(engine, pods.drain(..)), step), BatchSize::PerIteration);
+        });
+    }
+    group.finish();
 }
 
 fn placement(c: &mut Criterion) {
@@ -104,8 +148,8 @@ fn together(c: &mut Criterion) {
             let (mut engine, members, first_nanos) = make();
             let before = cpu_nanos();
             assert_eq!(drain(&mut engine, members.into_iter()), step);
-            let each = cpu_nanos().saturating_sub(before) as f64 / 1e3 / step as f64;
-            println!("{name}: {:.1} ms of CPU for the first pod, then {each:.1} us a decision", first_nanos as f64 / 1e6);
+            let each = micros_each(before, step);
+            println!("{name}: {:.1} ms of CPU for the first pod, then {each:.1} us of CPU a decision", first_nanos as f64 / 1e6);
             group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
                 bencher.iter_batched_ref(
                     make,
@@ -129,6 +173,10 @@ fn preemption(c: &mut Criterion) {
             let pods = (0..step).map(|number| world::important(number, number % classes)).collect::<Vec<_>>();
             (world::full_engine(nodes), pods)
         };
+        let (mut engine, pods) = make();
+        let before = cpu_nanos();
+        assert_eq!(evict(&mut engine, pods.into_iter()), step);
+        println!("preempt_{name}: {:.1} us of CPU a decision", micros_each(before, step));
         group.bench_function(BenchmarkId::from_parameter(name), |bencher| {
             bencher.iter_batched_ref(make, |(engine, pods)| assert_eq!(evict(engine, pods.drain(..)), step), BatchSize::PerIteration);
         });
@@ -184,6 +232,12 @@ fn federation(c: &mut Criterion) {
     drop(machines);
 }
 
+/// Processor time since then for each of so many decisions.
+#[allow(clippy::cast_precision_loss)] // a figure for people
+fn micros_each(before_nanos: u64, decisions: usize) -> f64 {
+    cpu_nanos().saturating_sub(before_nanos) as f64 / 1e3 / decisions as f64
+}
+
 /// Time that this thread ran, which others on the machine do not lengthen; nothing where the system does not say.
 fn cpu_nanos() -> u64 {
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
@@ -196,5 +250,6 @@ fn resident_bytes() -> usize {
     pages.and_then(|text| text.split(' ').nth(1)?.parse::<usize>().ok()).map_or(0, |pages| pages * 4096)
 }
 
-criterion_group!(benches, placement, together, preemption, federation);
+// What waits comes first, as memory that another world gave back would hide what it holds.
+criterion_group!(benches, hopeless, placement, together, preemption, federation);
 criterion_main!(benches);

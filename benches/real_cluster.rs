@@ -1,5 +1,6 @@
 //! Schedulers side by side on the real API server. In: which, how many nodes and pods, how often. Out: a line a run and the medians; `--json FILE`
-//! keeps every run. Runs alternate (ours, theirs, ours, theirs), each on a fresh control plane.
+//! keeps every run. Runs alternate (ours, theirs, ours, theirs), each on a fresh control plane; with `--hopeless 0,20000` each is measured without and
+//! with pods in its queue that fit nowhere.
 //!
 //! ```text
 //! cargo bench --bench real_cluster -- --nodes 1000 --pods 5000 --mode backlog --repeat 3
@@ -61,6 +62,9 @@ struct Arguments {
     pods_per_second: Option<f64>,
     #[arg(long, value_enum, default_value = "mixed")]
     workload: WorkloadArgument,
+    /// Pods that fit nowhere and are in the queue before; several numbers are measured in turn.
+    #[arg(long, value_delimiter = ',', default_values_t = [0])]
+    hopeless: Vec<usize>,
     /// Runs of each scheduler.
     #[arg(long, default_value_t = 1)]
     repeat: usize,
@@ -112,16 +116,16 @@ async fn main() -> Result<()> {
         .collect();
     let mut runs: Vec<Measured> = Vec::new();
     for _ in 0..arguments.repeat {
-        for kind in &kinds {
-            let measured = experiment::run(*kind, &arguments.workload(), arguments.mode()).await?;
+        for (kind, hopeless) in kinds.iter().flat_map(|kind| arguments.hopeless.iter().map(move |count| (*kind, *count))) {
+            let measured = experiment::run(kind, &arguments.workload(), arguments.mode(), hopeless).await?;
             println!("{measured}");
             measured.audit.ensure_clean()?;
             runs.push(measured);
         }
     }
     if arguments.repeat > 1 {
-        for kind in &kinds {
-            print_medians(kind.name(), &runs);
+        for (kind, hopeless) in kinds.iter().flat_map(|kind| arguments.hopeless.iter().map(move |count| (*kind, *count))) {
+            print_medians(kind.name(), hopeless, &runs);
         }
     }
     if let Some(path) = &arguments.json {
@@ -131,14 +135,14 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-fn print_medians(scheduler: &str, runs: &[Measured]) {
+fn print_medians(scheduler: &str, hopeless: usize, runs: &[Measured]) {
     let median = |value: fn(&Measured) -> f64| {
-        let mut values: Vec<_> = runs.iter().filter(|run| run.scheduler == scheduler).map(value).collect();
+        let mut values: Vec<_> = runs.iter().filter(|run| run.scheduler == scheduler && run.hopeless == hopeless).map(value).collect();
         values.sort_by(f64::total_cmp);
         values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
     };
     println!(
-        "median of {scheduler}: {:.0} bound pods/s, {:.2} ms CPU per bound pod, peak memory {:.0} MiB",
+        "median of {scheduler} with {hopeless} more that wait: {:.0} bound pods/s, {:.2} ms CPU per bound pod, peak memory {:.0} MiB",
         median(|run| run.bound_per_second),
         median(|run| run.cpu_ms_per_bound_pod),
         median(|run| run.peak_memory_mib),

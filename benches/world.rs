@@ -12,6 +12,7 @@ use isobar::{
         status,
     },
     model::{
+        affinity::{NodeAffinity, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm},
         cluster::ClusterFacts,
         ids::{ClusterId, PodKey, PodUid},
         image::Platforms,
@@ -154,6 +155,58 @@ fn sized(number: usize, size: usize) -> PodFacts {
     ];
     let container = ContainerRequests { spec: resources(&spec), ..ContainerRequests::default() };
     pod.spec.requests = PodRequests { containers: vec![container], ..PodRequests::default() }.sums();
+    pod
+}
+
+/// A pod that no node of [`engine`] takes, of ten templates with as many reasons.
+#[allow(dead_code)] // one bench has such pods
+pub fn hopeless(number: usize) -> PodFacts {
+    let mut pod = pod(3_000_000_000 + number, 0);
+    let asks = |amounts: &[(&str, Quantity)]| {
+        let container = ContainerRequests { spec: resources(amounts), ..ContainerRequests::default() };
+        PodRequests { containers: vec![container], ..PodRequests::default() }.sums()
+    };
+    let label = |key: &str, value: &str| vec![(key.into(), value.into())];
+    let selector = || Some(LabelSelectorFacts { match_labels: vec![("app".into(), "absent".into())], ..LabelSelectorFacts::default() });
+    let spec = &mut pod.spec;
+    match number % 10 {
+        0 => spec.requests = asks(&[("cpu", Quantity::from_units(97))]),
+        1 => spec.requests = asks(&[("memory", Quantity::from_units(1 << 40))]),
+        2 => spec.requests = asks(&[("example.com/fpga", Quantity::from_units(1))]),
+        // Nodes that have some are tainted.
+        3 => spec.requests = asks(&[("nvidia.com/gpu", Quantity::from_units(1))]),
+        4 => spec.node_selector = label("kubernetes.io/arch", "s390x"),
+        5 => spec.node_selector = label("kubernetes.io/hostname", "node-of-yesterday"),
+        6 => {
+            spec.requests = asks(&[("cpu", Quantity::from_units(65))]);
+            spec.node_selector = label("node.isobar.dev/size", "64");
+        }
+        7 => {
+            let term = AffinityTermFacts {
+                label_selector: selector(),
+                topology_key: "topology.kubernetes.io/zone".into(),
+                ..AffinityTermFacts::default()
+            };
+            spec.pod_affinity = Some(Box::new(PodAffinityFacts { required: vec![term], ..PodAffinityFacts::default() }));
+        }
+        8 => {
+            spec.spread = vec![SpreadFacts {
+                max_skew: 1,
+                topology_key: "example.com/rack".into(),
+                when: WhenUnsatisfiable::DoNotSchedule,
+                min_domains: None,
+                honor_node_affinity: true,
+                honor_node_taints: false,
+                selector: selector(),
+            }];
+        }
+        _ => {
+            let disk = NodeSelectorRequirement { key: "disk".into(), operator: "In".into(), values: vec!["ssd".into()] };
+            let term = NodeSelectorTerm { match_expressions: vec![disk], ..NodeSelectorTerm::default() };
+            let required = Some(NodeSelector { terms: vec![term] });
+            spec.node_affinity = Some(Box::new(NodeAffinity { required, ..NodeAffinity::default() }));
+        }
+    }
     pod
 }
 

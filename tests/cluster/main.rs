@@ -24,6 +24,7 @@ mod preemption;
 mod reload;
 mod requeue;
 mod serving;
+mod side_by_side;
 mod task_runs;
 mod tasks;
 mod volumes;

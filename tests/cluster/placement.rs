@@ -33,7 +33,7 @@ async fn places_rightly(test: &str, kind: scheduler::Kind, mode: Mode) -> Result
     if !available(test, &[Program::Etcd, Program::KubeApiserver]) || !kind.available(test) {
         return Ok(());
     }
-    let measured = experiment::run(kind, &workload("mixed-scheduler")?, mode).await?;
+    let measured = experiment::run(kind, &workload("mixed-scheduler")?, mode, 0).await?;
     println!("{measured}");
     measured.audit.ensure_clean()?;
     ensure!(measured.audit.bound == measured.pods, "{} of {} pods are bound", measured.audit.bound, measured.pods);

@@ -39,11 +39,13 @@ async fn kube_scheduler_binds_pods_with_their_volumes() -> Result<()> {
     binds_pods_with_their_volumes("kube_scheduler_binds_pods_with_their_volumes", scheduler::Kind::KubeScheduler).await
 }
 
-fn class(name: &str) -> Value {
+/// A storage class whose claims wait for their pods.
+pub fn class(name: &str) -> Value {
     json!({"metadata": {"name": name}, "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"})
 }
 
-fn volume(name: &str, class: &str, node: &str) -> Value {
+/// A disk of one node.
+pub fn volume(name: &str, class: &str, node: &str) -> Value {
     let expression = json!({"key": "kubernetes.io/hostname", "operator": "In", "values": [node]});
     json!({
         "metadata": {"name": name},
@@ -61,7 +63,7 @@ fn pod_spec() -> Value {
     })
 }
 
-fn claim_spec(class: &str) -> Value {
+pub fn claim_spec(class: &str) -> Value {
     json!({"accessModes": ["ReadWriteOnce"], "storageClassName": class, "resources": {"requests": {"storage": "1Gi"}}})
 }
 
@@ -98,13 +100,14 @@ async fn binds_pods_with_their_volumes(test: &str, kind: scheduler::Kind) -> Res
     post(&client, &format!("/apis/apps/v1/namespaces/{NAMESPACE}/statefulsets"), &set).await?;
     watch.wait_for(REPLICAS, PATIENCE).await?;
     println!("{}: {REPLICAS} pods with a claim each are bound after {:?}", kind.name(), begin.elapsed());
-    each_pod_is_where_its_volume_is(&client).await?;
+    each_pod_is_where_its_volume_is(&client, NAMESPACE, "db", REPLICAS).await?;
     the_class_comes_late(&client, &watch).await
 }
 
-async fn each_pod_is_where_its_volume_is(client: &Client) -> Result<()> {
-    let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE).list(&ListParams::default()).await?;
-    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), NAMESPACE).list(&ListParams::default()).await?;
+/// The pods of an application are on the nodes of their volumes, and each has one for itself.
+pub async fn each_pod_is_where_its_volume_is(client: &Client, namespace: &str, app: &str, replicas: usize) -> Result<()> {
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&ListParams::default().labels(&format!("app={app}"))).await?;
+    let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace).list(&ListParams::default()).await?;
     let volumes = Api::<PersistentVolume>::all(client.clone()).list(&ListParams::default()).await?;
     let node_of: BTreeMap<String, String> = volumes
         .items
@@ -127,7 +130,7 @@ async fn each_pod_is_where_its_volume_is(client: &Client) -> Result<()> {
         ensure!(node == node_of.get(&volume), "{name} is on {node:?}, its volume {volume} on {:?}", node_of.get(&volume));
         ensure!(used.insert(volume.clone()), "{volume} is used twice");
     }
-    ensure!(used.len() == REPLICAS, "{} volumes are used", used.len());
+    ensure!(used.len() == replicas, "{} volumes are used", used.len());
     Ok(())
 }
 

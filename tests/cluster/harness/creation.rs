@@ -43,6 +43,14 @@ pub async fn create_pods(client: &Client, workload: &Workload, per_second: Optio
     create(client, &path, workload.pods, per_second, move |index| shared.pod(index)).await
 }
 
+/// Creates pods that no node takes, as fast as the server takes them.
+pub async fn create_hopeless(client: &Client, workload: &Workload, count: usize) -> Result<()> {
+    let shared = workload.clone();
+    let path = format!("/api/v1/namespaces/{}/pods", workload.namespace);
+    create(client, &path, count, None, move |index| shared.hopeless(index)).await?;
+    Ok(())
+}
+
 async fn create(
     client: &Client,
     path: &str,

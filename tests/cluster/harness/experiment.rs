@@ -7,13 +7,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, Client};
 use serde::Serialize;
 
 use super::{
-    audit::{Audit, audit},
+    audit::{Audit, audit, list_all},
     bindings::{BindingWatch, Seen},
     control_plane::{ControlPlane, Options},
-    creation::{create_nodes, create_pods},
+    creation::{create_hopeless, create_nodes, create_pods},
     measure::Usage,
     process::Signal,
     scheduler::{self, Scheduler},
@@ -22,6 +24,9 @@ use super::{
 
 /// A scheduler that binds nothing for so long has stopped: the longest backoff is 10 s.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// For the conditions of pods that fit nowhere. It is less than the five minutes after which they are all tried again.
+const REFUSED_WITHIN: Duration = Duration::from_secs(240);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Mode {
@@ -45,6 +50,8 @@ pub struct Measured {
     pub scheduler: &'static str,
     pub nodes: usize,
     pub pods: usize,
+    /// Pods that fit nowhere and waited in the queue all the time.
+    pub hopeless: usize,
     pub mode: String,
     pub bound: usize,
     /// Stream: from the first POST; backlog: from when the scheduler was let go. Until the last pod was seen bound.
@@ -64,11 +71,12 @@ impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {} of {} pods on {} nodes, {}: {:.0} bound pods/s in {:.1} s ({:.0}/s once going), {:.2} ms CPU per bound pod, peak memory {:.0} MiB",
+            "{}: {} of {} pods on {} nodes, {} more wait, {}: {:.0} bound pods/s in {:.1} s ({:.0}/s once going), {:.2} ms CPU per bound pod, peak memory {:.0} MiB",
             self.scheduler,
             self.bound,
             self.pods,
             self.nodes,
+            self.hopeless,
             self.mode,
             self.bound_per_second,
             self.seconds,
@@ -83,9 +91,9 @@ impl fmt::Display for Measured {
     }
 }
 
-/// Runs it on a control plane of its own, so that runs do not inherit each other's objects. Fails where a pod stays unbound; the audit is the
-/// caller's to judge.
-pub async fn run(kind: scheduler::Kind, workload: &Workload, mode: Mode) -> Result<Measured> {
+/// Runs it on a control plane of its own, so that runs do not inherit each other's objects, with so many pods in the queue that fit nowhere, which the
+/// scheduler has looked at before anything is measured. Fails where another pod stays unbound; the audit is the caller's to judge.
+pub async fn run(kind: scheduler::Kind, workload: &Workload, mode: Mode, hopeless: usize) -> Result<Measured> {
     let plane = ControlPlane::start(Options::default()).await?;
     let client = plane.client();
     if workload.namespace != "default" {
@@ -98,12 +106,14 @@ pub async fn run(kind: scheduler::Kind, workload: &Workload, mode: Mode) -> Resu
     let (mut scheduler, begin, sent) = match mode {
         Mode::Stream { pods_per_second } => {
             let scheduler = Scheduler::start(&plane, kind, &options).await?;
+            refuse(&client, workload, hopeless).await?;
             let begin = (Instant::now(), scheduler.usage()?);
             let sent = create_pods(&client, workload, pods_per_second).await.context("create pods")?;
             (scheduler, begin, Some(sent))
         }
         Mode::Backlog { hold: Hold::Frozen } => {
             let scheduler = Scheduler::start(&plane, kind, &options).await?;
+            refuse(&client, workload, hopeless).await?;
             scheduler.process.signal(Signal::Stop)?;
             create_pods(&client, workload, None).await.context("create pods")?;
             let begin = (Instant::now(), scheduler.usage()?);
@@ -111,6 +121,7 @@ pub async fn run(kind: scheduler::Kind, workload: &Workload, mode: Mode) -> Resu
             (scheduler, begin, None)
         }
         Mode::Backlog { hold: Hold::NotStarted } => {
+            ensure!(hopeless == 0, "a scheduler that is not started cannot have refused pods");
             create_pods(&client, workload, None).await.context("create pods")?;
             let begin = (Instant::now(), Usage::default());
             (Scheduler::launch(&plane, kind, &options)?, begin, None)
@@ -125,7 +136,32 @@ pub async fn run(kind: scheduler::Kind, workload: &Workload, mode: Mode) -> Resu
     ensure!(seen.moved.is_empty(), "pods changed their node: {:?}", seen.moved);
     let times = Times::of(&seen, begin.0, sent.as_deref());
     let audit = audit(&client).await?;
-    Ok(report(kind, workload, mode, &times, end.cpu.saturating_sub(begin.1.cpu), end.peak_memory_bytes, audit))
+    let measured = report(kind, workload, mode, &times, end.cpu.saturating_sub(begin.1.cpu), end.peak_memory_bytes, audit);
+    Ok(Measured { hopeless, ..measured })
+}
+
+/// Makes pods that fit nowhere, and waits until each says so.
+async fn refuse(client: &Client, workload: &Workload, count: usize) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    create_hopeless(client, workload, count).await.context("create pods that fit nowhere")?;
+    let pods = Api::<Pod>::namespaced(client.clone(), &workload.namespace);
+    let begin = Instant::now();
+    loop {
+        let known = list_all(&pods).await?;
+        let refused = known.iter().filter(|pod| {
+            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+            conditions.into_iter().flatten().any(|condition| condition.reason.as_deref() == Some("Unschedulable"))
+        });
+        let refused = refused.count();
+        if refused == count {
+            println!("{count} pods that fit nowhere wait and say so");
+            return Ok(());
+        }
+        ensure!(begin.elapsed() < REFUSED_WITHIN, "{refused} of {count} pods that fit nowhere say so after {REFUSED_WITHIN:?}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Events are still written when the last pod is bound; they belong to the cost. Waits until the process rests, which may never quite be.
@@ -195,6 +231,7 @@ fn report(
         scheduler: kind.name(),
         nodes: workload.nodes,
         pods: workload.pods,
+        hopeless: 0,
         mode,
         bound: times.bound,
         seconds: times.whole.as_secs_f64(),

@@ -1,6 +1,6 @@
 //! The real control plane for tests and benches: etcd and kube-apiserver on loopback, any scheduler beside them, a workload, what was measured of
 //! the scheduler's process, and an audit of what it did. Entry points: [`control_plane::ControlPlane`], [`scheduler::Scheduler`],
-//! [`workload::Workload`], [`experiment::run`], [`audit::audit`], [`audit_log::AuditLog`].
+//! [`workload::Workload`], [`experiment::run`], [`audit::audit`], [`ledger::Ledger`], [`audit_log::AuditLog`].
 
 // Compiled into the test binary and into a bench program, each of which uses a part of it.
 #![allow(dead_code)]
@@ -20,6 +20,7 @@ pub mod experiment;
 pub mod images;
 pub mod kubeconfig;
 pub mod kwok;
+pub mod ledger;
 pub mod measure;
 pub mod placement_rules;
 pub mod ports;

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use kube::{Client, Config};
 use serde_json::{Value, json};
 
@@ -196,6 +196,19 @@ impl Scheduler {
 
     pub fn usage(&self) -> Result<Usage> {
         Usage::of(self.process.pid())
+    }
+
+    /// What it measures, as a service account is told that may read everything.
+    pub async fn scrape(&self, plane: &ControlPlane) -> Result<String> {
+        let binding = ["create", "clusterrolebinding", "scrape", "--clusterrole=cluster-admin", "--serviceaccount=default:scrape"];
+        for command in [&["create", "serviceaccount", "scrape", "--namespace=default"][..], &binding] {
+            let output = plane.kubectl(command.iter().copied())?;
+            ensure!(output.status.success(), "kubectl {command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        }
+        let account: Value = serde_json::from_slice(&fs::read(plane.service_account_kubeconfig("default", "scrape").await?)?)?;
+        let token = account["users"][0]["user"]["token"].as_str().context("the kubeconfig has no token")?;
+        let request = http::Request::get("/metrics").header(http::header::AUTHORIZATION, format!("Bearer {token}")).body(Vec::new())?;
+        Ok(self.serving_client()?.request_text(request).await?)
     }
 
     /// For what the scheduler itself serves. Its certificate is self-signed, and nobody else is on loopback.

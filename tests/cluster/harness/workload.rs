@@ -98,6 +98,54 @@ impl Workload {
             "spec": spec,
         })
     }
+
+    /// A pod that no node takes, of ten templates with as many reasons.
+    pub fn hopeless(&self, index: usize) -> Value {
+        let mut spec = hopeless(index % 10);
+        spec["schedulerName"] = json!(self.scheduler_name);
+        spec["terminationGracePeriodSeconds"] = json!(0);
+        json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": { "name": format!("{HOPELESS}{index:06}"), "namespace": self.namespace, "labels": { "template": "hopeless" } },
+            "spec": spec,
+        })
+    }
+}
+
+/// What names of pods that no node takes begin with.
+pub const HOPELESS: &str = "hopeless-";
+
+fn hopeless(template: usize) -> Value {
+    let asks = |resource: &str, amount: &str| json!({ "containers": [{ "name": "main", "image": "i", "resources": { "requests": { (resource): amount }, "limits": { (resource): amount } } }] });
+    let mut spec = containers("100m", "128Mi");
+    let absent = json!({ "matchLabels": { "app": "absent" } });
+    let terms = |requirement: Value| {
+        let terms = json!({ "nodeSelectorTerms": [{ "matchExpressions": [requirement] }] });
+        json!({ "nodeAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": terms } })
+    };
+    match template {
+        0 => return asks("cpu", "500"),
+        1 => return asks("memory", "1Ti"),
+        2 => return asks("example.com/fpga", "1"),
+        3 => return asks("ephemeral-storage", "10Ti"),
+        4 => spec["nodeSelector"] = json!({ (ARCH_LABEL): "s390x" }),
+        5 => spec["nodeSelector"] = json!({ "kubernetes.io/hostname": "node-of-yesterday" }),
+        6 => {
+            spec = asks("cpu", "400");
+            spec["nodeSelector"] = json!({ (ARCH_LABEL): "amd64" });
+        }
+        7 => {
+            let term = json!({ "topologyKey": "topology.kubernetes.io/zone", "labelSelector": absent });
+            spec["affinity"] = json!({ "podAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [term] } });
+        }
+        8 => {
+            let rack =
+                json!({ "maxSkew": 1, "topologyKey": "example.com/rack", "whenUnsatisfiable": "DoNotSchedule", "labelSelector": absent });
+            spec["topologySpreadConstraints"] = json!([rack]);
+        }
+        _ => spec["affinity"] = terms(json!({ "key": "disk", "operator": "In", "values": ["ssd"] })),
+    }
+    spec
 }
 
 pub fn node_name(index: usize) -> String {
