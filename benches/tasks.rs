@@ -10,6 +10,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs::File,
+    io::{BufRead as _, BufReader, Write as _},
     time::{Duration, Instant},
 };
 
@@ -147,9 +149,12 @@ impl Bench {
                 self.pods.insert(name, pod);
                 Outcome::Pod(Box::new(seen))
             }
-            (_, Effect::SaveLogs { pod, .. }) => {
-                Outcome::Logs(Box::new(SavedLogs { uri: format!("file:///logs/{pod}"), complete: true, bytes: 100, ..SavedLogs::default() }))
-            }
+            (_, Effect::SaveLogs { pod, .. }) => Outcome::Logs(Box::new(SavedLogs {
+                uri: format!("file:///logs/{pod}"),
+                complete: true,
+                bytes: 100,
+                ..SavedLogs::default()
+            })),
             (_, Effect::DeletePod { pod, .. }) => {
                 news.extend(self.change_pod(&pod, |pod, now| pod["metadata"]["deletionTimestamp"] = now.to_rfc3339().into())?);
                 Outcome::Done
@@ -235,13 +240,17 @@ fn resident_bytes() -> Result<usize> {
 }
 
 fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip_while(|argument| argument != "--memory").skip(1);
+    if let Some(path) = arguments.next() {
+        return memory(&path);
+    }
     let (live, starts) = if std::env::args().any(|argument| argument == "--test") { (200, 50) } else { (10_000, 2_000) };
     // The second: all runs count together.
     let policies = [json!({"policy": "Allow"}), json!({"policy": "Queue", "max": 100_000})];
     for (at, concurrency) in policies.iter().enumerate() {
         let objects = running_objects(concurrency, live)?;
         if at == 0 {
-            memory(&objects)?;
+            memory_apart(&objects)?;
         }
         speed(concurrency, &objects, starts)?;
     }
@@ -264,31 +273,42 @@ fn running_objects(concurrency: &Value, live: usize) -> Result<Vec<(String, Stri
     Ok(runs.into_values().map(|run| run.to_string()).zip(pods.into_values().map(|pod| pod.to_string())).collect())
 }
 
+/// In a process of its own, so that nothing but the machine grows.
+fn memory_apart(objects: &[(String, String)]) -> Result<()> {
+    let mut file = tempfile::NamedTempFile::new()?;
+    for (run, pod) in objects {
+        writeln!(file, "{run}\n{pod}")?;
+    }
+    let status = std::process::Command::new(std::env::current_exe()?).arg("--memory").arg(file.path()).status()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
+}
+
 /// As the next leader finds them: what is read is dropped at once, so what is left is the machine's.
-fn memory(objects: &[(String, String)]) -> Result<()> {
+fn memory(path: &str) -> Result<()> {
     let mut machine = Machine::new(Rules::default(), 1);
     let before = resident_bytes()?;
     let begin = Instant::now();
     let mut listing = Listing::default();
     let (mut out, now) = (Vec::new(), START + DurationMs(120_000));
-    for (run, pod) in objects {
-        let (run, pod): (Value, Value) = (serde_json::from_str(run)?, serde_json::from_str(pod)?);
+    let mut lines = BufReader::new(File::open(path)?).lines();
+    while let (Some(run), Some(pod)) = (lines.next(), lines.next()) {
+        let (run, pod): (Value, Value) = (serde_json::from_str(&run?)?, serde_json::from_str(&pod?)?);
         let (run, pod) = (Run::read(&run).context("a run")?, Pod::read(&pod).context("a pod")?);
         listing.runs.insert(run.uid.clone());
         listing.pods.insert(pod.uid.clone());
         machine.handle(now, Input::Run(Box::new(run)), &mut out);
         machine.handle(now, Input::Pod(Box::new(pod)), &mut out);
     }
+    let count = listing.runs.len();
     machine.handle(now, Input::Leading(true), &mut out);
     machine.handle(now, Input::Listed(Box::new(listing)), &mut out);
-    let took = begin.elapsed();
-    let grown = resident_bytes()?.saturating_sub(before);
+    let (took, grown) = (begin.elapsed(), resident_bytes()?.saturating_sub(before));
     println!(
-        "{} live runs with their pods, read and looked at by a new leader: {:.2} s, {:.1} MiB, {} bytes each",
-        objects.len(),
+        "{count} live runs with their pods, read and looked at by a new leader: {:.2} s, {:.1} MiB, {} bytes each",
         took.as_secs_f64(),
         grown as f64 / f64::from(1 << 20),
-        grown / objects.len()
+        grown / count.max(1)
     );
     drop(machine);
     Ok(())

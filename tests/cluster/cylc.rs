@@ -107,9 +107,15 @@ impl Workflow {
     }
 
     fn told(&self) -> String {
-        ["scheduler/log", "job/1/good/NN/job.out", "job/1/good/NN/job.err", "job/1/good/NN/job-activity.log", "job/1/long/NN/job-activity.log"]
-            .map(|name| format!("--- {name}\n{}", fs::read_to_string(self.file(name)).unwrap_or_default()))
-            .join("\n")
+        [
+            "scheduler/log",
+            "job/1/good/NN/job.out",
+            "job/1/good/NN/job.err",
+            "job/1/good/NN/job-activity.log",
+            "job/1/long/NN/job-activity.log",
+        ]
+        .map(|name| format!("--- {name}\n{}", fs::read_to_string(self.file(name)).unwrap_or_default()))
+        .join("\n")
     }
 }
 

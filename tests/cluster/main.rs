@@ -26,6 +26,7 @@ mod reload;
 mod requeue;
 mod serving;
 mod task_deaths;
+mod task_load;
 mod task_runs;
 mod tasks;
 mod volumes;

@@ -85,10 +85,9 @@ fn deaths() -> Vec<Death> {
     }
     // Whoever comes after a leader that died with a pod let go has not seen it go, and looks.
     let released = deaths.iter().find(|death| death.trap.effect == "ReleasePod" && death.trap.after).cloned();
-    deaths.extend(released.map(|death| Death {
-        trap: Trap { effect: "ReadPod", after: false, once: Some("ReleasePod"), ..death.trap },
-        ..death
-    }));
+    deaths.extend(
+        released.map(|death| Death { trap: Trap { effect: "ReadPod", after: false, once: Some("ReleasePod"), ..death.trap }, ..death }),
+    );
     deaths
 }
 
@@ -133,8 +132,7 @@ impl Stage {
         fs::create_dir_all(folder.path().join("inbox"))?;
         let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "isobar").await?;
         let client = plane.client();
-        let mut stage =
-            Self { replicas: Vec::new(), started: 0, _kwok: kwok, plane, client, folder, kubeconfig, traps: Traps::default() };
+        let mut stage = Self { replicas: Vec::new(), started: 0, _kwok: kwok, plane, client, folder, kubeconfig, traps: Traps::default() };
         stage.add().await?;
         stage.add().await?;
         Ok(stage)
@@ -277,9 +275,7 @@ async fn register(stage: &mut Stage, deaths: &[Death]) -> Result<()> {
 
 /// Everything happens at once.
 async fn fire(stage: &Stage, deaths: &[Death]) -> Result<()> {
-    let run = |task: &str| {
-        json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "TaskRun", "metadata": {"name": format!("{task}-1")}, "spec": {"taskRef": {"name": task}}})
-    };
+    let run = |task: &str| json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "TaskRun", "metadata": {"name": format!("{task}-1")}, "spec": {"taskRef": {"name": task}}});
     post(&stage.client, RUNS, &run("first")).await?;
     for death in deaths.iter().filter(|death| death.trap.effect != "ReadPod") {
         match death.kind {
@@ -305,7 +301,8 @@ async fn all_over(stage: &mut Stage, deaths: &[Death]) -> Result<Vec<Value>> {
             let is_over = |run: &&Value| run["status"]["phase"] == "Reaped" && run["status"]["announced"] == "Reaped";
             let over = runs.iter().filter(is_over).count();
             let left = traps.look().set.len();
-            Ok((over < tasks || left > 0).then(|| format!("{over} of {} runs of {tasks} tasks are over, {left} traps are left", runs.len())))
+            Ok((over < tasks || left > 0)
+                .then(|| format!("{over} of {} runs of {tasks} tasks are over, {left} traps are left", runs.len())))
         })
         .await?;
     Stage::runs(&stage.client).await

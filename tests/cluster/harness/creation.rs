@@ -43,7 +43,8 @@ pub async fn create_pods(client: &Client, workload: &Workload, per_second: Optio
     create(client, &path, workload.pods, per_second, move |index| shared.pod(index)).await
 }
 
-async fn create(
+/// Creates what `object` makes of each number, at `per_second` where given, else as fast as the server takes it. Out: when each was sent.
+pub async fn create(
     client: &Client,
     path: &str,
     count: usize,
