@@ -1,5 +1,5 @@
-//! What the machine of tasks costs with 10,000 live runs in one namespace. In: nothing. Out: memory, run starts decided a second, whole lives a second, size of a
-//! status.
+//! What the machine of tasks costs with 10,000 live runs in one namespace. In: nothing. Out: memory, run starts decided a second, whole lives a second, size
+//! of a status.
 //!
 //! ```text
 //! cargo bench --bench tasks

@@ -1,7 +1,8 @@
 //! The leader dies at each effect of the life of a run, once before it and once after it, on the real API server: two replicas under one lease, a line to each
 //! that knows which request it is (`harness/gate.rs`), kwok for a kubelet. What a firing was stays one run with one pod, whose log is kept.
 //!
-//! `ISOBAR_LEASE_MS=duration,renew-deadline,retry-period` gives a slow machine more time.
+//! `ISOBAR_LEASE_MS=duration,renew-deadline,retry-period` gives a slow machine more time; with `ISOBAR_DEATHS_LEASE=0` there is no lease, and one replica,
+//! which is started again.
 
 use std::{
     collections::BTreeMap,
@@ -105,6 +106,7 @@ struct Stage {
     folder: tempfile::TempDir,
     kubeconfig: PathBuf,
     traps: Traps,
+    has_lease: bool,
 }
 
 impl Stage {
@@ -132,9 +134,11 @@ impl Stage {
         fs::create_dir_all(folder.path().join("inbox"))?;
         let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "isobar").await?;
         let client = plane.client();
-        let mut stage = Self { replicas: Vec::new(), started: 0, _kwok: kwok, plane, client, folder, kubeconfig, traps: Traps::default() };
-        stage.add().await?;
-        stage.add().await?;
+        let (replicas, traps, has_lease) = (Vec::new(), Traps::default(), std::env::var("ISOBAR_DEATHS_LEASE").as_deref() != Ok("0"));
+        let mut stage = Self { replicas, started: 0, _kwok: kwok, plane, client, folder, kubeconfig, traps, has_lease };
+        for _ in 0..=usize::from(has_lease) {
+            stage.add().await?;
+        }
         Ok(stage)
     }
 
@@ -149,7 +153,7 @@ impl Stage {
         let scheduler = json!({
             "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
             "leaderElection": {
-                "leaderElect": true, "resourceName": "isobar-scheduler", "resourceNamespace": NAMESPACE, "leaseDuration": ms(leases.duration),
+                "leaderElect": self.has_lease, "resourceName": "isobar-scheduler", "resourceNamespace": NAMESPACE, "leaseDuration": ms(leases.duration),
                 "renewDeadline": ms(leases.renew_deadline), "retryPeriod": ms(leases.retry_period),
             },
             "profiles": [{"schedulerName": "isobar-scheduler"}],
@@ -242,7 +246,7 @@ async fn a_leader_may_die_at_any_effect() -> Result<()> {
     let mut counts: BTreeMap<&str, [usize; 2]> = BTreeMap::new();
     ledger.sprung.iter().for_each(|trap| counts.entry(trap.effect).or_default()[usize::from(trap.after)] += 1);
     println!("{} leaders died in {:.0} s, before and after: {counts:?}", ledger.sprung.len(), begin.elapsed().as_secs_f64());
-    let others = stage.started - 2 - ledger.sprung.len();
+    let others = stage.started - 1 - usize::from(stage.has_lease) - ledger.sprung.len();
     println!("{others} replicas ended by themselves, as one does whose lease ran out on a busy machine");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Many runs on the real API server: created at a pace, each with its pod, its log, its deletion. In: nodes that kwok plays, one Isobar. Out: how many runs were
-//! over a second, and what Isobar used.
+//! Many runs on the real API server: created at a pace, each with its pod, its log, its deletion. In: nodes that kwok plays, one Isobar. Out: how many runs
+//! were over a second, and what Isobar used.
 //!
 //! `ISOBAR_TASK_LOAD=3000,50`: so many runs, so many created a second; by default few, for a machine that does other things.
 

@@ -100,8 +100,7 @@ pub struct Ledger {
 impl Ledger {
     fn spring(&mut self, call: &Call) -> Option<Trap> {
         let has_passed = |effect: &str| self.passed.iter().any(|(other, _)| other.effect == effect && other.task() == call.task());
-        let meets =
-            |trap: &Trap| trap.task == call.task() && trap.effect == call.effect && trap.once.is_none_or(|effect| has_passed(effect));
+        let meets = |trap: &Trap| trap.task == call.task() && trap.effect == call.effect && trap.once.is_none_or(has_passed);
         let at = self.set.iter().position(meets)?;
         let trap = self.set.remove(at);
         self.sprung.push(trap.clone());
@@ -242,7 +241,7 @@ impl Line {
         if let Err(error) = signal(self.pid.load(Ordering::SeqCst), Signal::Kill) {
             eprintln!("{error:#}");
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// The log of a pod is in the archive before the pod may go.
