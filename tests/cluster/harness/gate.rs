@@ -180,16 +180,20 @@ impl Drop for Gate {
     }
 }
 
+/// What has begun goes on when its sender dies, as it does in a socket's buffer.
 async fn pass(State(line): State<Arc<Line>>, request: Request) -> Response {
+    let passing = tokio::spawn(through(line, request));
+    passing.await.unwrap_or_else(|error| answer(StatusCode::BAD_GATEWAY, Body::from(error.to_string())))
+}
+
+async fn through(line: Arc<Line>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else { return answer(StatusCode::BAD_REQUEST, Body::empty()) };
-    if line.closed.load(Ordering::SeqCst) {
-        std::future::pending::<()>().await;
-    }
     let call = Call::read(&parts.method, &parts.uri, &body);
-    let trap = call.as_ref().and_then(|call| line.traps.look().spring(call));
+    let Some(trap) = line.enter(call.as_ref()) else { return std::future::pending().await };
     if trap.as_ref().is_some_and(|trap| !trap.after) {
-        line.kill().await;
+        line.kill();
+        return std::future::pending().await;
     }
     let response = match &call {
         Some(call) if call.effect.starts_with("Announce") => {
@@ -209,7 +213,8 @@ async fn pass(State(line): State<Arc<Line>>, request: Request) -> Response {
         line.traps.look().passed.push((call, response.status()));
     }
     if trap.is_some() {
-        line.kill().await;
+        line.kill();
+        return std::future::pending().await;
     }
     response
 }
@@ -235,13 +240,22 @@ impl Line {
         Ok(response.map(Body::new))
     }
 
-    /// Kills the sender, which never hears of the request again.
-    async fn kill(&self) {
-        self.closed.store(true, Ordering::SeqCst);
+    /// The trap that a request meets, if it meets one: nothing of its sender passes after that. `None`: the sender is dead or dies.
+    fn enter(&self, call: Option<&Call>) -> Option<Option<Trap>> {
+        let mut ledger = self.traps.look();
+        if self.closed.load(Ordering::SeqCst) {
+            return None;
+        }
+        let trap = call.and_then(|call| ledger.spring(call));
+        self.closed.store(trap.is_some(), Ordering::SeqCst);
+        Some(trap)
+    }
+
+    /// Kills the sender, which never hears of the request.
+    fn kill(&self) {
         if let Err(error) = signal(self.pid.load(Ordering::SeqCst), Signal::Kill) {
             eprintln!("{error:#}");
         }
-        std::future::pending::<()>().await;
     }
 
     /// The log of a pod is in the archive before the pod may go.
