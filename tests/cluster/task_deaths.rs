@@ -38,6 +38,9 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const RUNS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/taskruns";
 const TASKS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/tasks";
 
+/// The pod is there.
+const PENDING: &str = "WriteRun Pending";
+
 /// What starts a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -53,7 +56,7 @@ const EFFECTS: [(&str, Kind, Kind); 16] = [
     ("CreateRun", Kind::Data, Kind::Cron),
     ("FillIn", Kind::Manual, Kind::Manual),
     ("WriteRun Launching", Kind::After, Kind::Data),
-    ("WriteRun Pending", Kind::Manual, Kind::Cron),
+    (PENDING, Kind::Manual, Kind::Cron),
     ("WriteRun Finishing", Kind::After, Kind::Data),
     ("WriteRun Recycling", Kind::Manual, Kind::Cron),
     ("WriteRun Reaped", Kind::After, Kind::Data),
@@ -107,6 +110,7 @@ struct Stage {
     kubeconfig: PathBuf,
     traps: Traps,
     has_lease: bool,
+    kubelet_port: u16,
 }
 
 impl Stage {
@@ -135,7 +139,7 @@ impl Stage {
         let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "isobar").await?;
         let client = plane.client();
         let (replicas, traps, has_lease) = (Vec::new(), Traps::default(), std::env::var("ISOBAR_DEATHS_LEASE").as_deref() != Ok("0"));
-        let mut stage = Self { replicas, started: 0, _kwok: kwok, plane, client, folder, kubeconfig, traps, has_lease };
+        let mut stage = Self { replicas, started: 0, _kwok: kwok, plane, client, folder, kubeconfig, traps, has_lease, kubelet_port };
         for _ in 0..=usize::from(has_lease) {
             stage.add().await?;
         }
@@ -262,8 +266,11 @@ async fn register(stage: &mut Stage, deaths: &[Death]) -> Result<()> {
             Kind::After => json!([{"after": {"tasks": [{"name": "first"}]}}]),
             Kind::Data => json!([{"data": {"source": "products", "match": format!("^{}_(?<cycle>\\d{{12}})", death.task)}}]),
         };
-        let retention = json!({"retention": {"succeeded": {"ttl": "10m"}}});
-        tasks.insert(&death.task, task(&death.task, triggers, retention));
+        let mut object = task(&death.task, triggers, json!({"retention": {"succeeded": {"ttl": "10m"}}}));
+        if death.trap.effect == PENDING {
+            object["spec"]["template"]["spec"]["nodeSelector"] = json!({"kubernetes.io/hostname": "n2"});
+        }
+        tasks.insert(&death.task, object);
     }
     for object in tasks.values() {
         post(&stage.client, TASKS, object).await?;
@@ -299,6 +306,14 @@ async fn fire(stage: &Stage, deaths: &[Death]) -> Result<()> {
 async fn all_over(stage: &mut Stage, deaths: &[Death]) -> Result<Vec<Value>> {
     let tasks = deaths.iter().filter(|death| death.trap.effect != "ReadPod").count() + 1;
     let traps = stage.traps.clone();
+    // A pod that has a node at once may be over before anybody has written that it is there.
+    stage
+        .until("pods are seen that have no node", async |_| {
+            let left = traps.look().set.iter().filter(|trap| trap.effect == PENDING).count();
+            Ok((left > 0).then(|| format!("{left} traps are left")))
+        })
+        .await?;
+    node(&stage.client, "n2", stage.kubelet_port).await?;
     stage
         .until("all runs are over", async |client| {
             let runs = Stage::runs(&client).await?;

@@ -134,6 +134,9 @@ pub struct Gate {
     serving: JoinHandle<()>,
 }
 
+/// The sender is dead, or dies.
+struct Dead;
+
 struct Line {
     onward: Client,
     traps: Traps,
@@ -190,7 +193,7 @@ async fn through(line: Arc<Line>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, BODY_BYTES_MAX).await else { return answer(StatusCode::BAD_REQUEST, Body::empty()) };
     let call = Call::read(&parts.method, &parts.uri, &body);
-    let Some(trap) = line.enter(call.as_ref()) else { return std::future::pending().await };
+    let Ok(trap) = line.enter(call.as_ref()) else { return std::future::pending().await };
     if trap.as_ref().is_some_and(|trap| !trap.after) {
         line.kill();
         return std::future::pending().await;
@@ -240,15 +243,15 @@ impl Line {
         Ok(response.map(Body::new))
     }
 
-    /// The trap that a request meets, if it meets one: nothing of its sender passes after that. `None`: the sender is dead or dies.
-    fn enter(&self, call: Option<&Call>) -> Option<Option<Trap>> {
+    /// The trap that a request meets, if it meets one: nothing of its sender passes after that.
+    fn enter(&self, call: Option<&Call>) -> Result<Option<Trap>, Dead> {
         let mut ledger = self.traps.look();
         if self.closed.load(Ordering::SeqCst) {
-            return None;
+            return Err(Dead);
         }
         let trap = call.and_then(|call| ledger.spring(call));
         self.closed.store(trap.is_some(), Ordering::SeqCst);
-        Some(trap)
+        Ok(trap)
     }
 
     /// Kills the sender, which never hears of the request.
