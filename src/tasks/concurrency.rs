@@ -17,6 +17,23 @@ pub fn is_live(run: &Run) -> bool {
     }
 }
 
+/// What the others see of a run: while it stays so, none of them has to look.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    live: bool,
+    waits: bool,
+    stopped: bool,
+    arrived: usize,
+}
+
+impl Standing {
+    /// Of a run as it is.
+    pub fn of(run: &Run) -> Self {
+        let waits = matches!(run.phase(), None | Some(Phase::Waiting));
+        Self { live: is_live(run), waits, stopped: run.cancel || run.deleting, arrived: run.status.arrived.len() }
+    }
+}
+
 fn is_ready(run: &Run, now: Timestamp) -> bool {
     matches!(run.phase(), None | Some(Phase::Waiting)) && run.frozen.is_some() && !run.cancel && !run.deleting && is_complete(run, now)
 }

@@ -12,11 +12,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use axum::{Json, Router, routing::post as on_post};
 use http::StatusCode;
 use isobar::kubernetes::permissions::{PERMISSIONS, TASKS};
+use kube::Client;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
-    ecflow,
+    cylc, ecflow,
     harness::{
         apiserver::ApiserverOptions,
         assets::{Program, available, isobar, isobar_available},
@@ -76,9 +77,7 @@ impl Stage {
         let plane = ControlPlane::start(Options { apiserver, controllers, ..Options::default() }).await?;
         let folder = tempfile::tempdir()?;
         let (port, kubelet_port) = (free_port()?, free_port()?);
-        let answers = kwok_answers(folder.path())?;
-        let serving = plane.authority().server("kwok", &["127.0.0.1"])?;
-        let kwok = kwok::start_answering(plane.admin_kubeconfig(), plane.folder(), &serving, kubelet_port, &answers)?;
+        let kwok = kwok_answering(&plane, folder.path(), kubelet_port)?;
         for file in [
             "crds/task.yaml",
             "crds/taskrun.yaml",
@@ -108,15 +107,7 @@ impl Stage {
     }
 
     async fn node(&self, name: &str) -> Result<()> {
-        let resources = json!({"cpu": "16", "memory": "64Gi", "ephemeral-storage": "100Gi", "pods": "110"});
-        let labels = json!({"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "kubernetes.io/hostname": name});
-        let ready = json!([{"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastHeartbeatTime": null, "lastTransitionTime": null}]);
-        let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": {
-            "capacity": resources, "allocatable": resources, "conditions": ready,
-            "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-            "daemonEndpoints": {"kubeletEndpoint": {"Port": self.kubelet_port}},
-        }});
-        post(&self.plane.client(), "/api/v1/nodes", &node).await
+        node(&self.plane.client(), name, self.kubelet_port).await
     }
 
     async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
@@ -223,6 +214,26 @@ async fn start_isobar(plane: &ControlPlane, folder: &Path, port: u16, receiver: 
     Process::start("isobar", &isobar(), arguments, plane.folder())
 }
 
+/// kwok as the kubelet of all nodes, with a log for every container.
+pub fn kwok_answering(plane: &ControlPlane, folder: &Path, kubelet_port: u16) -> Result<Process> {
+    let answers = kwok_answers(folder)?;
+    let serving = plane.authority().server("kwok", &["127.0.0.1"])?;
+    kwok::start_answering(plane.admin_kubeconfig(), plane.folder(), &serving, kubelet_port, &answers)
+}
+
+/// A node of kwok's.
+pub async fn node(client: &Client, name: &str, kubelet_port: u16) -> Result<()> {
+    let resources = json!({"cpu": "16", "memory": "64Gi", "ephemeral-storage": "100Gi", "pods": "110"});
+    let labels = json!({"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "kubernetes.io/hostname": name});
+    let ready = json!([{"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastHeartbeatTime": null, "lastTransitionTime": null}]);
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": {
+        "capacity": resources, "allocatable": resources, "conditions": ready,
+        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
+    }});
+    post(client, "/api/v1/nodes", &node).await
+}
+
 /// What kwok answers with: the same log for every container.
 fn kwok_answers(folder: &Path) -> Result<PathBuf> {
     let log = folder.join("container.log");
@@ -237,7 +248,7 @@ fn kwok_answers(folder: &Path) -> Result<PathBuf> {
 }
 
 #[allow(clippy::needless_pass_by_value)] // tables of JSON read better so
-fn task(name: &str, triggers: Value, more: Value) -> Value {
+pub fn task(name: &str, triggers: Value, more: Value) -> Value {
     let mut spec = json!({
         "triggers": triggers, "limits": {"run": {"limit": "5m"}},
         "template": {"spec": {"containers": [{"name": "main", "image": "i", "resources": {"requests": {"cpu": "100m"}}}]}},
@@ -263,6 +274,7 @@ async fn tasks_run_by_every_trigger_and_leave_their_logs() -> Result<()> {
         json!({"template": {"spec": {"containers": [{"name": "main", "image": "i"}], "nodeSelector": {"kubernetes.io/hostname": "n9"}}}});
     stage.apply(&[task("never", json!([]), never)]).await?;
     ecflow::suite(stage.folder.path(), stage.plane.admin_kubeconfig()).await?;
+    cylc::workflow(stage.folder.path(), stage.plane.admin_kubeconfig()).await?;
     reports(&stage).await?;
 
     let pods = stage.kubectl(&["get", "pods", "-l", "isobar.dev/task-run", "-o", "name"]).await?;

@@ -173,6 +173,16 @@ impl Subject<'_> {
 
 /// The next step of a run.
 pub fn step(of: Subject, around: &Around) -> Step {
+    match next(of, around) {
+        Step::Write(mut status) => {
+            writing::bound(&mut status);
+            Step::Write(status)
+        }
+        other => other,
+    }
+}
+
+fn next(of: Subject, around: &Around) -> Step {
     let run = of.run;
     if run.deleting {
         return Step::Rest;

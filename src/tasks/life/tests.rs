@@ -151,6 +151,34 @@ fn a_run_that_succeeds_is_written_down_before_each_effect() {
 }
 
 #[test]
+fn a_status_has_an_end_whatever_others_say() {
+    let mut life = Life::new(json!({"retry": {"application": 9, "backoff": {"initial": "1s", "max": "1s"}}}));
+    for attempt in 1..=9_u32 {
+        life = life.running();
+        let now = life.now;
+        life.pod(|pod| {
+            let exit = Exit { code: 1, reason: "Error".into(), message: "m".repeat(10_000).into(), ..Exit::default() };
+            (pod.node, pod.phase, pod.finished, pod.exit) = ("n".repeat(253).into(), PodPhase::Failed, Some(now), Some(exit));
+        });
+        life.write();
+        let logs = SavedLogs { uri: "u".repeat(500), sha256: "0".repeat(64), message: "w".repeat(10_000), ..SavedLogs::default() };
+        life.notes.logs = Some(logs);
+        assert_eq!(life.write().phase, Some(Phase::Recycling));
+        life.notes.logs = None;
+        life.pod(|pod| pod.deletion = Some(now));
+        life.pods.clear();
+        let name = names::pod_name("r", attempt);
+        life.notes.absent.insert(name.into(), now);
+        let status = life.write();
+        let bytes = serde_json::to_string(&status).unwrap().len();
+        assert!(bytes < 16 << 10, "{bytes} bytes after attempt {attempt}");
+        life.later(5);
+    }
+    let messages = life.run.status.attempts.iter().map(|attempt| attempt.message.len());
+    assert_eq!(messages.collect::<Vec<_>>(), [1_024; 5]);
+}
+
+#[test]
 fn a_start_is_told_once_of_an_attempt_even_when_its_end_is_seen_first() {
     let told = |before: &TaskRunStatus, after: &TaskRunStatus| {
         writing::transitions(before, after).into_iter().map(|(_, reason, _)| reason).collect::<Vec<_>>()

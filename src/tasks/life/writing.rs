@@ -16,6 +16,18 @@ use crate::{
 const ATTEMPTS_MAX: usize = 5;
 /// Characters of a message.
 const MESSAGE_CHARS_MAX: usize = 1_024;
+/// The same of one about logs or a deletion, which quotes what an API server or an archive has said.
+const TROUBLE_CHARS_MAX: usize = 256;
+
+/// A status has an end, whatever others say: with five attempts it stays below 16 kB.
+pub(super) fn bound(status: &mut TaskRunStatus) {
+    for attempt in &mut status.attempts {
+        let messages = attempt.logs.as_mut().map(|logs| &mut logs.message).into_iter();
+        for message in messages.chain(attempt.reap.as_mut().map(|reap| &mut reap.message)) {
+            message.truncate(message.floor_char_boundary(TROUBLE_CHARS_MAX));
+        }
+    }
+}
 
 pub(super) fn condition(status: &mut TaskRunStatus, kind: &str, value: bool, reason: &str, now: Timestamp) {
     let condition = Condition {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     model::time::{DurationMs, Timestamp},
     tasks::{
+        concurrency::Standing,
         effect::{Effect, OrderId},
         facts::{Key, Pod, Run, Task, is_older},
         life::Notes,
@@ -52,6 +53,8 @@ pub(super) struct RunRecord {
     pub admitted: bool,
     pub blocked: Option<(String, String)>,
     pub expired: bool,
+    /// What the others that count together with it were told last.
+    pub standing: Option<Standing>,
     /// UIDs of pods that are gone: what is said of them later is past.
     pub past_pods: BTreeSet<Box<str>>,
 }
@@ -67,6 +70,7 @@ impl RunRecord {
             admitted: false,
             blocked: None,
             expired: false,
+            standing: None,
             past_pods: BTreeSet::new(),
         }
     }
@@ -79,6 +83,7 @@ impl RunRecord {
         self.admitted = false;
         self.blocked = None;
         self.expired = false;
+        self.standing = None;
     }
 
     /// Whether the object is news.
@@ -135,6 +140,8 @@ pub(super) struct TaskRecord {
     pub judged: Option<Condition>,
     /// Retention is looked at again then.
     pub look_at: Option<Timestamp>,
+    /// It was looked at then.
+    pub looked: Option<Timestamp>,
 }
 
 impl TaskRecord {
@@ -152,6 +159,7 @@ impl TaskRecord {
             is_valid: false,
             judged: None,
             look_at: None,
+            looked: None,
         };
         record.compile();
         record
@@ -162,6 +170,7 @@ impl TaskRecord {
         self.stale = false;
         self.failures = 0;
         self.not_before = None;
+        self.looked = None;
         self.started.clear();
     }
 

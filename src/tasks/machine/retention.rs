@@ -45,12 +45,11 @@ impl Machine {
         now: Timestamp,
     ) -> Passed {
         let mut passed = Passed::default();
-        let runs = self.runs_of(task);
-        let ended = |record: &&&RunRecord| record.run.is_reaped() && !record.run.deleting && record.pods.is_empty() && is_closed(record);
+        let ended = |record: &&RunRecord| record.run.is_reaped() && !record.run.deleting && record.pods.is_empty() && is_closed(record);
         let (good, bad): (Vec<&RunRecord>, Vec<&RunRecord>) =
-            runs.values().filter(ended).copied().partition(|record| record.run.status.outcome == Some(Outcome::Succeeded));
+            self.runs_of(task).filter(ended).partition(|record| record.run.status.outcome == Some(Outcome::Succeeded));
         for (mut class, keep, ttl) in [(good, &retention.succeeded, SUCCEEDED_TTL), (bad, &retention.failed, FAILED_TTL)] {
-            class.sort_by_key(|record| std::cmp::Reverse((finished(record), record.run.key.clone())));
+            class.sort_unstable_by(|one, other| (finished(other), &other.run.key).cmp(&(finished(one), &one.run.key)));
             Self::pass(&class, keep, ttl, watermark, remembered, now, &mut passed);
         }
         passed

@@ -1,7 +1,5 @@
 //! Runs and their pods. In: what watches say of them. Out: the next order for each, and who starts now.
 
-use std::collections::BTreeMap;
-
 use super::{
     Machine,
     delivery::Delivery,
@@ -62,8 +60,29 @@ impl Machine {
             self.dirty.insert(Subject::Task(Key { namespace: key.namespace.clone(), name: record.run.task.clone() }));
         }
         let Some(group) = Group::of(&record.run).filter(|_| !concurrency::is_unbounded(&record.run)) else { return };
-        self.groups.entry(group.clone()).or_default().insert(key.clone());
+        // Most writes are nothing to the others.
+        let standing = concurrency::Standing::of(&record.run);
+        if record.standing.as_ref() == Some(&standing) {
+            return;
+        }
+        if record.run.is_reaped() {
+            self.leave(&group, key);
+        } else {
+            self.groups.entry(group.clone()).or_default().insert(key.clone());
+        }
+        if let Some(record) = self.runs.get_mut(key) {
+            record.standing = Some(standing);
+        }
         self.group_changed(&group);
+    }
+
+    fn leave(&mut self, group: &Group, key: &Key) {
+        if let Some(members) = self.groups.get_mut(group) {
+            members.remove(key);
+            if members.is_empty() {
+                self.groups.remove(group);
+            }
+        }
     }
 
     fn group_changed(&mut self, group: &Group) {
@@ -99,12 +118,7 @@ impl Machine {
             self.orders.remove(order);
         }
         if let Some(group) = Group::of(&record.run) {
-            if let Some(members) = self.groups.get_mut(&group) {
-                members.remove(key);
-                if members.is_empty() {
-                    self.groups.remove(&group);
-                }
-            }
+            self.leave(&group, key);
             self.group_changed(&group);
         }
         record.pods.into_values().for_each(|pod| self.orphan(now, pod));
@@ -123,13 +137,13 @@ impl Machine {
         if self.orphans.get(key).is_some_and(|orphan| *orphan.pod.uid == *uid) {
             self.orphans.remove(key);
         }
-        let has = |record: &&mut RunRecord| {
-            record.run.key.namespace == key.namespace && record.pods.get(&key.name).is_some_and(|pod| *pod.uid == *uid)
-        };
-        if let Some(record) = self.runs.values_mut().find(has) {
+        // A pod of a run is named after it, and one of another name is of none.
+        let Some((run, _)) = key.name.rsplit_once('-') else { return };
+        let run = Key::new(&key.namespace, run);
+        let has = |record: &&mut RunRecord| record.pods.get(&key.name).is_some_and(|pod| *pod.uid == *uid);
+        if let Some(record) = self.runs.get_mut(&run).filter(has) {
             record.pod_absent(&key.name, now);
-            let subject = Subject::Run(record.run.key.clone());
-            self.dirty.insert(subject);
+            self.dirty.insert(Subject::Run(run));
         }
     }
 
@@ -335,8 +349,8 @@ impl Machine {
         }
     }
 
-    /// Runs of a task by their cycle's name, for retention.
-    pub(super) fn runs_of(&self, task: &Key) -> BTreeMap<&Key, &RunRecord> {
-        self.runs.iter().filter(|(key, record)| key.namespace == task.namespace && record.run.task == task.name).collect()
+    /// Runs of a task, for retention.
+    pub(super) fn runs_of(&self, task: &Key) -> impl Iterator<Item = &RunRecord> {
+        self.runs.values().filter(|record| record.run.task == task.name && record.run.key.namespace == task.namespace)
     }
 }

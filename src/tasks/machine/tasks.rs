@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Machine;
 use crate::{
-    model::time::Timestamp,
+    model::time::{DurationMs, Timestamp},
     tasks::{
         effect::{Command, Effect, News, Subject},
         facts::Key,
@@ -17,6 +17,9 @@ use crate::{
 };
 
 use super::delivery::Delivery;
+
+/// Retention of a task is looked at no more often.
+const LOOK_EVERY: DurationMs = DurationMs(1_000);
 
 /// What the clocks of a task say.
 #[derive(Debug, Default)]
@@ -184,7 +187,13 @@ impl Machine {
 
     fn retain(&mut self, now: Timestamp, key: &Key, spec: &TaskSpec, status: &mut TaskStatus) {
         // What counts is what the API server has acknowledged, not what is about to be written.
-        let Some(record) = self.tasks.get(key) else { return };
+        let Some(record) = self.tasks.get_mut(key) else { return };
+        // Each run that ends asks for it, and it goes over all of them.
+        if let Some(next) = record.looked.map(|looked| looked + LOOK_EVERY).filter(|next| *next > now) {
+            record.look_at = Some(record.look_at.map_or(next, |at| at.min(next)));
+            return;
+        }
+        record.looked = Some(now);
         let watermark = record.task.status.last_scheduled.map_or(Timestamp(0), |time| time.0);
         let remembered = Remembered::read(&record.task.status);
         let passed = self.passed(key, &spec.retention, watermark, &remembered, now);

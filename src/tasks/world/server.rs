@@ -1,6 +1,6 @@
 //! An API server as far as tasks need one. In: writes with their preconditions. Out: objects, and a log of changes for watches.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -17,24 +17,30 @@ pub enum Kind {
 
 #[derive(Clone, Debug)]
 pub enum Change {
-    Set(Kind, Value),
+    Set(Kind, Arc<Value>),
     Gone(Kind, String, String),
 }
 
 #[derive(Clone, Debug, Default)]
 pub struct Server {
-    pub objects: BTreeMap<(Kind, String), Value>,
+    objects: [BTreeMap<String, Arc<Value>>; 3],
     pub changes: Vec<Change>,
     version: u64,
 }
 
 impl Server {
     pub fn get(&self, kind: Kind, name: &str) -> Option<&Value> {
-        self.objects.get(&(kind, name.to_owned()))
+        self.objects[kind as usize].get(name).map(|object| &**object)
     }
 
     pub fn all(&self, kind: Kind) -> impl Iterator<Item = &Value> {
-        self.objects.iter().filter(move |((of, _), _)| *of == kind).map(|(_, object)| object)
+        self.objects[kind as usize].values().map(|object| &**object)
+    }
+
+    /// Everything, kind by kind.
+    pub fn list(&self) -> Vec<(Kind, Arc<Value>)> {
+        let of = |kind: Kind| self.objects[kind as usize].values().map(move |object| (kind, object.clone()));
+        of(Kind::Task).chain(of(Kind::Run)).chain(of(Kind::Pod)).collect()
     }
 
     pub fn create(&mut self, kind: Kind, mut object: Value, now: Timestamp) -> Result<Value, Value> {
@@ -63,8 +69,9 @@ impl Server {
     fn put(&mut self, kind: Kind, name: &str, mut object: Value) {
         self.version += 1;
         object["metadata"]["resourceVersion"] = self.version.to_string().into();
+        let object = Arc::new(object);
         self.changes.push(Change::Set(kind, object.clone()));
-        self.objects.insert((kind, name.to_owned()), object);
+        self.objects[kind as usize].insert(name.to_owned(), object);
     }
 
     /// Grace counts only where a kubelet could still stop something.
@@ -91,7 +98,7 @@ impl Server {
     }
 
     fn remove(&mut self, kind: Kind, name: &str) {
-        let Some(object) = self.objects.remove(&(kind, name.to_owned())) else { return };
+        let Some(object) = self.objects[kind as usize].remove(name) else { return };
         self.version += 1;
         let uid = object["metadata"]["uid"].as_str().unwrap().to_owned();
         self.changes.push(Change::Gone(kind, name.to_owned(), uid));

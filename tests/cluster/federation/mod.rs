@@ -4,6 +4,7 @@
 //! `ISOBAR_FEDERATION_PODS=500,1000` sets the sizes of the Deployment and the Job; by default they are small, for a machine of two cores.
 
 mod images;
+mod tasks;
 mod workloads;
 mod world;
 

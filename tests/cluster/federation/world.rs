@@ -73,12 +73,19 @@ pub struct World {
     kubeconfig: PathBuf,
     /// The section `federation.images` of the configuration.
     images: Value,
+    /// The section `tasks`, if there is to be one.
+    tasks: Value,
     patience: Duration,
 }
 
 impl World {
     /// Everything up, and all clusters ready.
     pub async fn start(wanted: &[Wanted], images: Value) -> Result<Self> {
+        Self::start_with(wanted, images, Value::Null).await
+    }
+
+    /// The same with tasks.
+    pub async fn start_with(wanted: &[Wanted], images: Value, tasks: Value) -> Result<Self> {
         let apiserver = ApiserverOptions { kubelets: true, ..ApiserverOptions::default() };
         let controllers = Some("*,-persistentvolume-binder-controller".to_owned());
         let mut options = vec![Options { apiserver: apiserver.clone(), controllers, ..Options::default() }];
@@ -97,7 +104,12 @@ impl World {
         let admin = ["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &user];
         kubectl(&home, &admin).await?;
         let kubeconfig = home_rights(&home).await?;
-        let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig, images, patience: PATIENCE };
+        if !tasks.is_null() {
+            for file in ["crds/task.yaml", "crds/taskrun.yaml", "overlays/tasks/rbac.yaml"] {
+                apply(&home, file)?;
+            }
+        }
+        let mut world = Self { home, clusters, folder, runs, isobar: None, kubeconfig, images, tasks, patience: PATIENCE };
         world.start_isobar()?;
         for (cluster, wanted) in world.clusters.iter().zip(wanted) {
             world.add_cluster(cluster, &wanted.spec).await?;
@@ -150,7 +162,7 @@ impl World {
             "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
             "leaderElection": {"leaderElect": false}, "profiles": [{"schedulerName": "isobar-scheduler"}],
         });
-        let own = json!({
+        let mut own = json!({
             "apiVersion": "isobar.dev/v1alpha1", "kind": "IsobarConfiguration",
             "federation": {
                 "enabled": true,
@@ -159,6 +171,9 @@ impl World {
                 "images": self.images,
             },
         });
+        if !self.tasks.is_null() {
+            own["tasks"] = self.tasks.clone();
+        }
         format!("{scheduler:#}\n---\n{own:#}\n")
     }
 

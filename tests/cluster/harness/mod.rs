@@ -17,6 +17,7 @@ pub mod creation;
 pub mod etcd;
 pub mod events;
 pub mod experiment;
+pub mod gate;
 pub mod images;
 pub mod kubeconfig;
 pub mod kwok;

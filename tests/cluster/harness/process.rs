@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 
 /// How much of a log an error carries.
 const LOG_TAIL_LINES: usize = 25;
@@ -22,6 +22,8 @@ pub enum Signal {
     Stop,
     /// Ends a freeze.
     Continue,
+    /// Ends at once, as a crash does.
+    Kill,
 }
 
 impl Signal {
@@ -30,8 +32,18 @@ impl Signal {
             Self::Term => "-TERM",
             Self::Stop => "-STOP",
             Self::Continue => "-CONT",
+            Self::Kill => "-KILL",
         }
     }
+}
+
+/// Sends a signal to a child of this process.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    // The shell's builtin, because a safe `kill(2)` is not in the standard library.
+    let command = format!("kill {} {pid}", signal.flag());
+    let status = Command::new("sh").args(["-c", &command]).status().context("run sh")?;
+    ensure!(status.success(), "{command} failed");
+    Ok(())
 }
 
 #[derive(Debug)]
@@ -56,14 +68,8 @@ impl Process {
         self.child.id()
     }
 
-    pub fn signal(&self, signal: Signal) -> Result<()> {
-        // The shell's builtin, because a safe `kill(2)` is not in the standard library.
-        let command = format!("kill {} {}", signal.flag(), self.pid());
-        let status = Command::new("sh").args(["-c", &command]).status().context("run sh")?;
-        if !status.success() {
-            bail!("{command} for {} failed", self.name);
-        }
-        Ok(())
+    pub fn signal(&self, which: Signal) -> Result<()> {
+        signal(self.pid(), which).with_context(|| self.name.clone())
     }
 
     /// SIGKILL, and reaped on return.
