@@ -68,7 +68,11 @@ fn servers(written: NatsServers, path: &Path, report: &mut Report) -> NatsServer
         let is_plain = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_graphic() && !b"/@?#".contains(&byte));
         if !rest.is_some_and(is_plain) {
             report
-                .invalid_text(&path.field("urls").index(at), url, "must be an address such as nats://nats.example:4222, without credentials")
+                .invalid_text(
+                    &path.field("urls").index(at),
+                    url,
+                    "must be an address such as nats://nats.example:4222, without credentials",
+                )
                 .help("a token is read from tokenFile, a password from passwordFile");
         }
     }

@@ -41,13 +41,13 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const WITH_TOKEN: &str = "authorization { token: 'secret' }";
 
 async fn client(store: &Store, token: Option<&str>) -> Result<jetstream::Context> {
-    let options = async_nats::ConnectOptions::new();
-    let options = token.map_or_else(async_nats::ConnectOptions::new, |token| options.token(token.to_owned()));
+    let options = token.map_or_else(async_nats::ConnectOptions::new, |token| async_nats::ConnectOptions::with_token(token.to_owned()));
     Ok(jetstream::new(options.connect(format!("nats://{}", store.address())).await?))
 }
 
 async fn make_stream(context: &jetstream::Context) -> Result<()> {
-    let config = stream::Config { name: STREAM.to_owned(), subjects: vec!["radar.>".to_owned()], max_message_size: -1, ..Default::default() };
+    let config =
+        stream::Config { name: STREAM.to_owned(), subjects: vec!["radar.>".to_owned()], max_message_size: -1, ..Default::default() };
     context.create_stream(config).await?;
     Ok(())
 }
@@ -79,14 +79,8 @@ impl Reading {
         let (arrivals, mut arriving) = mpsc::channel::<Arriving>(8);
         let (leadership, leads) = watch::channel(Leadership::Unlimited);
         let (seen, answer, metrics) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(Mutex::new(Answer::Unwanted)), Metrics::new());
-        let inbox = Inbox {
-            source: "radar-in".to_owned(),
-            settings,
-            arrivals,
-            leadership: leads,
-            metrics: BrokerMetrics::new(&metrics),
-            seed: 1,
-        };
+        let inbox =
+            Inbox { source: "radar-in".to_owned(), settings, arrivals, leadership: leads, metrics: BrokerMetrics::new(&metrics), seed: 1 };
         let (saw, say) = (seen.clone(), answer.clone());
         let machine = tokio::spawn(async move {
             while let Some(Arriving { arrival, answer }) = arriving.recv().await {

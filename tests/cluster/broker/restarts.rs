@@ -11,7 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream;
 use isobar::{
     http::{
-        CertificateSource, Decision, EventIntake, GateOptions, HealthChecks, HttpOptions, HttpState, Reviewer, Reviewing, Target, User, serve,
+        CertificateSource, Decision, EventIntake, GateOptions, HealthChecks, HttpOptions, HttpState, Reviewer, Reviewing, Target, User,
+        serve,
     },
     kubernetes::{
         api::Api,
@@ -126,7 +127,8 @@ impl Process {
         self.server.1.cancel();
         let _ = self.server.0.await;
         let counted = self.metrics.render();
-        let told = counted.lines().filter(|line| line.starts_with("isobar_task_arrivals_total") || line.starts_with("isobar_task_broker_m"));
+        let told =
+            counted.lines().filter(|line| line.starts_with("isobar_task_arrivals_total") || line.starts_with("isobar_task_broker_m"));
         told.collect::<Vec<_>>().join(", ")
     }
 }
@@ -184,11 +186,7 @@ async fn over_http(port: u16, events: Vec<usize>) -> Result<usize> {
 
 /// Publishes as a patient publisher does, without telling the server which messages are the same.
 async fn by_broker(port: u16, events: Vec<usize>) -> Result<()> {
-    let connect = async || -> Result<jetstream::Context> {
-        let options = async_nats::ConnectOptions::new().retry_on_initial_connect();
-        Ok(jetstream::new(options.connect(format!("nats://127.0.0.1:{port}")).await?))
-    };
-    let context = connect().await?;
+    let context = jetstream::new(async_nats::connect(format!("nats://127.0.0.1:{port}")).await?);
     for batch in events.chunks(100) {
         loop {
             let mut kept = Vec::new();
@@ -263,9 +261,11 @@ async fn events_over_http_and_by_a_broker_start_one_run_a_key_over_restarts() ->
         *by_key.entry(run["spec"]["trigger"]["key"].as_str().context("a key")?.to_owned()).or_default() += 1;
     }
     let kept = context.get_stream(STREAM).await?.get_info().await?.state.messages;
-    println!("{events} events of {keys} keys, {tries} bodies of up to {BATCH} over HTTP, {kept} messages ({CONSUMER}), {RESTARTS} restarts: {took:?}");
+    println!(
+        "{events} events of {keys} keys, {tries} bodies of up to {BATCH} over HTTP, {kept} messages ({CONSUMER}), {RESTARTS} restarts: {took:?}"
+    );
     told.iter().for_each(|told| println!("  {told}"));
-    ensure!(kept as usize >= events / 2, "the broker has half of them at least");
+    ensure!(kept >= (events / 2) as u64, "the broker has half of them at least");
     let several: Vec<_> = by_key.iter().filter(|(_, runs)| **runs != 1).collect();
     ensure!(several.is_empty(), "more than one run: {several:?}");
     let missing: Vec<_> = (0..keys).filter(|key| !by_key.contains_key(&format!("radar-in//radar#{key}"))).collect();

@@ -1,10 +1,6 @@
 //! Ends of runs, told to a subject of a broker. In: an event and its ID. Out: that a stream keeps it, or why not.
 
-use async_nats::jetstream::{
-    self, Context,
-    context::PublishErrorKind,
-    message::PublishMessage,
-};
+use async_nats::jetstream::{self, Context, context::PublishErrorKind, message::PublishMessage};
 use tokio::sync::Mutex;
 
 use super::connect;
