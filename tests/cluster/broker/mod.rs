@@ -184,6 +184,7 @@ async fn each_message_is_acknowledged_asked_for_again_or_told_of() -> Result<()>
     reading.says(Answer::Again("not now".to_owned()));
     context.publish("radar.in.a", event("again").into()).await?.await?;
     reading.until("that it is asked for again", |reading| reading.counted("again") == 1).await?;
+    sleep(Duration::from_millis(500)).await;
     ensure!(outstanding(&context).await? == (1, 0), "nothing else is left: {:?}", outstanding(&context).await?);
     reading.says(Answer::Duplicate);
     reading.until("its second delivery", |reading| reading.counted("acknowledged") == 4).await?;
@@ -232,6 +233,7 @@ async fn a_server_that_ends_or_is_not_as_it_should_be_costs_nothing_but_time() -
     // Who does not lead reads nothing.
     reading.leadership.send(Leadership::Standby)?;
     reading.until("that it stops", |reading| !reading.is_up()).await?;
+    sleep(Duration::from_millis(500)).await;
     context.publish("radar.in.a", event("three").into()).await?.await?;
     sleep(Duration::from_secs(2)).await;
     ensure!(outstanding(&context).await? == (0, 1) && reading.seen().len() == 4, "{:?}", reading.seen());
