@@ -69,7 +69,7 @@ enum Way {
         /// Path and query.
         path: String,
     },
-    Broker(Outbox),
+    Broker(Box<Outbox>),
 }
 
 /// Why an event was not told.
@@ -94,7 +94,7 @@ impl Receivers {
         let mut all = options.urls.iter().map(|url| Receiver::over_http(url)).collect::<Result<Vec<_>, _>>()?;
         all.extend(options.nats.clone().map(|nats| {
             let outbox = Outbox::new(nats);
-            Receiver { name: outbox.name(), way: Way::Broker(outbox), health: Mutex::default() }
+            Receiver { name: outbox.name(), way: Way::Broker(Box::new(outbox)), health: Mutex::default() }
         }));
         Ok(Self { all, token_file: options.token_file.clone(), half_told: Mutex::default() })
     }
@@ -163,12 +163,11 @@ impl Receiver {
         if paused.is_some() {
             return Err("it has failed a moment ago, and is asked again in a while".to_owned());
         }
-        let answer = match timeout(ANSWER_TIMEOUT, self.way.carry(event, token)).await {
-            Ok(answer) => answer,
-            Err(_) => {
-                self.way.gave_no_answer().await;
-                Err(Failure::OfReceiver(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
-            }
+        let answer = if let Ok(answer) = timeout(ANSWER_TIMEOUT, self.way.carry(event, token)).await {
+            answer
+        } else {
+            self.way.gave_no_answer().await;
+            Err(Failure::OfReceiver(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
         };
         match answer {
             Ok(()) => {

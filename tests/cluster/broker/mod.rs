@@ -1,5 +1,5 @@
-//! Messages of a real NATS server with JetStream. In: streams, messages good and bad, servers that end or do not know us. Out: what reaches the machine, and what
-//! the server is told of each message.
+//! Messages of a real NATS server with JetStream. In: streams, messages good and bad, servers that end or do not know us. Out: what reaches the machine,
+//! and what the server is told of each message.
 
 mod restarts;
 

@@ -1,4 +1,4 @@
-//! Stores on loopback: a real S3 server over a folder, a real registry, a real NATS server with JetStream. In: a folder. Out: a running program and its address.
+//! Stores on loopback: a real S3 server over a folder, a real registry, a real NATS server. In: a folder. Out: a running program and its address.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! NATS JetStream: messages that arrive ([`Inbox`]), and ends of runs that are told. In: addresses and files that say who we are. Out: a connection, or why not.
+//! NATS JetStream: messages that arrive ([`Inbox`]), and ends of runs that are told. In: addresses, files that say who we are. Out: a connection, or why not.
 //!
 //! A connection that is lost is not mended by the client: its user notices, says so once, and makes a new one when its own pauses allow, with files read anew.
 
