@@ -57,7 +57,8 @@ fn filter(verbosity: u8, variable: impl Fn(&'static str) -> Option<String>) -> R
     // Libraries stay at warnings below trace: their debug lines drown ours.
     let text = match verbosity_level(verbosity) {
         LevelFilter::TRACE => "debug,isobar=trace".to_owned(),
-        level => format!("warn,isobar={level}"),
+        // What it says of a connection that fails, we say once and in our words.
+        level => format!("warn,async_nats=off,isobar={level}"),
     };
     EnvFilter::try_new(&text).map_err(|source| TelemetryError::Filter { variable: "-v", value: text, source })
 }
@@ -83,10 +84,10 @@ mod tests {
     #[test]
     fn numbers_are_kubernetes() {
         for (verbosity, filter) in [
-            (0, "isobar=info,warn"),
-            (3, "isobar=info,warn"),
-            (4, "isobar=debug,warn"),
-            (5, "isobar=debug,warn"),
+            (0, "async_nats=off,isobar=info,warn"),
+            (3, "async_nats=off,isobar=info,warn"),
+            (4, "async_nats=off,isobar=debug,warn"),
+            (5, "async_nats=off,isobar=debug,warn"),
             (6, "isobar=trace,debug"),
         ] {
             assert_eq!(filtered(verbosity, &[]).as_deref(), Ok(filter), "-v {verbosity}");

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     task::{JoinSet, spawn_blocking},
     time::{MissedTickBehavior, interval},
 };
@@ -22,12 +22,11 @@ use crate::{
         api::Api,
         clock::Clock,
         leadership::Leadership,
-        tasks::{self, ARRIVALS_MAX, Arriving, Receivers, ReportOptions, RunLogs, TasksContext},
+        tasks::{self, ARRIVALS_MAX, Arriving, Receivers, ReportOptions, RunLogs, TasksContext, broker::Inbox, settle},
     },
-    metrics::Metrics,
+    metrics::{BrokerMetrics, Metrics},
     model::time::Timestamp,
     tasks::{
-        effect::Answer,
         rules::{Quota, Rules},
         trigger::{
             arrival::Arrival,
@@ -94,11 +93,25 @@ impl TaskRoom {
         metrics: &Metrics,
     ) -> anyhow::Result<JoinSet<&'static str>> {
         let mut parts = JoinSet::new();
-        for DataSource { name, directory } in &self.settings.sources {
+        for DataSource { name, directory, nats } in &self.settings.sources {
             if let Some(directory) = directory {
                 let watched = Watched::new(name, &directory.glob, directory.settle, directory.marked);
                 let watched = watched.map_err(|why| anyhow::anyhow!("tasks.sources: the glob of {name}: {why}"))?;
                 parts.spawn(poll(watched, directory.clone(), self.intake.arrivals.clone(), leadership.clone()));
+            }
+            if let Some(nats) = nats {
+                let inbox = Inbox {
+                    source: name.clone(),
+                    settings: nats.clone(),
+                    arrivals: self.intake.arrivals.clone(),
+                    leadership: leadership.clone(),
+                    metrics: BrokerMetrics::new(metrics),
+                    seed: random_seed(),
+                };
+                parts.spawn(async move {
+                    inbox.run().await;
+                    "tasks.sources"
+                });
             }
         }
         if let Some((archive, settings)) = self.archive.clone().filter(|_| !self.swept) {
@@ -128,6 +141,7 @@ fn report_options(settings: &TaskSettings) -> ReportOptions {
     settings.report.as_ref().map_or_else(ReportOptions::default, |report| ReportOptions {
         urls: report.urls.clone(),
         token_file: report.token_file.as_ref().map(PathBuf::from),
+        nats: report.nats.clone(),
     })
 }
 
@@ -186,7 +200,7 @@ async fn poll(
         failed = false;
         for arrival in watched.look(&mut seen, &files, Clock::system().now()) {
             let name = arrival.name.clone();
-            if !settled(arrival, &arrivals, &watched.source).await {
+            if !is_settled(arrival, &arrivals, &watched.source).await {
                 Watched::forget(&mut seen, &name);
             }
         }
@@ -194,20 +208,13 @@ async fn poll(
 }
 
 /// Whether a file needs not be told again.
-async fn settled(arrival: Arrival, arrivals: &mpsc::Sender<Arriving>, source: &str) -> bool {
-    let (answer, answered) = oneshot::channel();
+async fn is_settled(arrival: Arrival, arrivals: &mpsc::Sender<Arriving>, source: &str) -> bool {
     let name = arrival.name.clone();
-    if arrivals.send(Arriving { arrival, answer }).await.is_err() {
-        return false;
+    let Ok(settled) = settle(arrivals, vec![arrival]).await else { return false };
+    for why in settled.refused {
+        tracing::warn!(source, file = name, "starts no run: {why}");
     }
-    match answered.await {
-        Ok(Answer::Again(_)) | Err(_) => false,
-        Ok(Answer::Refused(why)) => {
-            tracing::warn!(source, file = name, "starts no run: {why}");
-            true
-        }
-        Ok(Answer::Accepted(_) | Answer::Duplicate | Answer::Unwanted) => true,
-    }
+    true
 }
 
 /// Files below a folder, without following links to other folders.

@@ -27,6 +27,7 @@ pub mod reload;
 mod report;
 mod resolve;
 mod resolve_federation;
+mod resolve_nats;
 mod resolve_own;
 mod resolve_tasks;
 pub mod resolved;

@@ -52,6 +52,9 @@ pub struct Report {
     /// A file with a bearer token for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<String>,
+    /// A subject of a NATS JetStream that gets all of them, too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsSubject>,
     /// How long after the end of a run that is tried; the run is not deleted before. Default 1h.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "duration-go"))]
@@ -67,6 +70,61 @@ pub struct Source {
     /// A directory that is polled. Every replica needs the same one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub directory: Option<Directory>,
+    /// A stream of a NATS JetStream whose messages are read; by the leader alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nats: Option<NatsStream>,
+}
+
+/// Servers of one NATS, and who we are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NatsServers {
+    /// Addresses of its servers, as `nats://nats.example:4222`; with `tls://` nothing is said without TLS.
+    pub urls: Vec<String>,
+    /// A file with a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<String>,
+    /// A user, whose password is in passwordFile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// A file with the user's password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<String>,
+    /// A file with the certificates (PEM) that the servers' are signed by. Default: those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<String>,
+    /// A file with our certificate (PEM), whose key is in keyFile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate_file: Option<String>,
+    /// A file with the certificate's key (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<String>,
+}
+
+/// A stream whose messages are data that arrive.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NatsStream {
+    /// Where.
+    pub servers: NatsServers,
+    /// Its name. It must be there.
+    pub stream: String,
+    /// Which of its subjects: `*` is any word, `>` all the rest. Default: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subjects: Option<Vec<String>>,
+    /// Name of the durable consumer, which is made if it is not there, and is nobody else's. Default: `isobar-` and the source's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<String>,
+}
+
+/// A subject that a stream keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct NatsSubject {
+    /// Where.
+    pub servers: NatsServers,
+    /// Its name; a stream must take it.
+    pub subject: String,
 }
 
 /// A directory that is polled.

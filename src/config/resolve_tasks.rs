@@ -8,8 +8,9 @@ use super::{
     path::Path,
     report::Report,
     resolve_federation::{place, written_archive},
+    resolve_nats::{stream, subject, written_stream, written_subject},
     resolve_own::not_negative,
-    resolved::{AccountQuota, DataSource, PolledDirectory, ReportSettings, TaskSettings},
+    resolved::{AccountQuota, DataSource, NatsStreamSettings, PolledDirectory, ReportSettings, TaskSettings},
 };
 use crate::model::{quantity::Quantity, time::DurationMs};
 
@@ -64,8 +65,9 @@ fn receivers(written: own::Report, path: &Path, report: &mut Report) -> Option<R
         report.invalid_text(&path.field("tokenFile"), written.token_file.as_deref().unwrap_or_default(), "must be an absolute path");
     }
     let give_up_after = not_negative(written.give_up_after.as_deref(), defaults::TASK_REPORT_GIVE_UP, &path.field("giveUpAfter"), report);
-    let settings = ReportSettings { urls: written.urls, token_file: written.token_file, give_up_after };
-    Some(settings).filter(|settings| !settings.urls.is_empty())
+    let nats = written.nats.map(|nats| subject(nats, &path.field("nats"), report));
+    let settings = ReportSettings { urls: written.urls, token_file: written.token_file, nats, give_up_after };
+    Some(settings).filter(|settings| !settings.urls.is_empty() || settings.nats.is_some())
 }
 
 fn sources(written: Vec<Source>, path: &Path, report: &mut Report) -> Vec<DataSource> {
@@ -81,7 +83,14 @@ fn sources(written: Vec<Source>, path: &Path, report: &mut Report) -> Vec<DataSo
             report.duplicate(&path.field("name"), &source.name).help("say everything about a source in one entry");
         }
         let directory = source.directory.map(|directory| polled(directory, &path.field("directory"), report));
-        sources.push(DataSource { name: source.name, directory });
+        let nats = source.nats.map(|nats| stream(nats, &source.name, &path.field("nats"), report));
+        let key = |one: &NatsStreamSettings| (one.servers.urls.clone(), one.stream.clone(), one.consumer.clone());
+        let is_other = |other: &&NatsStreamSettings| nats.as_ref().is_some_and(|nats| key(nats) == key(other));
+        if let Some(other) = sources.iter().filter_map(|source| source.nats.as_ref()).find(is_other) {
+            let path = path.field("nats").field("consumer");
+            report.duplicate(&path, &other.consumer).help("two that share a consumer take each other's messages");
+        }
+        sources.push(DataSource { name: source.name, directory, nats });
     }
     sources
 }
@@ -137,6 +146,7 @@ pub fn written(settings: &TaskSettings) -> own::Tasks {
             marked: Some(directory.marked),
             poll: Some(duration::format(directory.poll)),
         }),
+        nats: source.nats.as_ref().map(written_stream),
     };
     let account = |(name, quota): (&String, &AccountQuota)| Account {
         name: name.clone(),
@@ -157,6 +167,7 @@ pub fn written(settings: &TaskSettings) -> own::Tasks {
         report: settings.report.as_ref().map(|report| own::Report {
             urls: report.urls.clone(),
             token_file: report.token_file.clone(),
+            nats: report.nats.as_ref().map(written_subject),
             give_up_after: Some(duration::format(report.give_up_after)),
         }),
         force_stuck: Some(settings.force_stuck),

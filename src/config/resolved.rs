@@ -246,6 +246,8 @@ pub struct ReportSettings {
     pub urls: Vec<String>,
     /// A file with a bearer token.
     pub token_file: Option<String>,
+    /// A subject of a broker.
+    pub nats: Option<NatsSubjectSettings>,
     /// How long after the end that is tried.
     pub give_up_after: DurationMs,
 }
@@ -257,6 +259,45 @@ pub struct DataSource {
     pub name: String,
     /// It is polled, too.
     pub directory: Option<PolledDirectory>,
+    /// Messages of a broker are read, too.
+    pub nats: Option<NatsStreamSettings>,
+}
+
+/// Servers of one NATS, and who we are there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatsServerSettings {
+    /// Their addresses.
+    pub urls: Vec<String>,
+    /// A file with a token.
+    pub token_file: Option<String>,
+    /// A user and the file with its password.
+    pub user: Option<(String, String)>,
+    /// A file with the certificates that the servers' are signed by, if not the system's.
+    pub ca_file: Option<String>,
+    /// Files with our certificate and its key.
+    pub certificate: Option<(String, String)>,
+}
+
+/// A stream whose messages are data that arrive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatsStreamSettings {
+    /// Where.
+    pub servers: NatsServerSettings,
+    /// Its name.
+    pub stream: String,
+    /// Which of its subjects; none is all.
+    pub subjects: Vec<String>,
+    /// The durable consumer.
+    pub consumer: String,
+}
+
+/// A subject that a stream keeps.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NatsSubjectSettings {
+    /// Where.
+    pub servers: NatsServerSettings,
+    /// Its name.
+    pub subject: String,
 }
 
 /// A directory that is polled.

@@ -12,18 +12,12 @@ use axum::{
     routing::post,
 };
 use serde_json::json;
-use tokio::{
-    sync::{mpsc, oneshot},
-    time::timeout,
-};
+use tokio::{sync::mpsc, time::timeout};
 
 use super::{body, status::Refusal};
 use crate::{
-    kubernetes::tasks::Arriving,
-    tasks::{
-        effect::Answer,
-        trigger::arrival::{self, Arrival, BODY_BYTES_MAX, BadBody},
-    },
+    kubernetes::tasks::{Arriving, settle},
+    tasks::trigger::arrival::{self, Arrival, BODY_BYTES_MAX, BadBody},
 };
 
 /// How long the machine may take for all arrivals of one body.
@@ -54,7 +48,7 @@ async fn take(State(intake): State<EventIntake>, Path(source): Path<String>, req
         Ok(arrivals) => arrivals,
         Err(refusal) => return refusal.into_response(),
     };
-    timeout(ANSWER_TIMEOUT, settle(&intake, arrivals))
+    timeout(ANSWER_TIMEOUT, answer(&intake, arrivals))
         .await
         .unwrap_or_else(|_| again(&format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
 }
@@ -72,31 +66,16 @@ async fn read(source: &str, version: Version, headers: &HeaderMap, body: Body) -
     arrival::read(source, &body).map_err(wrong)
 }
 
-/// All of a body's arrivals go in before the first answer is awaited.
-async fn settle(intake: &EventIntake, arrivals: Vec<Arrival>) -> Response {
-    let mut asked = Vec::new();
-    for arrival in arrivals {
-        let (answer, answered) = oneshot::channel();
-        if intake.arrivals.send(Arriving { arrival, answer }).await.is_err() {
-            return again("this process is ending");
-        }
-        asked.push(answered);
+async fn answer(intake: &EventIntake, arrivals: Vec<Arrival>) -> Response {
+    let settled = match settle(&intake.arrivals, arrivals).await {
+        Ok(settled) => settled,
+        Err(why) => return again(&why),
+    };
+    if !settled.refused.is_empty() {
+        return Refusal::Unprocessable(settled.refused.join("; ")).into_response();
     }
-    let (mut runs, mut duplicates, mut unwanted, mut refused) = (Vec::new(), 0_u32, 0_u32, Vec::new());
-    for answered in asked {
-        match answered.await {
-            Ok(Answer::Accepted(keys)) => runs.extend(keys.iter().map(|key| format!("{}/{}", key.namespace, key.name))),
-            Ok(Answer::Duplicate) => duplicates += 1,
-            Ok(Answer::Unwanted) => unwanted += 1,
-            Ok(Answer::Refused(why)) => refused.push(why),
-            Ok(Answer::Again(why)) => return again(&why),
-            Err(_) => return again("this process is ending"),
-        }
-    }
-    if !refused.is_empty() {
-        return Refusal::Unprocessable(refused.join("; ")).into_response();
-    }
-    Json(json!({"runs": runs, "duplicates": duplicates, "unwanted": unwanted})).into_response()
+    let runs: Vec<String> = settled.runs.iter().map(|key| format!("{}/{}", key.namespace, key.name)).collect();
+    Json(json!({"runs": runs, "duplicates": settled.duplicates, "unwanted": settled.unwanted})).into_response()
 }
 
 fn again(why: &str) -> Response {

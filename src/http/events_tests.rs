@@ -5,7 +5,7 @@ use serde_json::Value;
 use tower::ServiceExt as _;
 
 use super::*;
-use crate::tasks::facts::Key;
+use crate::tasks::{effect::Answer, facts::Key};
 
 /// Sends a body; the machine answers each arrival so. Out: status, body, how many arrivals the machine saw.
 async fn send(path: &str, headers: &[(&str, &str)], body: Vec<u8>, answers: Vec<Answer>) -> (StatusCode, Value, usize) {

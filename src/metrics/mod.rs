@@ -4,6 +4,7 @@
 //! atomic addition and never a search by name. Names, labels and buckets are in [`table`].
 
 mod api;
+mod broker;
 mod cluster;
 mod document;
 mod engine;
@@ -24,6 +25,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use self::table::{Kind, Spec, TABLE};
 pub use self::{
     api::{ApiMetrics, CallType, EventDrop, WatchRestart},
+    broker::BrokerMetrics,
     cluster::ClusterMetrics,
     document::reference_page,
     engine::{EngineGauges, EngineMetrics},

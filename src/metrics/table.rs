@@ -284,6 +284,10 @@ metrics_table! {
         "Attempts whose logs were not kept, or not to their end.";
     TASK_ARRIVALS = Counter "isobar_task_arrivals_total" ["answer"] Buckets::None, Alpha,
         "Arrivals of data by answer: `accepted` (its runs exist), `duplicate`, `unwanted` (no task wants it), `refused`, `again` (it has to be sent again).";
+    TASK_BROKER_MESSAGES = Counter "isobar_task_broker_messages_total" ["source" "result"] Buckets::None, Alpha,
+        "Messages of brokers by source and result: `acknowledged`, `again` (asked for again), `refused` (no run can be made of it), `unreadable`. The last two are never delivered again.";
+    TASK_BROKER_UP = Gauge "isobar_task_broker_up" ["source"] Buckets::None, Alpha,
+        "Whether this replica reads messages of the source's broker. Only the leader does: the greatest of all replicas' values counts.";
     TASK_ORDER_DURATION = Histogram "isobar_task_order_duration_seconds" ["effect" "outcome"] exponential(0.001, 2.0, 15), Alpha,
         "Effects of the task machine carried out, by effect and outcome.";
     TASK_ORDERS_IN_FLIGHT = Gauge "isobar_task_orders_in_flight" [] Buckets::None, Alpha,

@@ -6,6 +6,7 @@ mod harness;
 
 mod api_script;
 mod archive_s3;
+mod broker;
 mod compute_cluster;
 mod control_plane;
 mod cylc;

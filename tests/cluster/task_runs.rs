@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use async_nats::jetstream::{self, stream};
 use axum::{Json, Router, routing::post as on_post};
 use http::StatusCode;
 use isobar::kubernetes::permissions::{PERMISSIONS, TASKS};
@@ -29,6 +30,7 @@ use crate::{
         kwok,
         ports::free_port,
         process::Process,
+        stores::Store,
     },
     serving::{NAMESPACE, apply, token},
 };
@@ -46,6 +48,11 @@ struct Stage {
     port: u16,
     kubelet_port: u16,
     heard: Heard,
+    broker: Store,
+}
+
+async fn jetstream_of(broker: &Store) -> Result<jetstream::Context> {
+    Ok(jetstream::new(async_nats::connect(format!("nats://{}", broker.address())).await?))
 }
 
 /// Reports that a receiver has acknowledged; it fails at first.
@@ -100,8 +107,13 @@ impl Stage {
             .await?;
         let heard = Heard::default();
         let url = receiver(heard.clone()).await?;
-        let isobar = start_isobar(&plane, folder.path(), port, &url).await?;
-        let stage = Self { isobar, _kwok: kwok, plane, folder, port, kubelet_port, heard };
+        let broker = Store::nats(folder.path(), None, "").await?;
+        for (name, subject) in [("RADAR", "radar"), ("RUNS", "isobar.runs")] {
+            let config = stream::Config { name: name.to_owned(), subjects: vec![subject.to_owned()], ..stream::Config::default() };
+            jetstream_of(&broker).await?.create_stream(config).await?;
+        }
+        let isobar = start_isobar(&plane, folder.path(), port, &url, &broker).await?;
+        let stage = Self { isobar, _kwok: kwok, plane, folder, port, kubelet_port, heard, broker };
         stage.node("n1").await?;
         Ok(stage)
     }
@@ -189,16 +201,18 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is text")
 }
 
-async fn start_isobar(plane: &ControlPlane, folder: &Path, port: u16, receiver: &str) -> Result<Process> {
+async fn start_isobar(plane: &ControlPlane, folder: &Path, port: u16, receiver: &str, broker: &Store) -> Result<Process> {
     fs::create_dir_all(folder.join("inbox"))?;
     let scheduler = json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
         "leaderElection": {"leaderElect": false}, "profiles": [{"schedulerName": "isobar-scheduler"}],
     });
     let directory = json!({"path": folder.join("inbox"), "glob": "*_*", "settle": "200ms", "poll": "200ms"});
+    let servers = json!({"urls": [format!("nats://{}", broker.address())]});
     let tasks = json!({
-        "enabled": true, "archive": {"folder": folder.join("archive")}, "report": {"urls": [receiver]},
-        "sources": [{"name": "radar-in"}, {"name": "products", "directory": directory}],
+        "enabled": true, "archive": {"folder": folder.join("archive")},
+        "report": {"urls": [receiver], "nats": {"servers": servers, "subject": "isobar.runs"}},
+        "sources": [{"name": "radar-in", "nats": {"servers": servers, "stream": "RADAR"}}, {"name": "products", "directory": directory}],
     });
     let own = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "IsobarConfiguration", "tasks": tasks});
     let config = folder.join("isobar.yaml");
@@ -260,7 +274,7 @@ pub fn task(name: &str, triggers: Value, more: Value) -> Value {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_run_by_every_trigger_and_leave_their_logs() -> Result<()> {
     let test = "tasks_run_by_every_trigger_and_leave_their_logs";
-    let programs = [Program::Etcd, Program::KubeApiserver, Program::KubeControllerManager, Program::Kubectl, Program::Kwok];
+    let programs = [Program::Etcd, Program::KubeApiserver, Program::KubeControllerManager, Program::Kubectl, Program::Kwok, Program::Nats];
     if !available(test, &programs) || !isobar_available(test) {
         return Ok(());
     }
@@ -343,6 +357,11 @@ async fn triggers(stage: &Stage) -> Result<()> {
     let attributes = ["ce-specversion: 1.0", "ce-type: t", "ce-source: /radar", "ce-id: 1", "ce-subject: Z9010_202611280600.bz2"];
     let (status, body) = stage.send(Some(&sender), &attributes, "anything").await?;
     ensure!(status == "200" && body.contains("\"duplicates\":1"), "the same event in its binary form: {status} {body}");
+    let broker = jetstream_of(&stage.broker).await?;
+    broker.publish("radar", event.clone().into()).await?.await?;
+    broker.publish("radar", event.replace("\"1\"", "\"2\"").replace("0600", "0620").into()).await?.await?;
+    let by_broker = |run: &Value| run["spec"]["taskRef"]["name"] == "volume" && run["spec"]["cycle"] == "2026-11-28T06:20:00Z";
+    stage.run("the run by the broker", |run| by_broker(run) && run["status"]["phase"] == "Reaped").await?;
     for (token, body, wanted, part) in [
         (Some(sender.as_str()), "{", "400", "not JSON"),
         (Some(&*sender), "{\"specversion\": \"1.0\", \"type\": \"t\", \"source\": \"s\"}", "400", "id must be a text"),
@@ -367,12 +386,13 @@ async fn triggers(stage: &Stage) -> Result<()> {
     }
     fs::write(stage.folder.path().join("inbox/Z9020_202611280610"), "data")?;
 
-    let volume = stage.reaped("volume", "Data").await?;
-    ensure!(volume["spec"]["params"]["station"] == "Z9010" && volume["spec"]["cycle"] == "2026-11-28T06:00:00Z", "{volume:#}");
+    let is_first = |run: &Value| run["spec"]["taskRef"]["name"] == "volume" && run["spec"]["cycle"] == "2026-11-28T06:00:00Z";
+    let volume = stage.run("the run over HTTP", |run| is_first(run) && run["status"]["phase"] == "Reaped").await?;
+    ensure!(volume["spec"]["params"]["station"] == "Z9010" && volume["status"]["outcome"] == "Succeeded", "{volume:#}");
     stage.reaped("product", "Data").await?;
     let tick = stage.reaped("tick", "Cron").await?;
     let tock = stage.reaped("tock", "After").await?;
-    ensure!(stage.runs().await?.iter().filter(|run| run["spec"]["taskRef"]["name"] == "volume").count() == 1, "one run for one event");
+    ensure!(stage.runs().await?.iter().filter(|run| run["spec"]["taskRef"]["name"] == "volume").count() == 2, "one run for one event");
     ensure!(tock["spec"]["cycle"].is_string() && tick["spec"]["cycle"].is_string(), "{tock:#}");
     let table = stage.kubectl(&["get", "taskruns"]).await?;
     println!("{table}");
@@ -518,9 +538,28 @@ async fn reports(stage: &Stage) -> Result<()> {
         let (announced, untold) = (over.iter().filter(told).count(), over.iter().filter(|run| !told(run)).count());
         if announced > 5 && untold == 0 {
             println!("{announced} runs announced, {} events", heard.len());
-            return Ok(());
+            return reports_by_broker(stage, &over).await;
         }
         ensure!(begin.elapsed() < PATIENCE, "{untold} of {} runs are not announced\n{}", over.len(), stage.isobar.log_tail());
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
+}
+
+/// What the receiver has heard, the stream has kept, each event once.
+async fn reports_by_broker(stage: &Stage, over: &[&Value]) -> Result<()> {
+    let kept = jetstream_of(&stage.broker).await?.get_stream("RUNS").await?;
+    let mut ids = Vec::new();
+    for sequence in 1..=kept.get_info().await?.state.last_sequence {
+        let message = kept.get_raw_message(sequence).await?;
+        let event: Value = serde_json::from_slice(&message.payload)?;
+        let header = message.headers.get("Nats-Msg-Id").context("an ID for the stream")?.to_string();
+        ensure!(event["id"] == *header && event["specversion"] == "1.0" && event["data"]["outcome"].is_string(), "{header}: {event:#}");
+        ids.push(header);
+    }
+    for run in over {
+        let id = format!("{}/Reaped", run["metadata"]["uid"].as_str().unwrap_or_default());
+        ensure!(ids.iter().filter(|one| **one == id).count() == 1, "{id} in {ids:?}");
+    }
+    println!("{} events kept by the stream", ids.len());
+    Ok(())
 }

@@ -15,9 +15,9 @@ use isobar::{
         Reviewing, Target, User, serve,
     },
     metrics::{
-        ApiMetrics, CallType, ClusterMetrics, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, ExtenderMetrics, ImageMetrics,
-        KubeletMetrics, LeaderMetrics, Lookup, Metrics, NodeGauges, NodeGroup, RunCreation, RunsMetrics, TaskMetrics, WatchRestart,
-        table::TABLE,
+        ApiMetrics, BrokerMetrics, CallType, ClusterMetrics, ConfigMetrics, EngineGauges, EngineMetrics, EventDrop, ExtenderMetrics,
+        ImageMetrics, KubeletMetrics, LeaderMetrics, Lookup, Metrics, NodeGauges, NodeGroup, RunCreation, RunsMetrics, TaskMetrics,
+        WatchRestart, table::TABLE,
     },
     model::time::{DurationMs, Timestamp},
     scheduler::observe::{AttemptResult, Gauges, Observer},
@@ -383,6 +383,9 @@ fn record_federation(metrics: &Metrics) {
     tasks.order("CreatePod", "Pod", Duration::from_millis(6));
     tasks.in_flight(1);
     tasks.phases([Some(4), None].into_iter());
+    let broker = BrokerMetrics::new(metrics);
+    broker.message("radar-in", "unreadable");
+    broker.up("radar-in", true);
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! Ends of runs, told to other programs as `CloudEvents` over HTTP. In: a run as the API server has it. Out: one event for each receiver, acknowledged by all
-//! of them, or why not.
+//! Ends of runs, told to other programs as `CloudEvents` over HTTP and by a broker. In: a run as the API server has it. Out: one event for each receiver,
+//! acknowledged by all of them, or why not.
 //!
 //! A receiver that fails is left alone for a while, whichever run is to be told: so a dead one costs a call now and then, and no run waits for it.
 
@@ -15,8 +15,9 @@ use rustc_hash::FxHashMap;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use super::report;
+use super::{broker::Outbox, report};
 use crate::{
+    config::resolved::NatsSubjectSettings,
     kubernetes::{
         api::with_causes,
         client::{ClientError, elsewhere},
@@ -30,6 +31,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long one that fails is left alone: at first, and at most.
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// What an event is called in `Content-Type`.
+pub(super) const EVENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 /// Events of which is remembered who has them already, while others do not.
 const HALF_TOLD_MAX: usize = 10_000;
 
@@ -40,6 +43,8 @@ pub struct ReportOptions {
     pub urls: Vec<String>,
     /// A file with a bearer token, read for each call.
     pub token_file: Option<PathBuf>,
+    /// A subject of a broker, which gets every event, too.
+    pub nats: Option<NatsSubjectSettings>,
 }
 
 /// Whoever is to be told.
@@ -51,11 +56,29 @@ pub struct Receivers {
 }
 
 struct Receiver {
-    client: Client,
-    /// Path and query.
-    path: String,
-    url: String,
+    way: Way,
+    /// How it is called in messages.
+    name: String,
     health: Mutex<Health>,
+}
+
+/// How an event gets there.
+enum Way {
+    Http {
+        client: Client,
+        /// Path and query.
+        path: String,
+    },
+    Broker(Box<Outbox>),
+}
+
+/// Why an event was not told.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It dislikes this very event; others may please it.
+    OfThisEvent(String),
+    /// It cannot be told anything now.
+    OfReceiver(String),
 }
 
 #[derive(Default)]
@@ -68,8 +91,12 @@ struct Health {
 impl Receivers {
     /// Connections are made when there is something to tell. Must be called within a tokio runtime.
     pub fn new(options: &ReportOptions) -> Result<Self, ClientError> {
-        let receivers = options.urls.iter().map(|url| Receiver::new(url)).collect::<Result<_, _>>()?;
-        Ok(Self { all: receivers, token_file: options.token_file.clone(), half_told: Mutex::default() })
+        let mut all = options.urls.iter().map(|url| Receiver::over_http(url)).collect::<Result<Vec<_>, _>>()?;
+        all.extend(options.nats.clone().map(|nats| {
+            let outbox = Outbox::new(nats);
+            Receiver { name: outbox.name(), way: Way::Broker(Box::new(outbox)), health: Mutex::default() }
+        }));
+        Ok(Self { all, token_file: options.token_file.clone(), half_told: Mutex::default() })
     }
 
     /// Whether there are any.
@@ -101,7 +128,7 @@ impl Receivers {
             }
             match receiver.tell(&event, token.as_deref()).await {
                 Ok(()) => told.push(at),
-                Err(why) => failed.push(format!("{}: {why}", receiver.url)),
+                Err(why) => failed.push(format!("{}: {why}", receiver.name)),
             }
         }
         let mut half_told = lock(&self.half_told);
@@ -121,14 +148,14 @@ impl Receivers {
 }
 
 impl Receiver {
-    fn new(url: &str) -> Result<Self, ClientError> {
+    fn over_http(url: &str) -> Result<Self, ClientError> {
         let bad = |why: String| ClientError::Setup(format!("{url}: {why}"));
         let uri: Uri = url.parse().map_err(|error: http::uri::InvalidUri| bad(error.to_string()))?;
         let path = uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
         let mut parts = uri.into_parts();
         parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
         let base = Uri::from_parts(parts).map_err(|error| bad(error.to_string()))?;
-        Ok(Self { client: elsewhere(base)?, path, url: url.to_owned(), health: Mutex::default() })
+        Ok(Self { way: Way::Http { client: elsewhere(base)?, path }, name: url.to_owned(), health: Mutex::default() })
     }
 
     async fn tell(&self, event: &Value, token: Option<&str>) -> Result<(), String> {
@@ -136,34 +163,19 @@ impl Receiver {
         if paused.is_some() {
             return Err("it has failed a moment ago, and is asked again in a while".to_owned());
         }
-        let mut request = Request::builder().method(Method::POST).uri(&self.path);
-        request = request.header(header::CONTENT_TYPE, "application/cloudevents+json; charset=utf-8");
-        if let Some(token) = token {
-            let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
-            let mut value = value.map_err(|_| "the token has characters that no header can have".to_owned())?;
-            value.set_sensitive(true);
-            request = request.header(header::AUTHORIZATION, value);
-        }
-        let request = request.body(Body::from(event.to_string().into_bytes())).map_err(|error| error.to_string())?;
-        let answer = match timeout(ANSWER_TIMEOUT, self.client.send(request)).await {
-            Err(_) => Err(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())),
-            Ok(Err(error)) => Err(with_causes(&error)),
-            Ok(Ok(answer)) => Ok(answer.status()),
+        let answer = if let Ok(answer) = timeout(ANSWER_TIMEOUT, self.way.carry(event, token)).await {
+            answer
+        } else {
+            self.way.gave_no_answer().await;
+            Err(Failure::OfReceiver(format!("no answer within {} s", ANSWER_TIMEOUT.as_secs())))
         };
         match answer {
-            Ok(status) if status.is_success() => {
+            Ok(()) => {
                 *lock(&self.health) = Health::default();
                 Ok(())
             }
-            Ok(status) => {
-                // It dislikes this very event; others may please it.
-                let of_this_event = [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
-                if !of_this_event.contains(&status) {
-                    self.failed();
-                }
-                Err(format!("it answered {status}"))
-            }
-            Err(why) => {
+            Err(Failure::OfThisEvent(why)) => Err(why),
+            Err(Failure::OfReceiver(why)) => {
                 self.failed();
                 Err(why)
             }
@@ -176,6 +188,40 @@ impl Receiver {
         health.failures = health.failures.saturating_add(1);
         health.until = Some(Instant::now() + pause);
     }
+}
+
+impl Way {
+    async fn carry(&self, event: &Value, token: Option<&str>) -> Result<(), Failure> {
+        let body = event.to_string().into_bytes();
+        match self {
+            Self::Http { client, path } => post(client, path, body, token).await,
+            Self::Broker(outbox) => outbox.tell(text(event, "/id"), body).await,
+        }
+    }
+
+    async fn gave_no_answer(&self) {
+        if let Self::Broker(outbox) = self {
+            outbox.forget().await;
+        }
+    }
+}
+
+async fn post(client: &Client, path: &str, event: Vec<u8>, token: Option<&str>) -> Result<(), Failure> {
+    let mut request = Request::builder().method(Method::POST).uri(path).header(header::CONTENT_TYPE, EVENT_TYPE);
+    if let Some(token) = token {
+        let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+        let mut value = value.map_err(|_| Failure::OfReceiver("the token has characters that no header can have".to_owned()))?;
+        value.set_sensitive(true);
+        request = request.header(header::AUTHORIZATION, value);
+    }
+    let request = request.body(Body::from(event)).map_err(|error| Failure::OfReceiver(error.to_string()))?;
+    let status = client.send(request).await.map_err(|error| Failure::OfReceiver(with_causes(&error)))?.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let why = format!("it answered {status}");
+    let of_this_event = [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+    Err(if of_this_event.contains(&status) { Failure::OfThisEvent(why) } else { Failure::OfReceiver(why) })
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -49,7 +49,7 @@ fn run(name: &str) -> Value {
 
 fn receivers(addresses: &[&str], token_file: Option<PathBuf>) -> Receivers {
     let urls = addresses.iter().map(|address| format!("http://{address}/hook?a=b")).collect();
-    Receivers::new(&ReportOptions { urls, token_file }).unwrap()
+    Receivers::new(&ReportOptions { urls, token_file, nats: None }).unwrap()
 }
 
 #[tokio::test]

@@ -6,8 +6,12 @@
 //! arrivals ---------------------------->|  ^                                     |
 //! arrivals' senders <------Answer-------+  +---------------- outcome ------------+
 //! ```
+//!
+//! Arrivals come from HTTP, from directories that are polled, and from brokers ([`broker`]), which ends of runs are told to as well.
 
 mod announce;
+mod arriving;
+pub mod broker;
 mod events;
 mod execute;
 mod known;
@@ -20,10 +24,11 @@ mod worker;
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 pub use self::{
     announce::{Receivers, ReportOptions},
+    arriving::{Arriving, Settled, settle},
     logs::{KeptLog, RunLogs},
 };
 use super::{
@@ -33,20 +38,11 @@ use super::{
 };
 use crate::{
     metrics::Metrics,
-    tasks::{effect::Answer, facts::Key, rules::Rules, trigger::arrival::Arrival},
+    tasks::{facts::Key, rules::Rules},
 };
 
 /// Arrivals that may wait for the machine; then their senders wait.
 pub const ARRIVALS_MAX: usize = 1024;
-
-/// Something arrived, and its sender waits for what becomes of it.
-#[derive(Debug)]
-pub struct Arriving {
-    /// What.
-    pub arrival: Arrival,
-    /// Told once.
-    pub answer: oneshot::Sender<Answer>,
-}
 
 /// What the room works with.
 pub struct TasksContext {

@@ -30,6 +30,7 @@ pub enum Program {
     Kubectl,
     S3,
     Registry,
+    Nats,
 }
 
 impl Program {
@@ -43,12 +44,13 @@ impl Program {
             Self::Kubectl => "kubectl",
             Self::S3 => "s3",
             Self::Registry => "registry",
+            Self::Nats => "nats",
         }
     }
 
     /// Which script builds it.
     fn script(self) -> &'static Script {
-        if matches!(self, Self::S3 | Self::Registry) { &STORES } else { &CONTROL_PLANE }
+        if matches!(self, Self::S3 | Self::Registry | Self::Nats) { &STORES } else { &CONTROL_PLANE }
     }
 
     fn variable(self) -> String {

@@ -1,4 +1,4 @@
-//! Stores on loopback: a real S3 server over a folder, and a real registry. In: a folder. Out: a running program and its address.
+//! Stores on loopback: a real S3 server over a folder, a real registry, a real NATS server. In: a folder. Out: a running program and its address.
 
 use std::{
     fs,
@@ -62,6 +62,21 @@ impl Store {
         )?;
         let arguments = ["serve".to_owned(), config.display().to_string()];
         Self { process: Process::start("registry", &Program::Registry.path()?, arguments, folder)?, port }.ready().await
+    }
+
+    /// nats-server, on this port if it had one before. What its streams hold stays in the folder. `more` is added to its configuration.
+    pub async fn nats(folder: &Path, port: Option<u16>, more: &str) -> Result<Self> {
+        let port = port.map_or_else(free_port, Ok)?;
+        let config = folder.join("nats.conf");
+        let store = folder.join("jetstream");
+        // Messages of more than 8 MiB are allowed, so that our own bound is tested and not the server's.
+        let text = format!(
+            "listen: '127.0.0.1:{port}'\njetstream {{ store_dir: '{}' }}\nmax_payload: 16MB\nmax_pending: 64MB\n{more}\n",
+            store.display()
+        );
+        fs::write(&config, text)?;
+        let arguments = ["--config".to_owned(), config.display().to_string()];
+        Self { process: Process::start("nats", &Program::Nats.path()?, arguments, folder)?, port }.ready().await
     }
 
     pub fn address(&self) -> String {
