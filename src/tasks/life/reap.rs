@@ -128,6 +128,10 @@ fn delete(of: Subject, around: &Around, pod: &Pod) -> Option<Step> {
     if !pod.held {
         return None;
     }
+    // A pod that is seen as it was before its deletion may have begun since, and have something to be saved.
+    if pod.deletion.is_none() {
+        return Some(Step::Rest);
+    }
     let quiet = of.quiet(around);
     if quiet > around.now {
         return Some(Step::Until(quiet));

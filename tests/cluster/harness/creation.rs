@@ -43,7 +43,6 @@ pub async fn create_pods(client: &Client, workload: &Workload, per_second: Optio
     create(client, &path, workload.pods, per_second, move |index| shared.pod(index)).await
 }
 
-<<<<<<< HEAD
 /// Creates pods that no node takes, as fast as the server takes them.
 pub async fn create_hopeless(client: &Client, workload: &Workload, count: usize) -> Result<()> {
     let shared = workload.clone();
@@ -52,11 +51,8 @@ pub async fn create_hopeless(client: &Client, workload: &Workload, count: usize)
     Ok(())
 }
 
-async fn create(
-=======
 /// Creates what `object` makes of each number, at `per_second` where given, else as fast as the server takes it. Out: when each was sent.
 pub async fn create(
->>>>>>> taskproof
     client: &Client,
     path: &str,
     count: usize,
