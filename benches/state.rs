@@ -82,6 +82,8 @@ fn queued(number: usize) -> QueuedPod {
         nominated: None,
         nominated_seen: Box::default(),
         run_attempt: 0,
+        created: Timestamp(0),
+        unclear_binding: None,
     }
 }
 
