@@ -334,7 +334,7 @@ fn one_run_one_pod(stage: &Stage, deaths: &[Death], runs: &[Value]) -> Result<()
     for death in deaths {
         let of: Vec<&Value> = runs.iter().filter(|run| run["spec"]["taskRef"]["name"] == *death.task).collect();
         let [run] = of[..] else { anyhow::bail!("{death:?}: {} runs", of.len()) };
-        ensure!(run["spec"]["trigger"]["type"] == format!("{:?}", death.kind), "{run:#}");
+        ensure!(run["metadata"]["labels"]["isobar.dev/trigger"] == format!("{:?}", death.kind), "{run:#}");
         let (attempts, attempt) = (&run["status"]["attempts"], &run["status"]["attempts"][0]);
         ensure!(run["status"]["outcome"] == "Succeeded" && attempts.as_array().is_some_and(|all| all.len() == 1), "{run:#}");
         ensure!(attempt["logs"]["complete"] == true && attempt["logs"]["bytes"].as_u64() > Some(0), "{run:#}");

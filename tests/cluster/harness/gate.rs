@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -277,6 +278,8 @@ fn has_log(folder: &Path, pod: &str) -> bool {
         if path.is_dir() {
             return has_log(&path, pod);
         }
-        path.iter().any(|part| part == pod) && entry.metadata().is_ok_and(|file| file.len() > 0)
+        // The folder of a pod is called by its name and its UID.
+        let is_of_pod = |part: &OsStr| part.to_str().is_some_and(|part| part.strip_prefix(pod).is_some_and(|rest| rest.starts_with('_')));
+        path.iter().any(is_of_pod) && entry.metadata().is_ok_and(|file| file.len() > 0)
     })
 }
