@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
-    cylc, ecflow,
+    ecflow,
     harness::{
         apiserver::ApiserverOptions,
         assets::{Program, available, isobar, isobar_available},
@@ -289,7 +289,6 @@ async fn tasks_run_by_every_trigger_and_leave_their_logs() -> Result<()> {
         json!({"template": {"spec": {"containers": [{"name": "main", "image": "i"}], "nodeSelector": {"kubernetes.io/hostname": "n9"}}}});
     stage.apply(&[task("never", json!([]), never)]).await?;
     ecflow::suite(stage.folder.path(), stage.plane.admin_kubeconfig()).await?;
-    cylc::workflow(stage.folder.path(), stage.plane.admin_kubeconfig()).await?;
     reports(&stage).await?;
 
     let pods = stage.kubectl(&["get", "pods", "-l", "isobar.dev/task-run", "-o", "name"]).await?;
