@@ -1,7 +1,9 @@
 //! Writes events for people: [`EventOrder`]s in, `events.k8s.io/v1` objects and series updates out.
 //!
 //! Fields, names, series and note length as client-go's events recorder has them, so that `kubectl describe` reads as with kube-scheduler. Events
-//! come last: a bounded queue, a bounded rate and few requests at once; what does not fit is dropped and counted, and no binding ever waits for one.
+//! come last: bounded queues, a bounded rate and few requests at once; what does not fit is dropped and counted, and no binding ever waits for one.
+//! What is said once (`Scheduled`, `Preempted`, our own news) has a queue of its own and goes first: a crowd of pods that find no node says so again at
+//! every attempt, and must not drown the one event of a pod that found its node.
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,8 +26,10 @@ use crate::{
     scheduler::input::{EventOrder, PodRef},
 };
 
-/// Events that may wait, some 400 bytes each: after a burst of so many pods each gets its event, though the last after minutes.
+/// Events of each queue that may wait, some 400 bytes each: after a burst of so many pods each gets its event, though the last after minutes.
 const WAITING_MAX: usize = 16_384;
+/// The one event that is said again at each attempt; whoever reads the next one has missed nothing.
+const SAID_AGAIN: &str = "FailedScheduling";
 /// Events a second in the long run: twice kube-scheduler's default, and a small share of what an API server takes.
 pub const PER_SECOND: f64 = 100.0;
 /// Events at once, as seconds of that rate: for a Deployment that is scaled up.
@@ -70,23 +74,25 @@ enum Message {
 /// Where events wait for their turn. Cheap to clone.
 #[derive(Clone)]
 pub struct EventDesk {
-    sender: mpsc::Sender<Message>,
+    once: mpsc::Sender<Message>,
+    again: mpsc::Sender<Message>,
     metrics: ApiMetrics,
 }
 
 impl EventDesk {
     /// Leaves an event, or drops and counts it when too many wait.
     pub fn put(&self, order: Box<EventOrder>) {
-        self.leave(Message::Pod(order));
+        let queue = if order.reason == SAID_AGAIN { &self.again } else { &self.once };
+        self.leave(queue, Message::Pod(order));
     }
 
     /// Leaves news of our own, about the Lease that stands for all replicas.
     pub fn tell(&self, news: News) {
-        self.leave(Message::News(Box::new(news)));
+        self.leave(&self.once, Message::News(Box::new(news)));
     }
 
-    fn leave(&self, message: Message) {
-        if self.sender.try_send(message).is_err() {
+    fn leave(&self, queue: &mpsc::Sender<Message>, message: Message) {
+        if queue.try_send(message).is_err() {
             self.metrics.event_dropped(EventDrop::Full);
         }
     }
@@ -94,7 +100,8 @@ impl EventDesk {
 
 /// Writes what lies on the desk.
 pub struct EventWriter {
-    messages: mpsc::Receiver<Message>,
+    once: mpsc::Receiver<Message>,
+    again: mpsc::Receiver<Message>,
     table: SeriesTable,
     bucket: TokenBucket,
     sender: Sender,
@@ -109,13 +116,12 @@ struct Sender {
 
 /// A desk and the writer that empties it.
 pub fn event_desk(api: Api, clock: Clock, hostname: &str, per_second: f64) -> (EventDesk, EventWriter) {
-    let (sender, messages) = mpsc::channel(WAITING_MAX);
-    let desk = EventDesk { sender, metrics: api.metrics().clone() };
+    let (put_once, once) = mpsc::channel(WAITING_MAX);
+    let (put_again, again) = mpsc::channel(WAITING_MAX);
+    let desk = EventDesk { once: put_once, again: put_again, metrics: api.metrics().clone() };
     let sender = Sender { api, clock, hostname: hostname.into() };
-    (
-        desk,
-        EventWriter { messages, table: SeriesTable::default(), bucket: TokenBucket::new(per_second, per_second * BURST_SECONDS), sender },
-    )
+    let bucket = TokenBucket::new(per_second, per_second * BURST_SECONDS);
+    (desk, EventWriter { once, again, table: SeriesTable::default(), bucket, sender })
 }
 
 impl EventWriter {
@@ -127,15 +133,12 @@ impl EventWriter {
         loop {
             let writes = tokio::select! {
                 biased;
-                message = self.messages.recv() => match message {
-                    Some(Message::Pod(order)) => vec![(self.table.record(&order, self.sender.clock.now()), order)],
-                    Some(Message::News(news)) => {
-                        self.sender.tell(&news, self.table.name(&news.lease.1, self.sender.clock.now())).await;
-                        continue;
-                    }
+                // First: a crowd that never ends must not keep the ends of series from being written.
+                _ = sweep.tick() => self.table.sweep(self.sender.clock.now()),
+                message = self.next() => match message {
+                    Some(message) => self.taken(message).await,
                     None => break,
                 },
-                _ = sweep.tick() => self.table.sweep(self.sender.clock.now()),
             };
             for (write, order) in writes {
                 if matches!(write, Write::Nothing) {
@@ -150,6 +153,27 @@ impl EventWriter {
             }
         }
         while under_way.join_next().await.is_some() {}
+    }
+
+    /// None when all desks are gone and nothing waits.
+    async fn next(&mut self) -> Option<Message> {
+        tokio::select! {
+            biased;
+            Some(message) = self.once.recv() => Some(message),
+            Some(message) = self.again.recv() => Some(message),
+            else => None,
+        }
+    }
+
+    async fn taken(&mut self, message: Message) -> Vec<(Write, Box<EventOrder>)> {
+        let now = self.sender.clock.now();
+        match message {
+            Message::Pod(order) => vec![(self.table.record(&order, now), order)],
+            Message::News(news) => {
+                self.sender.tell(&news, self.table.name(&news.lease.1, now)).await;
+                Vec::new()
+            }
+        }
     }
 }
 

@@ -69,6 +69,21 @@ async fn the_rate_is_bounded_and_too_many_are_dropped() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_crowd_without_a_node_drowns_no_event_of_a_pod_that_found_one() {
+    let (server, desk) = start(vec![Reply::Json(201, Value::Null); 2 * WAITING_MAX]);
+    for n in 0..WAITING_MAX + 1000 {
+        desk.put(Box::new(order(&n.to_string(), "FailedScheduling", "x")));
+    }
+    for n in 0..300 {
+        desk.put(Box::new(order(&format!("found-{n}"), "Scheduled", "x")));
+    }
+    sleep(Duration::from_secs(1)).await;
+    let reasons: Vec<_> = server.asked().iter().map(|asked| asked.body["reason"].clone()).collect();
+    assert!(reasons.len() >= 300, "{}", reasons.len());
+    assert!(reasons[..300].iter().all(|reason| reason == "Scheduled"), "said once, so written first");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_busy_server_is_asked_once_more() {
     let (server, desk) = start(vec![Reply::Busy(429, 2), Reply::Busy(429, 2), Reply::Json(201, Value::Null)]);
     desk.put(Box::new(order("a", "Scheduled", "x")));
