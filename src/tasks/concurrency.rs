@@ -1,12 +1,19 @@
-//! Runs that count together. In: the live runs of one task and scope. Out: whose turn it is, and whose place is taken.
+//! Runs that count together. In: what each run of one task and scope is at the moment. Out: whose turn it is, and whose place is taken.
+//!
+//! Kept in the order of their places, so that a change costs the same beside ten runs and beside ten thousand.
+
+use std::collections::BTreeMap;
 
 use super::{
-    facts::Run,
+    facts::{Key, Run},
     life::{Turn, is_complete},
     run::Phase,
-    spec::ConcurrencyPolicy,
+    spec::{ConcurrencyPolicy, OnDeadline},
 };
 use crate::model::time::Timestamp;
+
+/// Runs that are looked at when one of their peers changes: those whose turn is next.
+const NEXT_MAX: usize = 2;
 
 /// Whether a run counts: from the queue until nothing of it runs any more.
 pub fn is_live(run: &Run) -> bool {
@@ -17,68 +24,166 @@ pub fn is_live(run: &Run) -> bool {
     }
 }
 
+/// What happens while others are live, and how many may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rule {
+    policy: ConcurrencyPolicy,
+    max: usize,
+}
+
+impl Rule {
+    fn of(run: &Run) -> Self {
+        let rule = run.frozen.as_ref().map(|frozen| &frozen.concurrency);
+        let max = rule.map_or(0, |rule| usize::try_from(rule.max).unwrap_or(usize::MAX));
+        Self {
+            policy: rule.and_then(|rule| rule.policy).unwrap_or(ConcurrencyPolicy::Forbid),
+            max: if max == 0 { usize::MAX } else { max },
+        }
+    }
+}
+
+/// What happens while others are live.
+pub fn policy(run: &Run) -> ConcurrencyPolicy {
+    Rule::of(run).policy
+}
+
+/// Whether any number of runs may live: nobody has to look at the others.
+pub fn is_unbounded(run: &Run) -> bool {
+    Rule::of(run) == Rule { policy: ConcurrencyPolicy::Allow, max: usize::MAX }
+}
+
+/// As [`Run::order`].
+type Place = (Timestamp, Key);
+
+fn place(run: &Run) -> Place {
+    let (at, key) = run.order();
+    (at, key.clone())
+}
+
 /// What the others see of a run: while it stays so, none of them has to look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
-    live: bool,
-    waits: bool,
-    stopped: bool,
-    arrived: usize,
+    place: Place,
+    rule: Rule,
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// It counts.
+    Live,
+    /// It waits for its turn alone.
+    Ready,
+    /// It waits for data, and does without from then on.
+    Dated(Timestamp),
+    /// It is nothing to the others: over, stopped, or without its data.
+    Apart,
 }
 
 impl Standing {
     /// Of a run as it is.
     pub fn of(run: &Run) -> Self {
-        let waits = matches!(run.phase(), None | Some(Phase::Waiting));
-        Self { live: is_live(run), waits, stopped: run.cancel || run.deleting, arrived: run.status.arrived.len() }
+        Self { place: place(run), rule: Rule::of(run), state: State::of(run) }
     }
 }
 
-fn is_ready(run: &Run, now: Timestamp) -> bool {
-    matches!(run.phase(), None | Some(Phase::Waiting)) && run.frozen.is_some() && !run.cancel && !run.deleting && is_complete(run, now)
-}
-
-fn rule(run: &Run) -> (ConcurrencyPolicy, usize) {
-    let rule = run.frozen.as_ref().map(|frozen| &frozen.concurrency);
-    let max = rule.map_or(0, |rule| usize::try_from(rule.max).unwrap_or(usize::MAX));
-    (rule.and_then(|rule| rule.policy).unwrap_or(ConcurrencyPolicy::Forbid), if max == 0 { usize::MAX } else { max })
-}
-
-/// What happens while others are live.
-pub fn policy(run: &Run) -> ConcurrencyPolicy {
-    rule(run).0
-}
-
-/// Whether any number of runs may live: nobody has to look at the others.
-pub fn is_unbounded(run: &Run) -> bool {
-    rule(run) == (ConcurrencyPolicy::Allow, usize::MAX)
-}
-
-/// Whether it is a run's turn. `group`: all runs of its task and scope, itself among them.
-pub fn turn(run: &Run, group: &[&Run], now: Timestamp) -> Turn {
-    let (policy, max) = rule(run);
-    let live = group.iter().filter(|other| is_live(other)).count();
-    let before = group.iter().filter(|other| is_ready(other, now) && other.order() < run.order()).count();
-    if live.saturating_add(before) < max {
-        return Turn::Go;
-    }
-    let others = group.iter().find(|other| is_live(other)).or_else(|| group.iter().find(|other| other.order() < run.order()));
-    let other = others.map(|other| &*other.key.name).unwrap_or_default();
-    let why = format!("{} of {max} runs are live, {other} among them", live + before);
-    match policy {
-        ConcurrencyPolicy::Forbid => Turn::Skip(why),
-        _ => Turn::Wait(why),
+impl State {
+    fn of(run: &Run) -> Self {
+        if is_live(run) {
+            return Self::Live;
+        }
+        let waits = matches!(run.phase(), None | Some(Phase::Waiting)) && !run.cancel && !run.deleting;
+        let Some(frozen) = run.frozen.as_ref().filter(|_| waits) else { return Self::Apart };
+        if is_complete(run, Timestamp(0)) {
+            return Self::Ready;
+        }
+        let waits_for = frozen.waits_for.as_ref().filter(|waits| waits.on_deadline == OnDeadline::Run);
+        waits_for.and_then(|waits| waits.deadline).map_or(Self::Apart, |deadline| Self::Dated(deadline.0))
     }
 }
 
-/// The run that takes this one's place: with Replace only the newest live on.
-pub fn replaced_by<'a>(run: &Run, group: &[&'a Run], now: Timestamp) -> Option<&'a str> {
-    let mut all: Vec<&&Run> = group.iter().filter(|other| is_live(other) || is_ready(other, now)).collect();
-    all.sort_by_key(|other| other.order());
-    let newest = all.last()?;
-    let (policy, max) = rule(newest);
-    let at = all.iter().position(|other| other.key == run.key)?;
-    (policy == ConcurrencyPolicy::Replace && at.saturating_add(max) < all.len()).then_some(&*newest.key.name)
+/// The runs of one task and scope that are something to each other.
+#[derive(Debug, Default)]
+pub struct Peers {
+    live: BTreeMap<Place, Rule>,
+    ready: BTreeMap<Place, Rule>,
+    dated: BTreeMap<Place, (Timestamp, Rule)>,
+}
+
+impl Peers {
+    /// A run comes, or is not what it was.
+    pub fn enter(&mut self, standing: Standing) {
+        let Standing { place, rule, state } = standing;
+        match state {
+            State::Live => drop(self.live.insert(place, rule)),
+            State::Ready => drop(self.ready.insert(place, rule)),
+            State::Dated(at) => drop(self.dated.insert(place, (at, rule))),
+            State::Apart => {}
+        }
+    }
+
+    /// What it was is over.
+    pub fn leave(&mut self, standing: &Standing) {
+        match standing.state {
+            State::Live => drop(self.live.remove(&standing.place)),
+            State::Ready => drop(self.ready.remove(&standing.place)),
+            State::Dated(_) => drop(self.dated.remove(&standing.place)),
+            State::Apart => {}
+        }
+    }
+
+    /// Nobody is here.
+    pub fn is_empty(&self) -> bool {
+        self.live.is_empty() && self.ready.is_empty() && self.dated.is_empty()
+    }
+
+    /// Whether it is the turn of a run that is not live.
+    pub fn turn(&self, run: &Run, now: Timestamp) -> Turn {
+        let (Rule { policy, max }, place, live) = (Rule::of(run), place(run), self.live.len());
+        let due = self.due(now).filter(|(other, _)| **other < place).map(|(other, _)| other);
+        // No more than are needed to say that there is no room.
+        let before = self.ready.range(..&place).map(|(other, _)| other).chain(due).take(max.saturating_sub(live));
+        let before: Vec<&Place> = before.collect();
+        if live.saturating_add(before.len()) < max {
+            return Turn::Go;
+        }
+        let other = self.live.keys().next().or(before.first().copied()).map(|(_, key)| &*key.name).unwrap_or_default();
+        let why = format!("{} of {max} runs are live, {other} among them", live + before.len());
+        match policy {
+            ConcurrencyPolicy::Forbid => Turn::Skip(why),
+            _ => Turn::Wait(why),
+        }
+    }
+
+    /// The run that takes this one's place: with Replace only the newest live on.
+    pub fn replaced_by(&self, run: &Run, now: Timestamp) -> Option<&str> {
+        let ((_, newest), rule) = self.newest(now)?;
+        let place = place(run);
+        let is_due = |(at, _): &(Timestamp, Rule)| *at <= now;
+        let counts = self.live.contains_key(&place) || self.ready.contains_key(&place) || self.dated.get(&place).is_some_and(is_due);
+        let newer = |other: &&Place| **other > place;
+        let others = self.live.keys().rev().take_while(newer).chain(self.ready.keys().rev().take_while(newer));
+        let newer = others.chain(self.due(now).map(|(other, _)| other).filter(newer)).take(rule.max).count();
+        (rule.policy == ConcurrencyPolicy::Replace && counts && newer >= rule.max).then_some(&*newest.name)
+    }
+
+    /// Who has to look when one of them has changed.
+    pub fn next(&self) -> Vec<Key> {
+        // Those with a date wake by it, and are few.
+        let dated = self.dated.keys();
+        let replaces = self.newest(Timestamp(u64::MAX)).is_some_and(|(_, rule)| rule.policy == ConcurrencyPolicy::Replace);
+        let (live, ready) = if replaces { (usize::MAX, usize::MAX) } else { (0, NEXT_MAX) };
+        self.ready.keys().take(ready).chain(dated).chain(self.live.keys().take(live)).map(|(_, key)| key.clone()).collect()
+    }
+
+    fn due(&self, now: Timestamp) -> impl Iterator<Item = (&Place, Rule)> {
+        self.dated.iter().filter(move |(_, (at, _))| *at <= now).map(|(place, (_, rule))| (place, *rule))
+    }
+
+    fn newest(&self, now: Timestamp) -> Option<(&Place, Rule)> {
+        let last = [self.live.last_key_value(), self.ready.last_key_value()].into_iter().flatten().map(|(place, rule)| (place, *rule));
+        last.chain(self.due(now)).max_by_key(|(place, _)| *place)
+    }
 }
 
 #[cfg(test)]
@@ -88,7 +193,7 @@ mod tests {
     use super::*;
     use crate::tasks::{
         facts::Key,
-        run::{Frozen, Outcome, RunConcurrency},
+        run::{Frozen, Outcome, RunConcurrency, WaitsFor},
         time::Time,
     };
 
@@ -102,9 +207,15 @@ mod tests {
         run
     }
 
+    fn peers(runs: &[Run]) -> Peers {
+        let mut peers = Peers::default();
+        runs.iter().for_each(|run| peers.enter(Standing::of(run)));
+        peers
+    }
+
     fn turns(runs: &[Run]) -> Vec<&'static str> {
-        let group: Vec<&Run> = runs.iter().collect();
-        let word = |run: &Run| match turn(run, &group, Timestamp(0)) {
+        let peers = peers(runs);
+        let word = |run: &Run| match peers.turn(run, Timestamp(0)) {
             Turn::Go => "go",
             Turn::Wait(_) => "wait",
             Turn::Skip(_) => "skip",
@@ -139,9 +250,38 @@ mod tests {
             run("b", ConcurrencyPolicy::Replace, 1, None),
             run("c", ConcurrencyPolicy::Replace, 1, None),
         ];
-        let group: Vec<&Run> = runs.iter().collect();
-        let by: Vec<Option<&str>> = runs.iter().map(|run| replaced_by(run, &group, Timestamp(0))).collect();
+        let peers = peers(&runs);
+        let by: Vec<Option<&str>> = runs.iter().map(|run| peers.replaced_by(run, Timestamp(0))).collect();
         assert_eq!(by, [Some("c"), Some("c"), None]);
+        assert_eq!(peers.next().len(), 3, "each has to look whether its place is taken");
+    }
+
+    #[test]
+    fn those_whose_turn_is_next_look_and_nothing_is_left_of_those_that_leave() {
+        let queued = |name| run(name, ConcurrencyPolicy::Queue, 1, None);
+        let runs = [run("a", ConcurrencyPolicy::Queue, 1, Some(Phase::Running)), queued("d"), queued("c"), queued("b")];
+        let mut peers = peers(&runs);
+        assert_eq!(peers.next().iter().map(|key| &*key.name).collect::<Vec<_>>(), ["b", "c"]);
+        let why = "1 of 1 runs are live, a among them";
+        assert!(matches!(peers.turn(&runs[1], Timestamp(0)), Turn::Wait(text) if text == why));
+        for run in &runs {
+            assert!(!peers.is_empty());
+            peers.leave(&Standing::of(run));
+        }
+        assert!(peers.is_empty());
+    }
+
+    #[test]
+    fn one_that_waits_for_data_counts_from_its_deadline_on() {
+        let deadline = Some(Time::from(Timestamp(5_000)));
+        let mut dated = run("a", ConcurrencyPolicy::Queue, 1, Some(Phase::Waiting));
+        let waits = WaitsFor { all_of: vec!["model".into()], deadline, on_deadline: OnDeadline::Run };
+        dated.frozen = Some(Arc::new(Frozen { waits_for: Some(waits), ..Frozen::clone(dated.frozen.as_ref().unwrap()) }));
+        let runs = [dated, run("b", ConcurrencyPolicy::Queue, 1, None)];
+        let peers = peers(&runs);
+        assert_eq!(peers.turn(&runs[1], Timestamp(4_999)), Turn::Go);
+        assert!(matches!(peers.turn(&runs[1], Timestamp(5_000)), Turn::Wait(_)));
+        assert_eq!(peers.next().len(), 2);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use self::records::{ArrivalRecord, Group, OrphanRecord, RunRecord, TaskRecord};
 use super::{
     admission::{self, Bucket},
+    concurrency::Peers,
     effect::{Answer, Command, Effect, Input, Listing, OrderId, Subject},
     facts::{Key, Pod, Run, Task},
     rules::Rules,
@@ -42,7 +43,7 @@ pub struct Machine {
     runs: BTreeMap<Key, RunRecord>,
     orphans: BTreeMap<Key, OrphanRecord>,
     arrivals: BTreeMap<super::effect::ArrivalId, ArrivalRecord>,
-    groups: BTreeMap<Group, BTreeSet<Key>>,
+    groups: BTreeMap<Group, Peers>,
     /// Whoever waits for a run to record something.
     watchers: BTreeMap<Key, BTreeSet<Subject>>,
     lost_nodes: BTreeSet<Box<str>>,

@@ -83,7 +83,6 @@ impl RunRecord {
         self.admitted = false;
         self.blocked = None;
         self.expired = false;
-        self.standing = None;
     }
 
     /// Whether the object is news.

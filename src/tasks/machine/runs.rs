@@ -20,8 +20,6 @@ use crate::{
     },
 };
 
-/// Runs of a group that are looked at when one of them changes: those whose turn is next.
-const NEXT_MAX: usize = 2;
 /// A run whose task is not known so long after its creation is of no task.
 const TASK_KNOWN_WITHIN: DurationMs = DurationMs(10_000);
 
@@ -65,45 +63,24 @@ impl Machine {
         if record.standing.as_ref() == Some(&standing) {
             return;
         }
-        if record.run.is_reaped() {
-            self.leave(&group, key);
-        } else {
-            self.groups.entry(group.clone()).or_default().insert(key.clone());
+        let peers = self.groups.entry(group.clone()).or_default();
+        if let Some(before) = &record.standing {
+            peers.leave(before);
         }
+        peers.enter(standing.clone());
         if let Some(record) = self.runs.get_mut(key) {
             record.standing = Some(standing);
         }
         self.group_changed(&group);
     }
 
-    fn leave(&mut self, group: &Group, key: &Key) {
-        if let Some(members) = self.groups.get_mut(group) {
-            members.remove(key);
-            if members.is_empty() {
-                self.groups.remove(group);
-            }
-        }
-    }
-
+    /// Those whose turn may have come look; a group of nobody is forgotten.
     fn group_changed(&mut self, group: &Group) {
-        let members: Vec<&Run> =
-            self.groups.get(group).into_iter().flatten().filter_map(|key| self.runs.get(key)).map(|record| &record.run).collect();
-        let mut next: Vec<&Run> = members.iter().copied().filter(|run| matches!(run.phase(), None | Some(Phase::Waiting))).collect();
-        if next.iter().any(|run| concurrency::policy(run) == ConcurrencyPolicy::Replace) {
-            next = members;
-        } else {
-            // Those that wait for something else are not next; they wake by what they wait for.
-            let (mut ready, dated): (Vec<&Run>, Vec<&Run>) = next
-                .into_iter()
-                .filter(|run| life::is_complete(run, Timestamp(u64::MAX)))
-                .partition(|run| life::is_complete(run, Timestamp(0)));
-            ready.sort_by_key(|run| run.order());
-            ready.truncate(NEXT_MAX);
-            ready.extend(dated);
-            next = ready;
+        let Some(peers) = self.groups.get(group) else { return };
+        self.dirty.extend(peers.next().into_iter().map(Subject::Run));
+        if peers.is_empty() {
+            self.groups.remove(group);
         }
-        let next: Vec<Key> = next.into_iter().map(|run| run.key.clone()).collect();
-        self.dirty.extend(next.into_iter().map(Subject::Run));
     }
 
     pub(super) fn run_gone(&mut self, now: Timestamp, key: &Key, uid: &str) {
@@ -117,8 +94,10 @@ impl Machine {
         if let Some((order, _)) = &record.order {
             self.orders.remove(order);
         }
-        if let Some(group) = Group::of(&record.run) {
-            self.leave(&group, key);
+        if let (Some(group), Some(standing)) = (Group::of(&record.run), &record.standing) {
+            if let Some(peers) = self.groups.get_mut(&group) {
+                peers.leave(standing);
+            }
             self.group_changed(&group);
         }
         record.pods.into_values().for_each(|pod| self.orphan(now, pod));
@@ -210,10 +189,9 @@ impl Machine {
         if run.is_reaped() || concurrency::is_unbounded(run) || !(waits || replaces) {
             return (Turn::Go, None);
         }
-        let members = Group::of(run).and_then(|group| self.groups.get(&group));
-        let group: Vec<&Run> = members.into_iter().flatten().filter_map(|key| self.runs.get(key)).map(|record| &record.run).collect();
-        let turn = if waits { concurrency::turn(run, &group, now) } else { Turn::Go };
-        (turn, concurrency::replaced_by(run, &group, now).filter(|_| replaces).map(str::to_owned))
+        let Some(peers) = Group::of(run).and_then(|group| self.groups.get(&group)) else { return (Turn::Go, None) };
+        let turn = if waits { peers.turn(run, now) } else { Turn::Go };
+        (turn, peers.replaced_by(run, now).filter(|_| replaces).map(str::to_owned))
     }
 
     /// The next run that follows the end of this one and does not know of it.
