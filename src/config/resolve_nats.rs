@@ -4,6 +4,7 @@ use super::{
     own_tasks::{NatsServers, NatsStream, NatsSubject},
     path::Path,
     report::Report,
+    resolve_own::absolute,
     resolved::{NatsServerSettings, NatsStreamSettings, NatsSubjectSettings},
 };
 
@@ -84,8 +85,8 @@ fn servers(written: NatsServers, path: &Path, report: &mut Report) -> NatsServer
         ("keyFile", &written.key_file),
     ];
     for (field, file) in files {
-        if let Some(file) = file.as_deref().filter(|file| !file.starts_with('/')) {
-            report.invalid_text(&path.field(field), file, "must be an absolute path");
+        if let Some(file) = file {
+            absolute(file, &path.field(field), report);
         }
     }
     if written.token_file.is_some() && written.user.is_some() {

@@ -85,6 +85,13 @@ pub(super) fn not_negative(written: Option<&str>, default: DurationMs, path: &Pa
     })
 }
 
+/// A file or folder is named from the root: where a process happens to run says nothing.
+pub(super) fn absolute(file: &str, path: &Path, report: &mut Report) {
+    if !file.starts_with('/') {
+        report.invalid_text(path, file, "must be an absolute path");
+    }
+}
+
 fn positive(written: Option<&str>, default: DurationMs, path: &Path, report: &mut Report) -> DurationMs {
     let span = not_negative(written, default, path, report);
     if span.0 == 0 {

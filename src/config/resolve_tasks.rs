@@ -9,7 +9,7 @@ use super::{
     report::Report,
     resolve_federation::{place, written_archive},
     resolve_nats::{stream, subject, written_stream, written_subject},
-    resolve_own::not_negative,
+    resolve_own::{absolute, not_negative},
     resolved::{AccountQuota, DataSource, NatsStreamSettings, PolledDirectory, ReportSettings, TaskSettings},
 };
 use crate::model::{quantity::Quantity, time::DurationMs};
@@ -61,8 +61,8 @@ fn receivers(written: own::Report, path: &Path, report: &mut Report) -> Option<R
                 .help("a bearer token is read from tokenFile");
         }
     }
-    if written.token_file.as_deref().is_some_and(|file| !file.starts_with('/')) {
-        report.invalid_text(&path.field("tokenFile"), written.token_file.as_deref().unwrap_or_default(), "must be an absolute path");
+    if let Some(file) = &written.token_file {
+        absolute(file, &path.field("tokenFile"), report);
     }
     let give_up_after = not_negative(written.give_up_after.as_deref(), defaults::TASK_REPORT_GIVE_UP, &path.field("giveUpAfter"), report);
     let nats = written.nats.map(|nats| subject(nats, &path.field("nats"), report));
@@ -96,9 +96,7 @@ fn sources(written: Vec<Source>, path: &Path, report: &mut Report) -> Vec<DataSo
 }
 
 fn polled(written: Directory, path: &Path, report: &mut Report) -> PolledDirectory {
-    if !written.path.starts_with('/') {
-        report.invalid_text(&path.field("path"), &written.path, "must be an absolute path");
-    }
+    absolute(&written.path, &path.field("path"), report);
     let poll = not_negative(written.poll.as_deref(), defaults::TASK_POLL, &path.field("poll"), report);
     if poll < POLL_MIN {
         report.invalid(&path.field("poll"), duration::format(poll), "must be at least 100ms").help("the default is 5s");

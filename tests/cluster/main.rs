@@ -28,6 +28,7 @@ mod serving;
 mod side_by_side;
 mod task_deaths;
 mod task_load;
+mod task_room;
 mod task_runs;
 mod tasks;
 mod volumes;

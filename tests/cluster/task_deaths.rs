@@ -19,9 +19,7 @@ use serde_json::{Value, json};
 use crate::{
     harness::{
         apiserver::ApiserverOptions,
-        assets::{Program, available, isobar, isobar_available},
-        certificates::KUBELET_CLIENT,
-        command::kubectl,
+        assets::{Program, available, isobar_available},
         control_plane::{ControlPlane, Options},
         creation::post,
         gate::{Gate, Trap, Traps},
@@ -29,14 +27,12 @@ use crate::{
         process::Process,
         scheduler::LeaseTimings,
     },
-    serving::{NAMESPACE, apply},
-    task_runs::{kwok_answering, node, task},
+    serving::NAMESPACE,
+    task_room::{RUNS, TASKS, kwok_answering, node, prepare, start_isobar, task},
 };
 
 /// From one death to the next: a lease, a start on two busy cores, and half a minute in which no pod is let go.
 const PATIENCE: Duration = Duration::from_secs(180);
-const RUNS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/taskruns";
-const TASKS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/tasks";
 
 /// The pod is there.
 const PENDING: &str = "WriteRun Pending";
@@ -121,19 +117,7 @@ impl Stage {
         let folder = tempfile::tempdir()?;
         let kubelet_port = free_port()?;
         let kwok = kwok_answering(&plane, folder.path(), kubelet_port)?;
-        for file in [
-            "crds/task.yaml",
-            "crds/taskrun.yaml",
-            "base/namespace.yaml",
-            "base/serviceaccount.yaml",
-            "base/rbac.yaml",
-            "base/lease-role.yaml",
-            "overlays/tasks/rbac.yaml",
-        ] {
-            apply(&plane, file)?;
-        }
-        let kubelets = ["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin"];
-        kubectl(&plane, &[&kubelets[..], &[&*format!("--user={KUBELET_CLIENT}")]].concat()).await?;
+        prepare(&plane, &["base/lease-role.yaml"]).await?;
         node(&plane.client(), "n1", kubelet_port).await?;
         fs::create_dir_all(folder.path().join("inbox"))?;
         let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "isobar").await?;
@@ -154,29 +138,17 @@ impl Stage {
         let kubeconfig = folder.join(format!("isobar-{number}.kubeconfig"));
         fs::write(&kubeconfig, fs::read_to_string(&self.kubeconfig)?.replace(&self.plane.url(), &gate.url))?;
         let (leases, ms) = (LeaseTimings::from_environment()?, |span: Duration| format!("{}ms", span.as_millis()));
-        let scheduler = json!({
-            "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
-            "leaderElection": {
-                "leaderElect": self.has_lease, "resourceName": "isobar-scheduler", "resourceNamespace": NAMESPACE, "leaseDuration": ms(leases.duration),
-                "renewDeadline": ms(leases.renew_deadline), "retryPeriod": ms(leases.retry_period),
-            },
-            "profiles": [{"schedulerName": "isobar-scheduler"}],
+        let election = json!({
+            "leaderElect": self.has_lease, "resourceName": "isobar-scheduler", "resourceNamespace": NAMESPACE, "leaseDuration": ms(leases.duration),
+            "renewDeadline": ms(leases.renew_deadline), "retryPeriod": ms(leases.retry_period),
         });
         let directory = json!({"path": folder.join("inbox"), "glob": "*", "settle": "200ms", "poll": "200ms"});
         let tasks = json!({
             "enabled": true, "archive": {"folder": archive}, "report": {"urls": [format!("{}/reports", gate.url)]},
             "sources": [{"name": "products", "directory": directory}],
         });
-        let own = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "IsobarConfiguration", "tasks": tasks});
-        let config = folder.join(format!("isobar-{number}.yaml"));
-        fs::write(&config, format!("{scheduler:#}\n---\n{own:#}\n"))?;
-        let arguments = [
-            "run".to_owned(),
-            format!("--config={}", config.display()),
-            format!("--kubeconfig={}", kubeconfig.display()),
-            "--secure-port=0".to_owned(),
-        ];
-        let process = Process::start(&format!("isobar-{number}"), &isobar(), arguments, self.plane.folder())?;
+        let name = format!("isobar-{number}");
+        let process = start_isobar(&name, &self.plane, folder, &kubeconfig, &election, &tasks, &["--secure-port=0".to_owned()])?;
         gate.is_of(process.pid());
         self.replicas.push(Replica { process, _gate: gate });
         Ok(())

@@ -4,7 +4,7 @@
 //! `ISOBAR_TASK_LOAD=3000,50`: so many runs, so many created a second; by default few, for a machine that does other things.
 
 use std::{
-    fs,
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -14,8 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     harness::{
         apiserver::ApiserverOptions,
-        assets::{Program, available, isobar, isobar_available},
-        certificates::KUBELET_CLIENT,
+        assets::{Program, available, isobar_available},
         command::kubectl,
         control_plane::{ControlPlane, Options},
         creation::{create, post},
@@ -23,12 +22,10 @@ use crate::{
         ports::free_port,
         process::Process,
     },
-    serving::{NAMESPACE, apply},
-    task_runs::{kwok_answering, node, task},
+    serving::NAMESPACE,
+    task_room::{RUNS, TASKS, kwok_answering, node, prepare, start_isobar, task},
 };
 
-const RUNS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/taskruns";
-const TASKS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/tasks";
 const NODES: usize = 10;
 /// Beyond the time that the pace takes.
 const PATIENCE: Duration = Duration::from_secs(240);
@@ -51,22 +48,11 @@ async fn runs_at_a_pace_are_started_logged_and_reaped() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let kubelet_port = free_port()?;
     let _kwok = kwok_answering(&plane, folder.path(), kubelet_port)?;
-    for file in [
-        "crds/task.yaml",
-        "crds/taskrun.yaml",
-        "base/namespace.yaml",
-        "base/serviceaccount.yaml",
-        "base/rbac.yaml",
-        "overlays/tasks/rbac.yaml",
-    ] {
-        apply(&plane, file)?;
-    }
-    let user = format!("--user={KUBELET_CLIENT}");
-    kubectl(&plane, &["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &user]).await?;
+    prepare(&plane, &[]).await?;
     for number in 0..NODES {
         node(&plane.client(), &format!("n{number}"), kubelet_port).await?;
     }
-    let mut isobar = start_isobar(&plane, &folder).await?;
+    let mut isobar = isobar_of(&plane, folder.path()).await?;
     let client = plane.client();
     post(&client, TASKS, &task("load", json!([]), json!({"concurrency": {"policy": "Allow"}}))).await?;
     kubectl(&plane, &["wait", "--for=condition=Valid", "tasks", "--all", "--timeout=120s"]).await?;
@@ -126,23 +112,10 @@ fn size() -> Result<(usize, f64)> {
     Ok((count.parse()?, pace.parse()?))
 }
 
-async fn start_isobar(plane: &ControlPlane, folder: &tempfile::TempDir) -> Result<Process> {
-    let scheduler = json!({
-        "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
-        "leaderElection": {"leaderElect": false}, "profiles": [{"schedulerName": "isobar-scheduler"}],
-    });
+async fn isobar_of(plane: &ControlPlane, folder: &Path) -> Result<Process> {
     let tasks = json!({
-        "enabled": true, "archive": {"folder": folder.path().join("archive")}, "podsPerSecond": 200, "podsBurst": 200, "unscheduledMax": 1000,
+        "enabled": true, "archive": {"folder": folder.join("archive")}, "podsPerSecond": 200, "podsBurst": 200, "unscheduledMax": 1000,
     });
-    let own = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "IsobarConfiguration", "tasks": tasks});
-    let config = folder.path().join("isobar.yaml");
-    fs::write(&config, format!("{scheduler:#}\n---\n{own:#}\n"))?;
     let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "isobar").await?;
-    let arguments = [
-        "run".to_owned(),
-        format!("--config={}", config.display()),
-        format!("--kubeconfig={}", kubeconfig.display()),
-        "--secure-port=0".to_owned(),
-    ];
-    Process::start("isobar", &isobar(), arguments, plane.folder())
+    start_isobar("isobar", plane, folder, &kubeconfig, &json!({"leaderElect": false}), &tasks, &["--secure-port=0".to_owned()])
 }

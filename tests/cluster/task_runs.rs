@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -13,7 +13,6 @@ use async_nats::jetstream::{self, stream};
 use axum::{Json, Router, routing::post as on_post};
 use http::StatusCode;
 use isobar::kubernetes::permissions::{PERMISSIONS, TASKS};
-use kube::Client;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -23,20 +22,17 @@ use crate::{
         apiserver::ApiserverOptions,
         assets::{Program, available, isobar, isobar_available},
         audit_log::AuditLog,
-        certificates::KUBELET_CLIENT,
         command::{kubectl, succeeded},
         control_plane::{ControlPlane, Options},
-        creation::post,
-        kwok,
         ports::free_port,
         process::Process,
         stores::Store,
     },
-    serving::{NAMESPACE, apply, token},
+    serving::{NAMESPACE, token},
+    task_room::{kwok_answering, node, prepare, start_isobar, task},
 };
 
 const USER: &str = "system:serviceaccount:isobar-system:isobar";
-const LOG: &str = "2026-01-01T00:00:00.000000000Z stdout F one\n2026-01-01T00:00:01.000000000Z stderr F two\n";
 /// How long anything may take on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -85,22 +81,7 @@ impl Stage {
         let folder = tempfile::tempdir()?;
         let (port, kubelet_port) = (free_port()?, free_port()?);
         let kwok = kwok_answering(&plane, folder.path(), kubelet_port)?;
-        for file in [
-            "crds/task.yaml",
-            "crds/taskrun.yaml",
-            "base/namespace.yaml",
-            "base/serviceaccount.yaml",
-            "base/rbac.yaml",
-            "overlays/tasks/rbac.yaml",
-            "overlays/tasks/sender.yaml",
-        ] {
-            apply(&plane, file)?;
-        }
-        kubectl(
-            &plane,
-            &["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &format!("--user={KUBELET_CLIENT}")],
-        )
-        .await?;
+        prepare(&plane, &["overlays/tasks/sender.yaml"]).await?;
         kubectl(&plane, &["create", "serviceaccount", "radar-ingest"]).await?;
         kubectl(&plane, &["create", "serviceaccount", "operator"]).await?;
         kubectl(&plane, &["create", "clusterrolebinding", "operator", "--clusterrole=cluster-admin", "--serviceaccount=default:operator"])
@@ -112,7 +93,7 @@ impl Stage {
             let config = stream::Config { name: name.to_owned(), subjects: vec![subject.to_owned()], ..stream::Config::default() };
             jetstream_of(&broker).await?.create_stream(config).await?;
         }
-        let isobar = start_isobar(&plane, folder.path(), port, &url, &broker).await?;
+        let isobar = isobar_of(&plane, folder.path(), port, &url, &broker).await?;
         let stage = Self { isobar, _kwok: kwok, plane, folder, port, kubelet_port, heard, broker };
         stage.node("n1").await?;
         Ok(stage)
@@ -202,12 +183,8 @@ fn text(path: &Path) -> Result<&str> {
     path.to_str().context("a path that is text")
 }
 
-async fn start_isobar(plane: &ControlPlane, folder: &Path, port: u16, receiver: &str, broker: &Store) -> Result<Process> {
+async fn isobar_of(plane: &ControlPlane, folder: &Path, port: u16, receiver: &str, broker: &Store) -> Result<Process> {
     fs::create_dir_all(folder.join("inbox"))?;
-    let scheduler = json!({
-        "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
-        "leaderElection": {"leaderElect": false}, "profiles": [{"schedulerName": "isobar-scheduler"}],
-    });
     let directory = json!({"path": folder.join("inbox"), "glob": "*_*", "settle": "200ms", "poll": "200ms"});
     let servers = json!({"urls": [format!("nats://{}", broker.address())]});
     let tasks = json!({
@@ -215,61 +192,9 @@ async fn start_isobar(plane: &ControlPlane, folder: &Path, port: u16, receiver: 
         "report": {"urls": [receiver], "nats": {"servers": servers, "subject": "isobar.runs"}},
         "sources": [{"name": "radar-in", "nats": {"servers": servers, "stream": "RADAR"}}, {"name": "products", "directory": directory}],
     });
-    let own = json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "IsobarConfiguration", "tasks": tasks});
-    let config = folder.join("isobar.yaml");
-    fs::write(&config, format!("{scheduler:#}\n---\n{own:#}\n"))?;
-    let kubeconfig: PathBuf = plane.service_account_kubeconfig(NAMESPACE, "isobar").await?;
-    let arguments = [
-        "run".to_owned(),
-        format!("--config={}", config.display()),
-        format!("--kubeconfig={}", kubeconfig.display()),
-        "--bind-address=127.0.0.1".to_owned(),
-        format!("--secure-port={port}"),
-    ];
-    Process::start("isobar", &isobar(), arguments, plane.folder())
-}
-
-/// kwok as the kubelet of all nodes, with a log for every container.
-pub fn kwok_answering(plane: &ControlPlane, folder: &Path, kubelet_port: u16) -> Result<Process> {
-    let answers = kwok_answers(folder)?;
-    let serving = plane.authority().server("kwok", &["127.0.0.1"])?;
-    kwok::start_answering(plane.admin_kubeconfig(), plane.folder(), &serving, kubelet_port, &answers)
-}
-
-/// A node of kwok's.
-pub async fn node(client: &Client, name: &str, kubelet_port: u16) -> Result<()> {
-    let resources = json!({"cpu": "16", "memory": "64Gi", "ephemeral-storage": "100Gi", "pods": "110"});
-    let labels = json!({"kubernetes.io/arch": "amd64", "kubernetes.io/os": "linux", "kubernetes.io/hostname": name});
-    let ready = json!([{"type": "Ready", "status": "True", "reason": "Test", "message": "", "lastHeartbeatTime": null, "lastTransitionTime": null}]);
-    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}, "status": {
-        "capacity": resources, "allocatable": resources, "conditions": ready,
-        "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
-    }});
-    post(client, "/api/v1/nodes", &node).await
-}
-
-/// What kwok answers with: the same log for every container.
-fn kwok_answers(folder: &Path) -> Result<PathBuf> {
-    let log = folder.join("container.log");
-    fs::write(&log, LOG)?;
-    let spec = json!({"logs": [{"logsFile": log, "follow": false}]});
-    let path = folder.join("kwok-answers.yaml");
-    fs::write(
-        &path,
-        json!({"apiVersion": "kwok.x-k8s.io/v1alpha1", "kind": "ClusterLogs", "metadata": {"name": "all"}, "spec": spec}).to_string(),
-    )?;
-    Ok(path)
-}
-
-#[allow(clippy::needless_pass_by_value)] // tables of JSON read better so
-pub fn task(name: &str, triggers: Value, more: Value) -> Value {
-    let mut spec = json!({
-        "triggers": triggers, "limits": {"run": {"limit": "5m"}},
-        "template": {"spec": {"containers": [{"name": "main", "image": "i", "resources": {"requests": {"cpu": "100m"}}}]}},
-    });
-    more.as_object().into_iter().flatten().for_each(|(key, value)| spec[key] = value.clone());
-    json!({"apiVersion": "isobar.dev/v1alpha1", "kind": "Task", "metadata": {"name": name}, "spec": spec})
+    let kubeconfig = plane.service_account_kubeconfig(NAMESPACE, "isobar").await?;
+    let flags = ["--bind-address=127.0.0.1".to_owned(), format!("--secure-port={port}")];
+    start_isobar("isobar", plane, folder, &kubeconfig, &json!({"leaderElect": false}), &tasks, &flags)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

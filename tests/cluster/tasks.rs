@@ -7,14 +7,14 @@ use anyhow::{Result, ensure};
 use isobar::tasks::{crd, freeze, rules::Rules, spec::TaskSpec, trigger::Firing};
 use serde_json::{Value, json};
 
-use crate::harness::{
-    assets::{Program, available},
-    control_plane::{ControlPlane, Options},
-    creation::post,
+use crate::{
+    harness::{
+        assets::{Program, available},
+        control_plane::{ControlPlane, Options},
+        creation::post,
+    },
+    task_room::{RUNS, TASKS},
 };
-
-const TASKS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/tasks";
-const RUNS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/taskruns";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_definitions_of_tasks_take_good_objects_and_refuse_bad_ones() -> Result<()> {

@@ -37,7 +37,7 @@ pub(super) fn step(r: &Record, placing: &Placing, around: &Around, now: Timestam
     }
     match (placing.commit, placing.is_intended, r.runs.get(&placing.decision.run)) {
         (Commit::BindFirst, ..) => Step::Order(Effect::Bind(placing.decision.clone())),
-        (Commit::CreateFirst, false, _) => match placing.earlier_binding.map(|at| at + LATE).filter(|until| now < *until) {
+        (Commit::CreateFirst, false, _) => match may_come_until(placing.earlier_binding, now) {
             Some(until) => Step::Until(until),
             None => Step::Order(Effect::Intend(placing.decision.clone())),
         },
@@ -103,8 +103,13 @@ fn undo(r: &Record, placing: &Placing, failure: &BindFailure, around: &Around, n
 
 /// The pod may go elsewhere. A write that may still come late must not meet the next placement.
 pub(super) fn give_back(r: &Record, failure: &BindFailure, now: Timestamp) -> Step {
-    match r.notes.unclear.map(|at| at + LATE).filter(|until| now < *until) {
+    match may_come_until(r.notes.unclear, now) {
         Some(until) => Step::Until(until),
         None => Step::Answer(Err(failure.clone())),
     }
+}
+
+/// Until when a write that was ordered then, or before, may still take effect; `None` when that is over.
+fn may_come_until(ordered: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    ordered.map(|at| at + LATE).filter(|until| now < *until)
 }

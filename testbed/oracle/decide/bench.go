@@ -185,19 +185,14 @@ func benchPod(number, template int, app string) *v1.Pod {
 // decideOnly is the scheduler's own cycle over all nodes, with nothing kept of it but that it found a node.
 func (s *stage) decideOnly(pod *v1.Pod) error {
 	ctx, state := context.Background(), framework.NewCycleState()
-	only, status, _ := s.framework.RunPreFilterPlugins(ctx, state, pod)
-	if !status.IsSuccess() || !only.AllNodes() {
-		return fmt.Errorf("PreFilter: %v", status)
-	}
-	nodes, err := s.lister.NodeInfos().List()
-	if err != nil {
-		return err
-	}
-	feasible := make([]fwk.NodeInfo, 0, len(nodes))
-	for _, node := range nodes {
-		if s.framework.RunFilterPluginsWithNominatedPods(ctx, state, pod, node).IsSuccess() {
+	feasible := make([]fwk.NodeInfo, 0, benchNodes)
+	err := s.filterAll(ctx, state, pod, func(node fwk.NodeInfo, status *fwk.Status) {
+		if status.IsSuccess() {
 			feasible = append(feasible, node)
 		}
+	})
+	if err != nil {
+		return err
 	}
 	if len(feasible) == 0 {
 		return errors.New("no node is feasible")
@@ -207,6 +202,22 @@ func (s *stage) decideOnly(pod *v1.Pod) error {
 	}
 	if _, status := s.framework.RunScorePlugins(ctx, state, pod, feasible); !status.IsSuccess() {
 		return status.AsError()
+	}
+	return nil
+}
+
+// filterAll asks the filters about every node, nominated pods counted.
+func (s *stage) filterAll(ctx context.Context, state fwk.CycleState, pod *v1.Pod, each func(fwk.NodeInfo, *fwk.Status)) error {
+	only, status, _ := s.framework.RunPreFilterPlugins(ctx, state, pod)
+	if !status.IsSuccess() || !only.AllNodes() {
+		return fmt.Errorf("PreFilter: %v", status)
+	}
+	nodes, err := s.lister.NodeInfos().List()
+	if err != nil {
+		return err
+	}
+	for _, node := range nodes {
+		each(node, s.framework.RunFilterPluginsWithNominatedPods(ctx, state, pod, node))
 	}
 	return nil
 }

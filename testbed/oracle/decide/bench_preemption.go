@@ -9,6 +9,7 @@ import (
 	v1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 )
 
@@ -87,22 +88,17 @@ func benchSized(number, size int, priority int32) *v1.Pod {
 // preemptOnly is the scheduler's own cycle for a pod that no node takes, victims and their deletion at an API server that answers at once included.
 func (s *stage) preemptOnly(pod *v1.Pod) error {
 	ctx, state := context.Background(), framework.NewCycleState()
-	only, status, _ := s.framework.RunPreFilterPlugins(ctx, state, pod)
-	if !status.IsSuccess() || !only.AllNodes() {
-		return fmt.Errorf("PreFilter: %v", status)
-	}
-	nodes, err := s.lister.NodeInfos().List()
+	diagnosis, isFull := framework.Diagnosis{NodeToStatus: framework.NewDefaultNodeToStatus()}, true
+	err := s.filterAll(ctx, state, pod, func(node fwk.NodeInfo, status *fwk.Status) {
+		isFull = isFull && !status.IsSuccess()
+		diagnosis.NodeToStatus.Set(node.Node().Name, status)
+		diagnosis.AddPluginStatus(status)
+	})
 	if err != nil {
 		return err
 	}
-	diagnosis := framework.Diagnosis{NodeToStatus: framework.NewDefaultNodeToStatus()}
-	for _, node := range nodes {
-		status := s.framework.RunFilterPluginsWithNominatedPods(ctx, state, pod, node)
-		if status.IsSuccess() {
-			return errors.New("a node is not full")
-		}
-		diagnosis.NodeToStatus.Set(node.Node().Name, status)
-		diagnosis.AddPluginStatus(status)
+	if !isFull {
+		return errors.New("a node is not full")
 	}
 	s.deletions.clear()
 	made := s.postFilter(ctx, state, pod, &diagnosis)

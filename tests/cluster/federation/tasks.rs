@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     harness::assets::{available, isobar_available},
-    task_runs::task,
+    task_room::task,
 };
 
 /// Runs by hand.

@@ -22,7 +22,6 @@ use crate::{
     harness::{
         apiserver::ApiserverOptions,
         assets::isobar,
-        certificates::KUBELET_CLIENT,
         command::{kubectl, succeeded},
         control_plane::{ControlPlane, Options},
         kwok,
@@ -99,10 +98,7 @@ impl World {
             clusters.push(compute(wanted, plane, folder.path()).await?);
         }
         home.create_namespace(TEAM).await?;
-        // What every installer of Kubernetes gives its API server.
-        let user = format!("--user={KUBELET_CLIENT}");
-        let admin = ["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &user];
-        kubectl(&home, &admin).await?;
+        kwok::let_apiserver_ask(&home).await?;
         let kubeconfig = home_rights(&home).await?;
         if !tasks.is_null() {
             for file in ["crds/task.yaml", "crds/taskrun.yaml", "overlays/tasks/rbac.yaml"] {

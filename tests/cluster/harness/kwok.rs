@@ -5,7 +5,13 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::{assets::Program, certificates::Identity, process::Process};
+use super::{
+    assets::Program,
+    certificates::{Identity, KUBELET_CLIENT},
+    command::kubectl,
+    control_plane::ControlPlane,
+    process::Process,
+};
 
 pub fn start(kubeconfig: &Path, folder: &Path) -> Result<Process> {
     start_with(kubeconfig, folder, vec!["--server-address=".to_owned()])
@@ -23,6 +29,13 @@ pub fn start_answering(kubeconfig: &Path, folder: &Path, serving: &Identity, por
         format!("--tls-private-key-file={}", file("kwok.key")),
     ];
     start_with(kubeconfig, folder, more)
+}
+
+/// What every installer of Kubernetes gives its API server: it may ask kubelets everything.
+pub async fn let_apiserver_ask(plane: &ControlPlane) -> Result<()> {
+    let user = format!("--user={KUBELET_CLIENT}");
+    kubectl(plane, &["create", "clusterrolebinding", "kubelets", "--clusterrole=system:kubelet-api-admin", &user]).await?;
+    Ok(())
 }
 
 fn start_with(kubeconfig: &Path, folder: &Path, more: Vec<String>) -> Result<Process> {

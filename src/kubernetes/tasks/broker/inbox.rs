@@ -82,16 +82,17 @@ impl Inbox {
     pub async fn run(self) {
         let mut backoff = Backoff::seeded(self.seed);
         let mut troubled = false;
+        self.metrics.up(&self.source, false);
         loop {
-            self.metrics.up(&self.source, false);
             while !self.leads() {
                 sleep(LOOK_EVERY).await;
             }
-            let Err(why) = self.read(&mut backoff, &mut troubled).await else { continue };
+            let outcome = self.read(&mut backoff, &mut troubled).await;
+            self.metrics.up(&self.source, false);
+            let Err(why) = outcome else { continue };
             if !std::mem::replace(&mut troubled, true) {
                 tracing::warn!(source = self.source, stream = self.settings.stream, "messages are not read, which is tried again: {why}");
             }
-            self.metrics.up(&self.source, false);
             sleep(backoff.next_wait()).await;
         }
     }
