@@ -127,8 +127,9 @@ fn each_fault_is_told() {
 #[test]
 fn a_product_may_begin_after_any_end_where_its_task_says_so() {
     let (mut shown, mut wanted) = (good(), wanted());
-    shown[6] = run("m", "model", 7, &json!({"phase": "Finishing", "outcome": "Failed", "attempts": [attempt("m", 2, true, false)]}));
-    shown[12] = run("m", "model", 13, &json!({"phase": "Reaped", "outcome": "Failed", "attempts": [attempt("m", 2, true, true)]}));
+    let both = |reaped| json!([attempt("m", 1, true, true), attempt("m", 2, true, reaped)]);
+    shown[6] = run("m", "model", 7, &json!({"phase": "Finishing", "outcome": "Failed", "attempts": both(false)}));
+    shown[12] = run("m", "model", 13, &json!({"phase": "Reaped", "outcome": "Failed", "attempts": both(true)}));
     wanted.follows[0].well = false;
     assert_eq!(found(shown, &wanted), []);
 }
