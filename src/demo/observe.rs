@@ -1,4 +1,5 @@
-//! Looks on from outside. In: watches of home's pods and runs of tasks, and of everybody's nodes, through the API, as any client has them. Out: the [`History`].
+//! Looks on from outside. In: watches of home's pods and runs of tasks, and of everybody's nodes, through the API, as any client has them. Out: the
+//! [`History`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 

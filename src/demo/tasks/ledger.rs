@@ -1,5 +1,5 @@
-//! What became of tasks, as the API server told it. In: `TaskRuns` and their pods as they were seen. Out: the life of every run, with the versions of objects in
-//! which something first stood, so that what came before what can be told even within one moment.
+//! What became of tasks, as the API server told it. In: `TaskRuns` and their pods as they were seen. Out: the life of every run, with the versions of objects
+//! in which something first stood, so that what came before what can be told even within one moment.
 //!
 //! The server in memory counts all writes by one number, which is what makes versions of two kinds comparable.
 

@@ -1,8 +1,8 @@
 //! The tasks of the demo and what happens to them. In: the example manifests, as people copy them. Out: Tasks for the demo's clusters, deeds, and the runs that
 //! must come of them.
 //!
-//! Changed in the examples is only what the stand-in for clusters needs: how long pods run, as there is nothing in them that would, and the six hours between two
-//! model cycles, which are twenty minutes here.
+//! Changed in the examples is only what the stand-in for clusters needs: how long pods run, as there is nothing in them that would, and the six hours between
+//! two model cycles, which are twenty minutes here.
 
 use serde_json::{Value, json};
 
