@@ -17,8 +17,9 @@ const FOLDER: &str = "isobar-demo";
 
 /// Show Isobar at work on clusters in memory: no cluster, no privileges, no network needed
 ///
-/// An hour of a weather service is played in seconds: a home cluster, an ARM hall, an x86 cloud whose line is cut for a while, and a GPU cloud. API servers and
-/// kubelets are simulated, the scheduler is the one that `isobar run` starts. The same seed gives the same placements.
+/// An hour of a weather service is played in seconds: a home cluster, an ARM hall, an x86 cloud whose line is cut for a while, and a GPU cloud; pods, and the
+/// tasks of manifests/examples. API servers and kubelets are simulated, scheduler and tasks are those that `isobar run` starts. The same seed gives the same
+/// placements.
 #[derive(Debug, Args)]
 pub struct DemoArgs {
     /// Decides arrivals, run times and ties
@@ -78,7 +79,8 @@ impl DemoArgs {
                  export KUBECONFIG='{kubeconfig}'\n\n  \
                  kubectl get computeclusters,nodes,pods -o wide\n  \
                  kubectl run hello --image=registry.example/hello:1 && kubectl describe pod hello\n  \
-                 isobar explain default/wants-riscv"
+                 isobar explain default/wants-riscv\n  \
+                 isobar task list && isobar task runs"
             );
         }))?;
         Ok(ExitCode::SUCCESS)

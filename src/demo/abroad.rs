@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::cluster::HOME;
 use super::history::{End, History};
 use crate::sim::federation::SimFederation;
 
@@ -28,14 +29,21 @@ impl Abroad {
     /// Looks at everything when all is over.
     pub fn of(federation: &SimFederation, cut: CutOutcome) -> Self {
         let mut starts: BTreeMap<String, usize> = BTreeMap::new();
-        for (cluster, _) in federation.starts() {
+        let mut there = BTreeSet::new();
+        for (cluster, start) in federation.starts() {
+            if cluster != HOME {
+                there.insert(start.home_uid);
+            }
             *starts.entry(cluster).or_default() += 1;
         }
+        // Logs of tasks' pods at home are in the same archive.
+        let copied = federation.logs().sizes().into_iter().filter(|(uid, _)| there.contains(uid));
+        let logs = copied.fold((0, 0), |all, (_, size)| (all.0 + size.0, all.1 + size.1));
         Self {
             started_twice: federation.started_twice().len(),
             leftovers: federation.clusters().keys().map(|name| federation.leftovers(name).len()).sum(),
             starts,
-            logs: federation.logs().count(),
+            logs,
             cut,
         }
     }

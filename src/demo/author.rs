@@ -1,32 +1,44 @@
-//! Does what the scenario says. In: deeds. Out: calls of the API, as any client makes them.
+//! Does what the scenario says. In: deeds. Out: calls of the API, as any client makes them; and what arrives for tasks, read and handed on as the endpoint for
+//! events does it.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use http::{Method, Request};
 use kube::Client;
 use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
 
+use super::run::DemoError;
 use super::scenario::{Deed, name, without_gates};
+use crate::kubernetes::tasks::{Arriving, settle};
 use crate::sim::federation::SimFederation;
 use crate::sim::link::{Link, LinkState};
+use crate::tasks::{names, trigger::arrival};
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const NODES: &str = "/api/v1/nodes";
 const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
 const PRIORITY_CLASSES: &str = "/apis/scheduling.k8s.io/v1/priorityclasses";
+const TASKS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/tasks";
+const RUNS: &str = "/apis/isobar.dev/v1alpha1/namespaces/default/taskruns";
+/// How long senders of events wait for an answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The users and admins of the demo, who can reach every cluster.
 pub struct Author {
     client: Client,
     clusters: BTreeMap<String, (Client, Link)>,
+    arrivals: mpsc::Sender<Arriving>,
 }
 
 impl Author {
-    /// Calls past all faults.
-    pub fn new(federation: &SimFederation) -> Self {
+    /// Calls past all faults; what arrives goes to `arrivals`.
+    pub fn new(federation: &SimFederation, arrivals: mpsc::Sender<Arriving>) -> Self {
         let clusters = federation.clusters().iter();
         let clusters = clusters.map(|(name, cluster)| (name.clone(), (cluster.faultless_client(), cluster.link().clone()))).collect();
-        Self { client: federation.home().faultless_client(), clusters }
+        Self { client: federation.home().faultless_client(), clusters, arrivals }
     }
 
     fn of(&self, cluster: &str) -> &Client {
@@ -49,8 +61,19 @@ impl Author {
     }
 
     /// Does one deed. What is gone already need not be deleted or opened.
-    pub async fn perform(&self, deed: &Deed) -> Result<(), kube::Error> {
-        let done = match deed {
+    pub async fn perform(&self, deed: &Deed) -> Result<(), DemoError> {
+        if let Deed::Arrive(source, event) = deed {
+            return self.arrive(source, event).await.map_err(|why| DemoError::Arrival { doing: described(deed), why });
+        }
+        match self.call(deed).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            done => done.map_err(DemoError::api(described(deed))),
+        }
+    }
+
+    async fn call(&self, deed: &Deed) -> Result<(), kube::Error> {
+        let change = async |path: String, change: Value| self.send(&self.client, Method::PATCH, &path, Some(&change)).await;
+        match deed {
             Deed::AddNode(cluster, node) => self.send(self.of(cluster), Method::POST, NODES, Some(node)).await,
             Deed::CreatePod(pod) => self.send(&self.client, Method::POST, PODS, Some(pod)).await,
             Deed::Cordon(cluster, node, cordoned) => {
@@ -63,24 +86,42 @@ impl Author {
                 }
                 Ok(())
             }
-            Deed::Ungate(pod) => self.send(&self.client, Method::PATCH, &format!("{PODS}/{pod}"), Some(&without_gates())).await,
+            Deed::Ungate(pod) => change(format!("{PODS}/{pod}"), without_gates()).await,
             Deed::DeletePod(pod) => self.send(&self.client, Method::DELETE, &format!("{PODS}/{pod}"), None).await,
-        };
-        match done {
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            done => done,
+            Deed::ApplyTask(task) => self.send(&self.client, Method::POST, TASKS, Some(task)).await,
+            Deed::StartRun(run) => self.send(&self.client, Method::POST, RUNS, Some(run)).await,
+            Deed::Suspend(task) => change(format!("{TASKS}/{task}"), json!({"spec": {"suspend": true}})).await,
+            Deed::CancelRuns(task) => {
+                for run in self.list(&format!("{RUNS}?labelSelector={}%3D{task}", names::TASK)).await? {
+                    change(format!("{RUNS}/{}", name(&run)), json!({"spec": {"cancel": true}})).await?;
+                }
+                Ok(())
+            }
+            // It is no call of the API.
+            Deed::Arrive(..) => Ok(()),
         }
+    }
+
+    async fn arrive(&self, source: &str, event: &Value) -> Result<(), String> {
+        let arrivals = arrival::read(source, event.to_string().as_bytes()).map_err(|bad| bad.to_string())?;
+        let settled = timeout(ANSWER_TIMEOUT, settle(&self.arrivals, arrivals)).await;
+        let settled = settled.map_err(|_| format!("no answer within {} s", ANSWER_TIMEOUT.as_secs()))??;
+        if settled.refused.is_empty() { Ok(()) } else { Err(settled.refused.join("; ")) }
     }
 
     /// How many events of each reason there are.
     pub async fn events(&self) -> Result<Vec<(String, usize)>, kube::Error> {
-        let request = Request::get("/apis/events.k8s.io/v1/events").body(Vec::new()).map_err(kube::Error::HttpError)?;
-        let list: Value = self.client.request(request).await?;
         let mut counts = BTreeMap::<String, usize>::new();
-        for event in list.get("items").and_then(Value::as_array).into_iter().flatten() {
+        for event in self.list("/apis/events.k8s.io/v1/events").await? {
             *counts.entry(event["reason"].as_str().unwrap_or_default().to_owned()).or_default() += 1;
         }
         Ok(counts.into_iter().collect())
+    }
+
+    async fn list(&self, path: &str) -> Result<Vec<Value>, kube::Error> {
+        let request = Request::get(path).body(Vec::new()).map_err(kube::Error::HttpError)?;
+        let mut list: Value = self.client.request(request).await?;
+        Ok(list["items"].as_array_mut().map(std::mem::take).unwrap_or_default())
     }
 
     async fn send(&self, client: &Client, method: Method, path: &str, body: Option<&Value>) -> Result<(), kube::Error> {
@@ -103,5 +144,10 @@ pub fn described(deed: &Deed) -> String {
         Deed::CreatePod(pod) => format!("creating pod {}", name(pod)),
         Deed::Ungate(pod) => format!("ungating pod {pod}"),
         Deed::DeletePod(pod) => format!("deleting pod {pod}"),
+        Deed::ApplyTask(task) => format!("registering task {}", name(task)),
+        Deed::StartRun(run) => format!("starting a run of task {}", run["spec"]["taskRef"]["name"].as_str().unwrap_or_default()),
+        Deed::CancelRuns(task) => format!("ending runs of task {task}"),
+        Deed::Suspend(task) => format!("suspending task {task}"),
+        Deed::Arrive(source, event) => format!("telling {source} of {}", event["subject"].as_str().unwrap_or_default()),
     }
 }

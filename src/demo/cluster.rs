@@ -36,6 +36,9 @@ pub const X86_CLOUD: &str = "x86-cloud";
 pub const GPU_CLOUD: &str = "gpu-cloud";
 /// The reanalysis' data, a claim at home.
 pub const DATASET: &str = "era5";
+/// The data sets that the example of a notebook mounts, and its workspace: claims at home as well.
+const DATASETS: &str = "datasets";
+const WORKSPACE: &str = "workspace";
 /// How many people have a workspace, a claim each.
 pub const PEOPLE: u64 = 8;
 
@@ -73,19 +76,21 @@ pub fn spec(site: &str) -> Value {
         "preference": if site == HALL { 60 } else { 40 },
         "data": [DATASET],
         "volumes": [
-            {"match": {"claimName": "workspace-*"}, "source": nfs("/people/{namespace}/{claim}"), "readOnly": false},
+            {"match": {"claimName": "workspace*"}, "source": nfs("/people/{namespace}/{claim}"), "readOnly": false},
             {"match": {"claimName": DATASET}, "source": nfs("/datasets/{claim}")},
+            {"match": {"claimName": DATASETS}, "source": nfs("/datasets")},
         ],
     })
 }
 
-/// The claims at home: workspaces, and one data set.
+/// The claims at home: workspaces, and data sets.
 pub fn claims() -> Vec<Value> {
     let claim = |name: String| {
         json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name, "namespace": "default"},
             "spec": {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "100Gi"}}}})
     };
-    (0..PEOPLE).map(|person| claim(format!("workspace-{person}"))).chain([claim(DATASET.to_owned())]).collect()
+    let names = (0..PEOPLE).map(|person| format!("workspace-{person}")).chain([DATASET, DATASETS, WORKSPACE].map(str::to_owned));
+    names.map(claim).collect()
 }
 
 /// Images of notebooks and GPU work, large enough that it pays to start where they are.

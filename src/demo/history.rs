@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::model::{fnv::fnv1a, node::NodeFacts, pod::PodFacts, quantity::Quantity, resources::ResourceList};
 
 use super::cluster::{GPU, HOME};
+use super::tasks::Ledger;
+use super::workloads::TASK;
 use crate::federation::names::VIRTUAL_NODE;
+use crate::tasks::names;
 
 /// Reason of condition `PodScheduled` of a pod with scheduling gates.
 const GATED: &str = "SchedulingGated";
@@ -60,7 +63,7 @@ pub enum End {
 pub struct PodLife {
     /// Its name.
     pub name: String,
-    /// Its label `app`.
+    /// Its label `app`, or that it is a task's.
     pub kind: String,
     /// What it asks for.
     pub asks: Amount,
@@ -131,6 +134,8 @@ pub struct History {
     pub nodes: BTreeMap<String, NodeSeen>,
     /// In the order of time, one for each change.
     pub moments: Vec<Moment>,
+    /// Runs of tasks and their pods.
+    pub tasks: Ledger,
     /// How often a node was seen to hold more than it takes.
     pub overfull: u32,
     /// How often a part of the history was not to be had: then the audit says nothing.
@@ -157,10 +162,11 @@ impl History {
 
     /// A pod was added or changed; `phase` is `status.phase`.
     pub fn see_pod(&mut self, at_ms: u64, facts: &PodFacts, phase: &str, exit_code: Option<i64>) {
-        let label = |key: &str| facts.labels.iter().find(|(name, _)| **name == *key).map_or("other", |(_, value)| value).to_owned();
+        let label = |key: &str| facts.labels.iter().find(|(name, _)| **name == *key).map(|(_, value)| &**value);
+        let kind = if label(names::RUN).is_some() { TASK } else { label("app").unwrap_or("other") };
         let life = self.pods.entry(facts.uid.0.to_string()).or_insert_with(|| PodLife {
             name: facts.key.name.to_string(),
-            kind: label("app"),
+            kind: kind.to_owned(),
             asks: Amount { pods: 1, ..Amount::of(&facts.spec.requests.effective) },
             ready_ms: None,
             bound: None,

@@ -1,9 +1,10 @@
-//! `isobar demo`: a weather service's home cluster and three compute clusters in memory, an hour of their work in seconds. In: a seed. Out: a report that
-//! people understand, and a picture.
+//! `isobar demo`: a weather service's home cluster and three compute clusters in memory, an hour of their work in seconds, pods and tasks. In: a seed. Out: a
+//! report that people understand, and a picture.
 //!
 //! ```text
 //! scenario --objects--> Author --kube client--> home <--watch, bind-- Live (what `isobar run` runs) --runs--> arm-hall, x86-cloud, gpu-cloud
 //!                                                |  ^--status-- fake kubelets, there and here                       |
+//!                                                |  ^--TaskRuns, pods, logs--> the room of tasks (tasks/)            |
 //!                                                v watch                                                            v audit
 //!                                             History -----------------> report, picture <---------------------- Abroad
 //! ```
@@ -21,6 +22,7 @@ mod run;
 mod scenario;
 mod serve;
 mod stopwatch;
+mod tasks;
 mod workloads;
 
 pub use picture::svg;

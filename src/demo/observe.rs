@@ -1,4 +1,5 @@
-//! Looks on from outside. In: watches of home's pods and of everybody's nodes through the API, as any client has them. Out: the [`History`].
+//! Looks on from outside. In: watches of home's pods and runs of tasks, and of everybody's nodes, through the API, as any client has them. Out: the
+//! [`History`].
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +38,13 @@ pub async fn chronicle(clients: Vec<(&'static str, Client)>, chronicle: Chronicl
         || chronicle.with(|history| history.gaps += 1),
         start,
     );
+    let runs = follow(
+        home,
+        "/apis/isobar.dev/v1alpha1/taskruns",
+        |at_ms, event| see_run(&chronicle, at_ms, event),
+        || chronicle.with(|history| history.gaps += 1),
+        start,
+    );
     let nodes = clients.iter().map(|(cluster, client)| {
         let chronicle = &chronicle;
         follow(
@@ -47,7 +55,7 @@ pub async fn chronicle(clients: Vec<(&'static str, Client)>, chronicle: Chronicl
             start,
         )
     });
-    tokio::join!(futures::future::join_all(nodes), pods);
+    tokio::join!(futures::future::join_all(nodes), pods, runs);
 }
 
 fn see_pod(chronicle: &Chronicle, at_ms: u64, event: &WatchEvent<Value>) {
@@ -56,12 +64,29 @@ fn see_pod(chronicle: &Chronicle, at_ms: u64, event: &WatchEvent<Value>) {
         WatchEvent::Added(pod) | WatchEvent::Modified(pod) => match read_value::<PodFacts>(pod, ClusterId::HOME) {
             Ok(facts) => {
                 let exit_code = pod.pointer("/status/containerStatuses/0/state/terminated/exitCode").and_then(Value::as_i64);
-                chronicle.with(|history| history.see_pod(at_ms, &facts, &text(pod, "/status/phase"), exit_code));
+                chronicle.with(|history| {
+                    history.see_pod(at_ms, &facts, &text(pod, "/status/phase"), exit_code);
+                    history.tasks.see_pod(at_ms, pod);
+                });
             }
             Err(_) => chronicle.with(|history| history.gaps += 1),
         },
-        WatchEvent::Deleted(pod) => chronicle.with(|history| history.lose_pod(at_ms, &text(pod, "/metadata/uid"))),
+        WatchEvent::Deleted(pod) => chronicle.with(|history| {
+            history.lose_pod(at_ms, &text(pod, "/metadata/uid"));
+            history.tasks.lose_pod(pod);
+        }),
         WatchEvent::Bookmark(_) | WatchEvent::Error(_) => {}
+    }
+}
+
+/// A run that retention deletes stays as it was seen last.
+fn see_run(chronicle: &Chronicle, at_ms: u64, event: &WatchEvent<Value>) {
+    if let WatchEvent::Added(run) | WatchEvent::Modified(run) = event {
+        chronicle.with(|history| {
+            if history.tasks.see_run(at_ms, run).is_err() {
+                history.gaps += 1;
+            }
+        });
     }
 }
 

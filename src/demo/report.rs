@@ -8,6 +8,7 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use super::cluster::SITES;
 use super::history::{Amount, End, History, PodLife};
 use super::run::Outcome;
+use super::tasks;
 use super::workloads::{KINDS, MINUTE};
 
 /// The report.
@@ -28,6 +29,7 @@ pub fn render(outcome: &Outcome) -> String {
     waiting(&mut text, history);
     refusals(&mut text, history);
     pending(&mut text, history);
+    tasks::render(&mut text, history, &outcome.wanted);
     cut(&mut text, outcome);
     checks(&mut text, outcome);
     text
@@ -109,12 +111,12 @@ fn waiting(text: &mut String, history: &History) {
 }
 
 /// The smallest value that so many percent do not exceed; of a sorted list.
-fn percentile(sorted: &[u64], percent: usize) -> u64 {
+pub(super) fn percentile(sorted: &[u64], percent: usize) -> u64 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted.get(rank - 1).copied().unwrap_or_default()
 }
 
-fn seconds(ms: u64) -> String {
+pub(super) fn seconds(ms: u64) -> String {
     if ms < 1000 { format!("{ms} ms") } else { format!("{}.{} s", ms / 1000, ms % 1000 / 100) }
 }
 
@@ -176,8 +178,14 @@ fn minutes(ms: u64) -> String {
     format!("{}.{}", ms / MINUTE, ms % MINUTE * 10 / MINUTE)
 }
 
-/// Counts that must be zero, and what they are counts of.
+/// Counts that must be zero, and what they are counts of: of pods, then of tasks.
 pub fn faults(outcome: &Outcome) -> Vec<(&'static str, usize)> {
+    let mut all = faults_of_pods(outcome);
+    all.extend(tasks::faults(&outcome.history.tasks, &outcome.wanted));
+    all
+}
+
+fn faults_of_pods(outcome: &Outcome) -> Vec<(&'static str, usize)> {
     let lives = || outcome.history.pods.values();
     let silent = |life: &&PodLife| life.bound.is_none() && life.ended.is_none() && life.ready_ms.is_some() && life.message.is_empty();
     let without_code = |life: &&PodLife| life.exit_code.is_none() && life.ended.is_some_and(|(_, how)| how != End::Deleted);
@@ -196,7 +204,7 @@ pub fn faults(outcome: &Outcome) -> Vec<(&'static str, usize)> {
 fn checks(text: &mut String, outcome: &Outcome) {
     let history = &outcome.history;
     let ended = |end| history.pods.values().filter(|life| life.ended.is_some_and(|(_, how)| how == end)).count();
-    let counted: Vec<String> = faults(outcome).iter().map(|(what, count)| format!("{what}: {count}")).collect();
+    let counted: Vec<String> = faults_of_pods(outcome).iter().map(|(what, count)| format!("{what}: {count}")).collect();
     _ = writeln!(text, "Checked from the API's watch history: {} pods, {}", history.pods.len(), counted.join(", "));
     _ = writeln!(
         text,
@@ -231,14 +239,14 @@ fn microseconds(nanos: u64) -> String {
     format!("{}.{} us", nanos / 1000, nanos % 1000 / 100)
 }
 
-fn table(header: impl IntoIterator<Item = String>) -> Table {
+pub(super) fn table(header: impl IntoIterator<Item = String>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled).set_header(header);
     table
 }
 
 /// The first column to the left, numbers to the right.
-fn shown(table: &mut Table) -> String {
+pub(super) fn shown(table: &mut Table) -> String {
     for (at, column) in table.column_iter_mut().enumerate() {
         column.set_padding((2, 0));
         if at > 0 {

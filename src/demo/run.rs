@@ -2,17 +2,20 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use super::abroad::{Abroad, Cut};
-use super::author::{Author, described};
+use super::author::Author;
 use super::cluster::{SITES, claims, spec};
 use super::history::History;
 use super::observe::{Chronicle, chronicle};
 use super::scenario::{Deed, scenario};
 use super::stopwatch::{Laps, Stopwatch};
+use super::tasks::{Room, Service, Wanted};
 use super::workloads::{MINUTE, priority_classes};
 use crate::config::{self, defaults};
+use crate::kubernetes::tasks::ARRIVALS_MAX;
 use crate::live::LiveOptions;
 use crate::model::time::Timestamp;
 use crate::scheduler::{
@@ -23,8 +26,9 @@ use crate::scheduler::{
     registry::Registry,
 };
 use crate::sim::apiserver::ApiServerOptions;
-use crate::sim::federation::{Replica, SimFederation};
+use crate::sim::federation::{Replica, SimFederation, create};
 use crate::sim::kubelet::KubeletOptions;
+use crate::tasks::crd;
 
 /// After the last arrival the cluster works on for so long, so that most of what runs comes to its end.
 const AFTERWARDS_MS: u64 = 20 * MINUTE;
@@ -36,6 +40,8 @@ const CLEARING_MS: u64 = 5 * MINUTE;
 const PROGRESS_MS: u64 = 5 * MINUTE;
 /// When the simulated hour begins, in milliseconds since 1970: 2026-03-01T06:00:00Z.
 const EPOCH_MS: u64 = 1_772_344_800_000;
+/// When work begins to arrive: what milliseconds from the start are counted from.
+pub(super) const START: Timestamp = Timestamp(EPOCH_MS + WARM_UP_MS);
 
 /// What is to be shown.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +63,8 @@ pub struct Outcome {
     pub events: Vec<(String, usize)>,
     /// What compute clusters were asked, and what is left of it.
     pub abroad: Abroad,
+    /// What had to come of tasks, and what the archive holds of them.
+    pub wanted: Wanted,
     /// Nanoseconds of each decision, measured.
     pub laps: Vec<u64>,
     /// How long it took, measured.
@@ -94,6 +102,17 @@ pub enum DemoError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// An event was not taken in.
+    #[error("{doing} failed: {why}")]
+    Arrival {
+        /// What was being done.
+        doing: String,
+        /// Why.
+        why: String,
+    },
+    /// An example cannot be read.
+    #[error("an example of a task cannot be read; this is a bug: {0}")]
+    Example(String),
     /// The default configuration makes no profiles.
     #[error("the default profile cannot be built")]
     Profile(#[from] ProfileError),
@@ -136,8 +155,10 @@ pub fn run(options: DemoOptions, progress: &mut dyn FnMut(Progress)) -> Result<O
 }
 
 async fn play(options: DemoOptions, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
+    let scenario = scenario(options.seed, options.minutes, &Service::read()?);
     let mut federation = federation(options.seed, Timestamp(EPOCH_MS)).await?;
-    let (author, seen) = (Author::new(&federation), Chronicle::default());
+    let (arrivals, arriving) = mpsc::channel(ARRIVALS_MAX);
+    let (author, seen) = (Author::new(&federation, arrivals), Chronicle::default());
     let start = Instant::now() + Duration::from_millis(WARM_UP_MS);
     let watcher = tokio::spawn(chronicle(clients(&federation), seen.clone(), start));
     furnish(&author, &federation).await?;
@@ -146,13 +167,14 @@ async fn play(options: DemoOptions, progress: &mut dyn FnMut(Progress)) -> Resul
     let laps = Laps::default();
     let engine = engine(options.seed, Box::new(Stopwatch::new(laps.clone())))?;
     let replica = start_replica(&federation, engine, options.seed, false)?;
+    let room = Room::start(&federation, &replica, arriving, options.seed)?;
 
     let end_ms = options.minutes * MINUTE + AFTERWARDS_MS;
     let mut stage = Stage { start, next_progress: PROGRESS_MS, end_ms, seen: &seen, progress };
     let mut cut = Cut::default();
-    for step in &scenario(options.seed, options.minutes).steps {
+    for step in &scenario.steps {
         stage.until(step.at_ms).await;
-        author.perform(&step.deed).await.map_err(DemoError::api(described(&step.deed)))?;
+        author.perform(&step.deed).await?;
         if let Deed::Cut(cluster, is_cut) = &step.deed {
             seen.with(|history| cut.note(history, cluster, *is_cut, step.at_ms));
         }
@@ -164,8 +186,10 @@ async fn play(options: DemoOptions, progress: &mut dyn FnMut(Progress)) -> Resul
     author.clear().await.map_err(DemoError::api("clearing away"))?;
     sleep_until(Instant::now() + Duration::from_millis(CLEARING_MS)).await;
     let abroad = Abroad::of(&federation, cut.outcome(&history));
+    let wanted = Wanted { archived: federation.logs().sizes(), ..scenario.wanted };
+    room.end();
     replica.shut_down().await;
-    Ok(Outcome { options, history, events, abroad, laps: laps.sorted(), took: Duration::ZERO, end_ms })
+    Ok(Outcome { options, history, events, abroad, wanted, laps: laps.sorted(), took: Duration::ZERO, end_ms })
 }
 
 /// Time, with a report of progress on the way.
@@ -196,10 +220,16 @@ impl Stage<'_> {
     }
 }
 
-/// A service cluster and three compute clusters, without nodes.
+/// A service cluster that knows tasks, and three compute clusters, without nodes.
 pub(super) async fn federation(seed: u64, start: Timestamp) -> Result<SimFederation, DemoError> {
     let names: Vec<String> = SITES.iter().skip(1).map(|site| site.name.to_owned()).collect();
-    SimFederation::new(seed, start, &names, ApiServerOptions::default().history_max).await.map_err(DemoError::api("making the clusters"))
+    let federation = SimFederation::new(seed, start, &names, ApiServerOptions::default().history_max).await;
+    let federation = federation.map_err(DemoError::api("making the clusters"))?;
+    for definition in [crd::task(), crd::task_run()] {
+        let definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+        create(federation.home(), definitions, &definition).await.map_err(DemoError::api("defining the kinds of tasks"))?;
+    }
+    Ok(federation)
 }
 
 fn clients(federation: &SimFederation) -> Vec<(&'static str, kube::Client)> {
@@ -216,8 +246,7 @@ pub(super) async fn furnish(author: &Author, federation: &SimFederation) -> Resu
     }
     for site in &SITES {
         for node in site.nodes() {
-            let deed = Deed::AddNode(site.name, node);
-            author.perform(&deed).await.map_err(DemoError::api(described(&deed)))?;
+            author.perform(&Deed::AddNode(site.name, node)).await?;
         }
     }
     for site in SITES.iter().skip(1) {

@@ -1,10 +1,11 @@
-//! What happens when. In: a seed and a length. Out: a list of deeds in the order of time, the same for the same seed.
+//! What happens when. In: a seed, a length, the tasks. Out: a list of deeds in the order of time, the same for the same seed.
 
 use rand::{RngExt, SeedableRng};
 use rand_pcg::Pcg64Mcg;
 use serde_json::{Value, json};
 
 use super::cluster::{HALL, SITES, X86_CLOUD};
+use super::tasks::{Service, Wanted};
 use super::workloads::{self as work, MINUTE};
 
 /// Something done through the API.
@@ -22,6 +23,16 @@ pub enum Deed {
     Ungate(String),
     /// A pod is deleted by its user.
     DeletePod(String),
+    /// A task is registered.
+    ApplyTask(Value),
+    /// A run of a task is started by hand.
+    StartRun(Value),
+    /// All runs of a task are ended by their users.
+    CancelRuns(&'static str),
+    /// The clock starts no more runs of a task.
+    Suspend(&'static str),
+    /// Something arrives at a source: an event as it would be posted to `/events/SOURCE`.
+    Arrive(&'static str, Value),
 }
 
 /// A deed and its time.
@@ -38,6 +49,8 @@ pub struct Step {
 pub struct Scenario {
     /// In the order of time.
     pub steps: Vec<Step>,
+    /// What must come of the tasks.
+    pub wanted: Wanted,
 }
 
 /// Time between two radar composites; the real one is five minutes as well.
@@ -60,7 +73,7 @@ const CUT_DELAY_MS: u64 = 10_000;
 const CUT_MINUTES: u64 = 6;
 
 /// The scenario of a seed, over so many minutes of arrivals.
-pub fn scenario(seed: u64, minutes: u64) -> Scenario {
+pub fn scenario(seed: u64, minutes: u64, tasks: &Service) -> Scenario {
     let mut writer = Writer { rng: Pcg64Mcg::seed_from_u64(seed), steps: Vec::new(), end: minutes * MINUTE };
     (0..PORTALS).for_each(|number| writer.at(0, Deed::CreatePod(work::portal(number))));
     writer.radar();
@@ -70,10 +83,12 @@ pub fn scenario(seed: u64, minutes: u64) -> Scenario {
     writer.reanalysis();
     writer.changes();
     let Writer { mut steps, end, .. } = writer;
+    let (of_tasks, wanted) = tasks.plan(minutes);
+    steps.extend(of_tasks);
     steps.retain(|step| step.at_ms <= end || !matches!(step.deed, Deed::CreatePod(_)));
     // Stable: what is planned for the same moment happens in the order of planning.
     steps.sort_by_key(|step| step.at_ms);
-    Scenario { steps }
+    Scenario { steps, wanted }
 }
 
 /// The pods that stand around when the cluster is served to kubectl.
@@ -205,6 +220,10 @@ mod tests {
     use super::*;
     use std::collections::BTreeSet;
 
+    fn scenario(seed: u64, minutes: u64) -> Scenario {
+        super::scenario(seed, minutes, &Service::read().unwrap())
+    }
+
     #[test]
     fn a_seed_means_the_same_for_ever_and_another_one_something_else() {
         assert_eq!(scenario(1, 60).steps, scenario(1, 60).steps);
@@ -219,7 +238,7 @@ mod tests {
         let names: BTreeSet<String> = pods.iter().map(|pod| name(pod)).collect();
         assert_eq!(names.len(), pods.len());
         let kinds: BTreeSet<&str> = pods.iter().filter_map(|pod| pod.pointer("/metadata/labels/app")?.as_str()).collect();
-        assert_eq!(kinds, work::KINDS.into_iter().collect());
+        assert_eq!(kinds, work::KINDS.into_iter().filter(|kind| *kind != work::TASK).collect());
         assert!(scenario.steps.is_sorted_by_key(|step| step.at_ms));
     }
 }

@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
-use super::author::{Author, described};
+use super::author::Author;
 use super::run::{DemoError, engine, federation, furnish, start_replica};
 use super::scenario::{Deed, standing};
 use super::stopwatch::{Laps, Stopwatch};
+use super::tasks::{Room, Service};
 use crate::kubernetes::clock::Clock;
+use crate::kubernetes::tasks::ARRIVALS_MAX;
 use crate::sim::kubeconfig::write_kubeconfig;
 use crate::sim::kubelet::KubeletOptions;
 
@@ -34,13 +37,15 @@ pub async fn serve(options: &ServeOptions, ready: impl FnOnce(SocketAddr)) -> Re
     let address = listener.local_addr().map_err(DemoError::io("listening"))?;
     write_kubeconfig(&options.kubeconfig, address).map_err(DemoError::io(format!("writing {}", options.kubeconfig.display())))?;
 
-    let author = Author::new(&federation);
+    let (arrivals, arriving) = mpsc::channel(ARRIVALS_MAX);
+    let author = Author::new(&federation, arrivals);
     furnish(&author, &federation).await?;
     federation.start_world(&KubeletOptions::default());
     let engine = engine(options.seed, Box::new(Stopwatch::new(Laps::default())))?;
     let mut replica = start_replica(&federation, engine, options.seed, true)?;
-    for deed in standing().into_iter().map(Deed::CreatePod) {
-        author.perform(&deed).await.map_err(DemoError::api(described(&deed)))?;
+    let room = Room::start(&federation, &replica, arriving, options.seed)?;
+    for deed in standing().into_iter().map(Deed::CreatePod).chain(Service::read()?.standing()) {
+        author.perform(&deed).await?;
     }
     ready(address);
 
@@ -50,6 +55,7 @@ pub async fn serve(options: &ServeOptions, ready: impl FnOnce(SocketAddr)) -> Re
         served = federation.home().serve(listener) => served.map_err(DemoError::io("serving"))?,
         stopped = replica.live.stopped() => tracing::error!(?stopped, "the scheduler ended by itself; this is a bug"),
     }
+    room.end();
     replica.shut_down().await;
     Ok(())
 }

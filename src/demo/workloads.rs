@@ -6,9 +6,11 @@ use super::cluster::{A100, DATASET, GH200, GPU, MODEL_IMAGE, NOTEBOOK_IMAGE, PEO
 use crate::federation::names::{DATA, HOME_CLUSTER, PLACEMENT};
 use crate::sim::behaviour::{EXIT_CODE, RUN_MS, variable};
 
-/// Kinds of work in the order of the report: the label `app` of their pods.
-pub const KINDS: [&str; 9] =
-    ["radar", "forecast", "post-processing", "ai-forecast", "training", "notebook", "reanalysis", "portal", "impossible"];
+/// Kinds of work in the order of the report: the label `app` of their pods, or that they are pods of tasks.
+pub const KINDS: [&str; 10] =
+    ["radar", "forecast", "post-processing", "ai-forecast", "training", "notebook", "reanalysis", "portal", "impossible", TASK];
+/// The kind of pods that runs of tasks have.
+pub const TASK: &str = "task";
 
 /// Milliseconds of a minute.
 pub const MINUTE: u64 = 60_000;

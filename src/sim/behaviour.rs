@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use tokio::time::Duration;
 
-/// Milliseconds from Running to the end; for ever when absent.
+/// Milliseconds from Running to the end; for ever when absent. Several, separated by commas, for one attempt of a task's run after the other, the last for
+/// all that follow.
 pub const RUN_MS: &str = "sim.isobar.dev/run-ms";
 /// The exit code of all containers; several, separated by commas, for one life after the other, the last for all that follow. 0 when absent.
 pub const EXIT_CODE: &str = "sim.isobar.dev/exit-code";
@@ -23,6 +24,8 @@ pub const PLATFORMS: &str = "sim.isobar.dev/platforms";
 pub const LOG_MS: &str = "sim.isobar.dev/log-ms";
 
 const PREFIX: &str = "sim.isobar.dev/";
+/// Which attempt of a run a pod is, as the room of tasks tells its containers.
+const ATTEMPT: &str = "ATTEMPT";
 
 /// The name of the environment variable that means the same as an annotation.
 pub fn variable(annotation: &str) -> String {
@@ -56,8 +59,10 @@ impl Behaviour {
             text(name).unwrap_or_default().split(',').map(str::trim).filter(|word| !word.is_empty()).map(str::to_string).collect()
         };
         let number = |name: &str| text(name).and_then(|text| text.trim().parse::<u64>().ok());
+        let attempt = environment.get(ATTEMPT).and_then(|text| text.parse().ok()).unwrap_or(1_u32);
+        let run_ms: Vec<u64> = list(RUN_MS).iter().filter_map(|text| text.parse().ok()).collect();
         Self {
-            run: number(RUN_MS).map(Duration::from_millis),
+            run: nth(&run_ms, attempt.saturating_sub(1)).map(Duration::from_millis),
             exit_codes: list(EXIT_CODE).iter().filter_map(|code| code.parse().ok()).collect(),
             reject: text(REJECT).filter(|reason| !reason.is_empty()).map(str::to_string),
             reject_times: number(REJECT_TIMES).and_then(|times| u32::try_from(times).ok()),
@@ -69,8 +74,7 @@ impl Behaviour {
 
     /// The exit code of a life, the first being 0.
     pub fn exit_code(&self, life: u32) -> i32 {
-        let at = usize::try_from(life).unwrap_or(usize::MAX).min(self.exit_codes.len().saturating_sub(1));
-        self.exit_codes.get(at).copied().unwrap_or(0)
+        nth(&self.exit_codes, life).unwrap_or(0)
     }
 
     /// Why the kubelet refuses the pod on a node, if it refused it so often before.
@@ -84,6 +88,12 @@ impl Behaviour {
     pub fn runs_on(&self, platform: &str) -> bool {
         self.platforms.is_empty() || self.platforms.iter().any(|known| known == platform)
     }
+}
+
+/// The one at a place of a list, the last one beyond its end.
+fn nth<T: Copy>(list: &[T], at: u32) -> Option<T> {
+    let at = usize::try_from(at).unwrap_or(usize::MAX).min(list.len().checked_sub(1)?);
+    list.get(at).copied()
 }
 
 #[cfg(test)]
@@ -101,5 +111,14 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|life| read.exit_code(life)), [1, 1, 0, 0]);
         assert_eq!([0, 1, 2].map(|before| read.rejection("n", before).is_some()), [true, true, false]);
         assert!(read.runs_on("linux/arm64"));
+    }
+
+    #[test]
+    fn each_attempt_of_a_run_may_take_another_time() {
+        for (attempt, seconds) in [("1", 600), ("2", 20), ("3", 20), ("first", 600)] {
+            let environment = [("SIM_RUN_MS", "600000,20000"), (ATTEMPT, attempt)];
+            let environment = environment.map(|(name, value)| (name.to_string(), value.to_string())).into_iter().collect();
+            assert_eq!(Behaviour::read(&BTreeMap::new(), &environment).run, Some(Duration::from_secs(seconds)), "{attempt}");
+        }
     }
 }

@@ -310,9 +310,16 @@ impl KeptLogs {
         self.lock(|logs| logs.keys().map(|(uid, ..)| uid.clone()).collect())
     }
 
-    /// How many logs there are, and their bytes.
-    pub fn count(&self) -> (usize, usize) {
-        self.lock(|logs| (logs.len(), logs.values().map(|(text, _)| text.len()).sum()))
+    /// How many logs there are of each home pod (by UID), and their bytes.
+    pub fn sizes(&self) -> BTreeMap<String, (usize, usize)> {
+        let mut sizes: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        self.lock(|logs| {
+            for ((uid, ..), (text, _)) in &*logs {
+                let size = sizes.entry(uid.clone()).or_default();
+                *size = (size.0 + 1, size.1 + text.len());
+            }
+        });
+        sizes
     }
 
     /// One log.

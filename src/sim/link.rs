@@ -4,12 +4,15 @@
 //! A silent line loses packets and tells nobody, as a pulled cable does: what is under way waits. If the line comes back while the caller still waits,
 //! the request or the answer arrives late, as with TCP's retransmissions.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use axum::body::Body;
 use futures::StreamExt;
 use http::{Request, Response};
-use tokio::sync::watch;
 use tokio::time::{Duration, Instant, sleep, sleep_until};
 use tower::BoxError;
+
+use super::signal::Signal;
 
 /// How a line is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +33,10 @@ pub enum LinkState {
 
 /// A line. Cheap to clone; all clones are the same line.
 #[derive(Clone, Debug, Default)]
-pub struct Link(watch::Sender<LinkState>);
+pub struct Link {
+    state: Arc<Mutex<LinkState>>,
+    changed: Signal,
+}
 
 /// Frames of a slow stream that are under way at once.
 const FRAMES_IN_FLIGHT_MAX: usize = 1024;
@@ -38,17 +44,18 @@ const FRAMES_IN_FLIGHT_MAX: usize = 1024;
 impl Link {
     /// A line in a state.
     pub fn new(state: LinkState) -> Self {
-        Self(watch::Sender::new(state))
+        Self { state: Arc::new(Mutex::new(state)), changed: Signal::default() }
     }
 
     /// Changes its state from now on.
     pub fn set(&self, state: LinkState) {
-        self.0.send_replace(state);
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        self.changed.raise();
     }
 
     /// Its state.
     pub fn state(&self) -> LinkState {
-        *self.0.borrow()
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Goes through a timetable: each state from so long after now. Spawn it.
@@ -65,28 +72,26 @@ impl Link {
         if self.state() == LinkState::Up {
             return Ok(());
         }
-        let mut states = self.0.subscribe();
+        let mut changes = self.changed.listen();
         loop {
-            let state = *states.borrow_and_update();
-            match state {
+            match self.state() {
                 LinkState::Up => return Ok(()),
                 LinkState::Slow { round_trip } => {
                     sleep(round_trip / 2).await;
                     return Ok(());
                 }
                 LinkState::Refused => return Err(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionRefused))),
-                LinkState::Silent => {
-                    // The sender lives as long as `self`.
-                    let _ = states.changed().await;
-                }
+                LinkState::Silent => changes.changed().await,
             }
         }
     }
 
     /// Ends when the line breaks.
     async fn broken(&self) {
-        let mut states = self.0.subscribe();
-        let _ = states.wait_for(|state| *state == LinkState::Refused).await;
+        let mut changes = self.changed.listen();
+        while self.state() != LinkState::Refused {
+            changes.changed().await;
+        }
     }
 
     /// Sends a request along the line and its answer back.

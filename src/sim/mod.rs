@@ -17,6 +17,7 @@ pub mod kubelet;
 pub mod link;
 mod listener;
 pub mod pin;
+mod signal;
 
 use std::sync::Arc;
 

@@ -74,6 +74,10 @@ async fn kubectl_works_on_the_served_demo() -> Result<()> {
     let why = terminal.run(&isobar(), "explain default/wants-riscv")?;
     ensure!(why.contains("node(s) didn't match Pod's node affinity/selector"), "{why}");
     terminal.until("get events --field-selector reason=FailedScheduling", "wants-riscv").await?;
+    // Tasks are there as well: one that the clock starts, and one that a person has begun and runs.
+    let tasks = terminal.run(&isobar(), "task list")?;
+    ensure!(tasks.contains("radar-volume") && tasks.contains("*/6 * * * *"), "{tasks}");
+    terminal.until("get taskruns -o jsonpath={.items[*].status.phase}", "Running").await?;
     terminal.kubectl("label pod hello tier=demo")?;
     ensure!(terminal.kubectl("get pods -l tier=demo -o name")?.trim() == "pod/hello");
     terminal.kubectl("delete pod hello --wait=true")?;

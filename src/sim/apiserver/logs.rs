@@ -12,7 +12,6 @@ use bytes::Bytes;
 use http::{Response, StatusCode, header};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use tokio::sync::watch;
 use tokio::time::{Duration, sleep};
 
 use super::request::Query;
@@ -20,6 +19,7 @@ use super::resources::ResourceType;
 use super::status::{ApiError, FieldError, bytes_response};
 use super::store::Key;
 use super::{ApiServer, SimClock};
+use crate::sim::signal::Signal;
 
 /// One life of a container.
 #[derive(Clone, Debug)]
@@ -37,7 +37,7 @@ type ContainerKey = (String, String);
 struct Inner {
     lives: Mutex<BTreeMap<ContainerKey, Vec<Life>>>,
     /// Wakes those who follow.
-    changed: watch::Sender<()>,
+    changed: Signal,
 }
 
 /// What all containers of a cluster wrote. Cheap to clone; all clones are the same book.
@@ -46,7 +46,7 @@ pub struct LogBook(Arc<Inner>);
 
 impl Default for LogBook {
     fn default() -> Self {
-        Self(Arc::new(Inner { lives: Mutex::default(), changed: watch::Sender::new(()) }))
+        Self(Arc::new(Inner { lives: Mutex::default(), changed: Signal::default() }))
     }
 }
 
@@ -58,7 +58,7 @@ impl LogBook {
     /// A container starts, for the first time or again.
     pub fn start(&self, pod_uid: &str, container: &str, now: Timestamp, interval: Option<Duration>) {
         self.lock().entry((pod_uid.into(), container.into())).or_default().push(Life { started: now, interval, ended: None });
-        self.0.changed.send_replace(());
+        self.0.changed.raise();
     }
 
     /// It ends.
@@ -66,13 +66,13 @@ impl LogBook {
         if let Some(life) = self.lock().get_mut(&(pod_uid.to_string(), container.to_string())).and_then(|lives| lives.last_mut()) {
             life.ended.get_or_insert((now, exit_code));
         }
-        self.0.changed.send_replace(());
+        self.0.changed.raise();
     }
 
     /// The pod is gone, and its logs with it.
     pub fn forget(&self, pod_uid: &str) {
         self.lock().retain(|(uid, _), _| uid != pod_uid);
-        self.0.changed.send_replace(());
+        self.0.changed.raise();
     }
 
     /// The life with this number from the end; 0 is the present one.
@@ -186,7 +186,7 @@ impl Reader {
     /// The next piece, or `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         while !self.done && self.bytes_left > 0 {
-            let mut changed = self.book.0.changed.subscribe();
+            let mut changed = self.book.0.changed.listen();
             let life = self.life()?;
             let (lines, next) = life.lines(&self.key.1, self.number, self.clock.now());
             if self.told == 0
@@ -205,7 +205,7 @@ impl Reader {
             if !self.done {
                 tokio::select! {
                     biased;
-                    _ = changed.changed() => {}
+                    () = changed.changed() => {}
                     () = sleep(next.unwrap_or(Duration::from_secs(3600))) => {}
                 }
             }

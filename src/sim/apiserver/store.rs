@@ -7,12 +7,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use bytes::Bytes;
-use serde_json::Value;
-use tokio::sync::watch;
-
 use super::resources::TableId;
 use super::selectors::Selectable;
+use crate::sim::signal::{Listener, Signal};
+use bytes::Bytes;
+use serde_json::Value;
 
 /// First resourceVersion ever given is one more. Not 0, so that tests have versions that are too old.
 pub const FIRST_RESOURCE_VERSION: u64 = 100;
@@ -140,8 +139,8 @@ struct Table {
     history: VecDeque<Arc<Change>>,
     /// Changes up to here are forgotten.
     compacted: u64,
-    /// Wakes watchers; carries the resourceVersion of the last change.
-    signal: watch::Sender<u64>,
+    /// Wakes watchers.
+    signal: Signal,
 }
 
 #[derive(Debug)]
@@ -197,7 +196,7 @@ impl Store {
         let mut inner = self.lock();
         let compacted = inner.resource_version;
         while inner.tables.len() < count {
-            inner.tables.push(Table { objects: BTreeMap::new(), history: VecDeque::new(), compacted, signal: watch::Sender::new(0) });
+            inner.tables.push(Table { objects: BTreeMap::new(), history: VecDeque::new(), compacted, signal: Signal::default() });
         }
     }
 
@@ -249,9 +248,9 @@ impl Store {
         Ok((changes, known.max(after)))
     }
 
-    /// A receiver that wakes at every change of a table.
-    pub fn subscribe(&self, table: TableId) -> Option<watch::Receiver<u64>> {
-        self.lock().tables.get(table.0).map(|table| table.signal.subscribe())
+    /// Wakes at every change of a table.
+    pub(crate) fn subscribe(&self, table: TableId) -> Option<Listener> {
+        self.lock().tables.get(table.0).map(|table| table.signal.listen())
     }
 
     /// Forgets all history, as etcd's compaction does: older watches and continue tokens get 410.
@@ -297,9 +296,8 @@ impl Table {
                 self.compacted = oldest.resource_version;
             }
         }
-        let resource_version = change.resource_version;
         self.history.push_back(Arc::new(change));
-        self.signal.send_replace(resource_version);
+        self.signal.raise();
     }
 }
 

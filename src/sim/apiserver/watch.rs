@@ -10,7 +10,6 @@ use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
-use tokio::sync::watch::Receiver;
 use tokio::time::{Duration, Instant, sleep_until};
 
 use super::ApiServer;
@@ -21,6 +20,7 @@ use super::resources::ResourceType;
 use super::selectors::Selector;
 use super::status::{ApiError, FieldError, bytes_response};
 use super::store::{Change, ChangeKind, HistoryError, Snapshot, Stored};
+use crate::sim::signal::Listener;
 
 /// Changes read from the history in one go, so that a long history is not held in one buffer.
 const BATCH_MAX: usize = 512;
@@ -50,7 +50,7 @@ struct Watcher {
     caught_up: Option<u64>,
     /// The present state while it is being told; its end is marked.
     initial: Option<VecDeque<Arc<Stored>>>,
-    signal: Receiver<u64>,
+    signal: Listener,
     deadline: Instant,
     next_bookmark: Instant,
     first_line: bool,
@@ -156,7 +156,7 @@ impl Watcher {
             if let Some(frame) = self.initial_frame() {
                 return Some(frame);
             }
-            self.signal.borrow_and_update();
+            self.signal.catch_up();
             if let Some(frame) = self.history_frame() {
                 return Some(frame);
             }
@@ -167,7 +167,7 @@ impl Watcher {
             let wake = self.deadline.min(self.bookmark_due());
             tokio::select! {
                 biased;
-                changed = self.signal.changed() => self.ended |= changed.is_err(),
+                () = self.signal.changed() => {}
                 () = sleep_until(wake) => {
                     if wake >= self.deadline {
                         return None;
@@ -228,7 +228,7 @@ impl Watcher {
 
     /// A full batch without a matching change: go on at once, as no signal will come for what is already there.
     fn history_frame_again(&mut self) -> Option<Bytes> {
-        self.signal.mark_changed();
+        self.signal.look_again();
         None
     }
 
