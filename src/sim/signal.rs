@@ -76,8 +76,8 @@ mod tests {
     use std::sync::Mutex;
 
     use tokio::{
-        task::{JoinSet, yield_now},
-        time::{Duration, timeout},
+        task::JoinSet,
+        time::{Duration, sleep, timeout},
     };
 
     use super::*;
@@ -111,7 +111,8 @@ mod tests {
                 told.lock().unwrap().push(number);
             });
         }
-        yield_now().await;
+        // Paused time goes on when all of them wait.
+        sleep(Duration::from_millis(1)).await;
         signal.raise();
         while tasks.join_next().await.is_some() {}
         assert_eq!(*told.lock().unwrap(), (0..100).collect::<Vec<_>>());
