@@ -61,6 +61,7 @@ pub fn dress(draw: &mut Draw, world: &mut World) {
     match draw.between(0, 9) {
         0..=3 => meet_exactly(draw, world),
         4 => fill_up(draw, world),
+        5 => share(draw, world),
         _ => {}
     }
 }
@@ -109,6 +110,25 @@ fn dress_pod(draw: &mut Draw, pod: &mut Value) {
     if pod["spec"]["nodeName"].is_string() && draw.chance(20) {
         resize(draw, pod);
     }
+}
+
+/// Small nodes, and pods that request one resource as a whole and the other in one container of two: what the second one counts for shows in scores.
+fn share(draw: &mut Draw, world: &mut World) {
+    let (whole, single) = draw.pick(&[("memory", "cpu"), ("cpu", "memory")]);
+    for node in &mut world.nodes {
+        node["status"]["allocatable"]["cpu"] = "2".into();
+        node["status"]["allocatable"]["memory"] = "2Gi".into();
+    }
+    for pod in all_pods(world) {
+        let requests: Map<String, Value> = [(single.to_owned(), amount(draw, single))].into_iter().collect();
+        pod["spec"]["containers"] = json!([{"name": "c0", "resources": {"requests": requests}}, {"name": "c1", "resources": {}}]);
+        let requests: Map<String, Value> = [(whole.to_owned(), amount(draw, whole))].into_iter().collect();
+        pod["spec"]["resources"] = json!({"requests": requests});
+    }
+}
+
+fn amount(draw: &mut Draw, name: &str) -> Value {
+    if name == "cpu" { cpu(draw, 1) } else { memory(draw, 1) }
 }
 
 fn pod_level(draw: &mut Draw) -> Map<String, Value> {

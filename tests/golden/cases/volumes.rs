@@ -42,6 +42,12 @@ pub fn dress(draw: &mut Draw, world: &mut World) {
     }
     mount(draw, &mut world.asked, 3);
     ephemeral(draw, world);
+    if draw.chance(12) {
+        disputed_disk(draw, world);
+    }
+    if draw.chance(12) {
+        replaced_plugin(draw, world);
+    }
 }
 
 fn classes(draw: &mut Draw, world: &mut World) {
@@ -228,39 +234,101 @@ fn attachments(draw: &mut Draw, world: &mut World) {
 fn mount(draw: &mut Draw, pod: &mut Value, count_max: i64) {
     for number in 0..draw.between(0, count_max) {
         let source = match draw.between(0, 19) {
-            0 => json!({"gcePersistentDisk": {"pdName": draw.pick(&["d1", "d2"]), "readOnly": draw.chance(50)}}),
-            1 => json!({"awsElasticBlockStore": {"volumeID": draw.pick(&["vol-d1", "aws://z0/vol-d1", "vol-d2"])}}),
-            2 => json!({"rbd": {"monitors": draw.pick(&[&["m1"][..], &["m1", "m2"], &["m2"]]), "image": draw.pick(&["i", "j"]),
-                "pool": draw.pick(&["p", "rbd"]), "readOnly": draw.chance(50)}}),
-            3 => json!({"iscsi": {"targetPortal": "t", "iqn": draw.pick(&["q1", "q2"]), "lun": 0, "readOnly": draw.chance(50)}}),
+            kind @ 0..=3 => disk(draw, kind),
             4 => json!({"emptyDir": {}}),
             5 => json!({"csi": {"driver": DRIVER}}),
-            6 => match draw.between(0, 4) {
-                0 => json!({"azureDisk": {"diskName": "d", "diskURI": "/d", "kind": "Managed"}}),
-                1 => json!({"cinder": {"volumeID": "c1"}}),
-                2 => json!({"azureFile": {"secretName": "s", "shareName": "f"}}),
-                3 => json!({"vsphereVolume": {"volumePath": "[d] v"}}),
-                _ => json!({"portworxVolume": {"volumeID": "p1"}}),
-            },
+            6 => {
+                let kind = draw.between(0, 4);
+                replaced(draw, kind).2
+            }
             // The last one does not exist.
             _ => json!({"persistentVolumeClaim": {"claimName": format!("claim{}", draw.between(0, 28) / 4)}}),
         };
-        let mut volume = source;
-        volume["name"] = format!("v{number}").into();
-        list_at(pod, &["spec", "volumes"]).push(volume);
+        add(pod, &format!("v{number}"), source);
+    }
+}
+
+fn add(pod: &mut Value, name: &str, mut volume: Value) {
+    volume["name"] = name.into();
+    list_at(pod, &["spec", "volumes"]).push(volume);
+}
+
+/// Of the four kinds that one pod may keep another from.
+fn disk(draw: &mut Draw, kind: i64) -> Value {
+    match kind {
+        0 => json!({"gcePersistentDisk": {"pdName": draw.pick(&["d1", "d2"]), "readOnly": draw.chance(50)}}),
+        1 => json!({"awsElasticBlockStore": {"volumeID": draw.pick(&["vol-d1", "aws://z0/vol-d1", "vol-d2"])}}),
+        2 => json!({"rbd": {"monitors": draw.pick(&[&["m1"][..], &["m1", "m2"], &["m2"]]), "image": draw.pick(&["i", "i", "j"]),
+            "pool": draw.pick(&["p", "p", "rbd"]), "readOnly": draw.chance(50)}}),
+        _ => json!({"iscsi": {"targetPortal": "t", "iqn": draw.pick(&["q1", "q2"]), "lun": 0, "readOnly": draw.chance(50)}}),
+    }
+}
+
+/// A volume of a plugin that a driver replaced: the plugin, the driver, the volume.
+fn replaced(draw: &mut Draw, kind: i64) -> (&'static str, &'static str, Value) {
+    let number = draw.between(1, 3);
+    match kind {
+        0 => {
+            let volume = json!({"azureDisk": {"diskName": "d", "diskURI": format!("/d{number}"), "kind": "Managed"}});
+            ("kubernetes.io/azure-disk", "disk.csi.azure.com", volume)
+        }
+        1 => ("kubernetes.io/cinder", "cinder.csi.openstack.org", json!({"cinder": {"volumeID": format!("c{number}")}})),
+        2 => {
+            let volume = json!({"azureFile": {"secretName": "s", "shareName": format!("f{number}")}});
+            ("kubernetes.io/azure-file", "file.csi.azure.com", volume)
+        }
+        3 => {
+            let volume = json!({"vsphereVolume": {"volumePath": format!("[d] v{number}")}});
+            ("kubernetes.io/vsphere-volume", "csi.vsphere.vmware.com", volume)
+        }
+        _ => ("kubernetes.io/portworx-volume", "pxd.portworx.com", json!({"portworxVolume": {"volumeID": format!("p{number}")}})),
+    }
+}
+
+/// One kind of disk in all pods, so that what lets two of them share one shows.
+fn disputed_disk(draw: &mut Draw, world: &mut World) {
+    let kind = draw.between(0, 3);
+    add(&mut world.asked, "disputed", disk(draw, kind));
+    for pod in &mut world.pods {
+        if draw.chance(60) {
+            add(pod, "disputed", disk(draw, kind));
+        }
+    }
+}
+
+/// One replaced plugin in most pods and in the limits of most nodes.
+fn replaced_plugin(draw: &mut Draw, world: &mut World) {
+    let kind = draw.between(0, 4);
+    let (plugin, driver, volume) = replaced(draw, kind);
+    add(&mut world.asked, "replaced", volume);
+    for pod in &mut world.pods {
+        if draw.chance(40) {
+            add(pod, "replaced", replaced(draw, kind).2);
+        }
+    }
+    for object in world.others.iter_mut().filter(|object| object["kind"] == "CSINode") {
+        if draw.chance(85) {
+            let count = draw.between(0, 2);
+            let name = object["metadata"]["name"].clone();
+            let limit = json!({"name": driver, "nodeID": name, "topologyKeys": [], "allocatable": {"count": count}});
+            list_at(object, &["spec", "drivers"]).push(limit);
+        }
+        if draw.chance(85) {
+            object["metadata"]["annotations"] = json!({"storage.alpha.kubernetes.io/migrated-plugins": plugin});
+        }
     }
 }
 
 /// A claim that is made for the pod, or is still to be made, or was made for another one.
 fn ephemeral(draw: &mut Draw, world: &mut World) {
-    if !draw.chance(12) {
+    if !draw.chance(20) {
         return;
     }
     let template =
         json!({"spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "wait", "resources": {"requests": {"storage": "1Gi"}}}});
     list_at(&mut world.asked, &["spec", "volumes"]).push(json!({"name": "own", "ephemeral": {"volumeClaimTemplate": template}}));
     if draw.chance(85) {
-        let uid = if draw.chance(85) { "asked-uid" } else { "other-uid" };
+        let uid = if draw.chance(70) { "asked-uid" } else { "other-uid" };
         let class = draw.pick(&["wait", "local"]);
         // Of a volume that is gone VolumeZone asks nothing here, so that VolumeBinding has its word.
         let volume = draw.maybe(15, |draw| draw.pick(&["lost", "v7"]));
