@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use self::abroad::{Dispatch, Shared};
 pub use self::abroad::{FederationOptions, ImageQuestion};
 use crate::{
+    config::defaults::EVENTS_PER_SECOND,
     driver::{Driver, INPUTS_MAX, Machine, on_own_thread},
     extenders::{ExtenderDesk, Extenders, Surroundings, extender_desk},
     kubernetes::{
@@ -36,7 +37,7 @@ use crate::{
         bind::{BindWork, Binder},
         clock::Clock,
         election::ElectionSettings,
-        events::{self, EventDesk, event_desk},
+        events::{EventDesk, event_desk},
         evict::{EvictionDesk, eviction_desk},
         leadership::{Leadership, Permission},
         lease::{Elector, Ended},
@@ -94,7 +95,7 @@ impl Default for LiveOptions {
         Self {
             election: None,
             bind_timeout: Duration::from_secs(10),
-            events_per_second: events::PER_SECOND,
+            events_per_second: f64::from(EVENTS_PER_SECOND),
             hostname: "localhost".to_owned(),
             seed: 0,
             extenders: Extenders::default(),

@@ -44,8 +44,8 @@ pub const EXTENDER_TIMEOUT: DurationMs = DurationMs::from_secs(5);
 pub const BINDS_IN_FLIGHT_MAX: u32 = 256;
 /// Upstream waits as long as its client does; a binding that takes longer than this is looked up again.
 pub const BIND_TIMEOUT: DurationMs = DurationMs::from_secs(30);
-/// client-go's broadcaster: 25 in a burst, then one each 5 minutes for each object; this is for all together.
-pub const EVENTS_PER_SECOND: u32 = 50;
+/// Of all objects together, in the long run: twice kube-scheduler's default for each source, and a small share of what an API server takes.
+pub const EVENTS_PER_SECOND: u32 = 100;
 /// 512 MiB: some ten thousand classes on 5,000 nodes.
 pub const VIEW_BYTES_MAX: u64 = 512 << 20;
 /// Upstream's `--pod-max-in-unschedulable-pods-duration`.

@@ -30,8 +30,6 @@ use crate::{
 const WAITING_MAX: usize = 16_384;
 /// The one event that is said again at each attempt; whoever reads the next one has missed nothing.
 const SAID_AGAIN: &str = "FailedScheduling";
-/// Events a second in the long run: twice kube-scheduler's default, and a small share of what an API server takes.
-pub const PER_SECOND: f64 = 100.0;
 /// Events at once, as seconds of that rate: for a Deployment that is scaled up.
 const BURST_SECONDS: f64 = 5.0;
 /// Requests at once: two leave the API server to the bindings.

@@ -18,7 +18,7 @@ fn order(uid: &str, reason: &'static str, note: &str) -> EventOrder {
 
 fn start(script: Vec<Reply>) -> (Arc<Script>, EventDesk) {
     let (server, api) = Script::new(script);
-    let (desk, writer) = event_desk(api, Clock::simulated(Timestamp(1_000_000_000_000)), "host-1", PER_SECOND);
+    let (desk, writer) = event_desk(api, Clock::simulated(Timestamp(1_000_000_000_000)), "host-1", 100.0);
     tokio::spawn(writer.run());
     (server, desk)
 }
