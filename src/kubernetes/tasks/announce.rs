@@ -62,6 +62,9 @@ struct Receiver {
     health: Mutex<Health>,
 }
 
+/// The bearer token, if one is to be sent, or why there is none.
+type Token = Result<Option<String>, String>;
+
 /// How an event gets there.
 enum Way {
     Http {
@@ -112,21 +115,24 @@ impl Receivers {
         all.then(|| "no receiver of reports answers; they are asked again in a while".to_owned())
     }
 
+    /// Read anew each time, as whoever rotates it only writes the file. The broker needs none, so a file that cannot be read is no matter for it.
+    async fn token(&self) -> Token {
+        let Some(file) = &self.token_file else { return Ok(None) };
+        tokio::fs::read_to_string(file).await.map(Some).map_err(|error| format!("{}: {error}", file.display()))
+    }
+
     /// Tells all that do not know yet.
     pub(super) async fn tell(&self, run: &Value, state: &str) -> Result<(), String> {
         let event = event(run, state);
         let id = text(&event, "/id").to_owned();
         let mut told = lock(&self.half_told).get(&id).cloned().unwrap_or_default();
-        let token = match &self.token_file {
-            Some(file) => Some(tokio::fs::read_to_string(file).await.map_err(|error| format!("{}: {error}", file.display()))?),
-            None => None,
-        };
+        let token = self.token().await;
         let mut failed = Vec::new();
         for (at, receiver) in self.all.iter().enumerate() {
             if told.contains(&at) {
                 continue;
             }
-            match receiver.tell(&event, token.as_deref()).await {
+            match receiver.tell(&event, &token).await {
                 Ok(()) => told.push(at),
                 Err(why) => failed.push(format!("{}: {why}", receiver.name)),
             }
@@ -158,7 +164,7 @@ impl Receiver {
         Ok(Self { way: Way::Http { client: elsewhere(base)?, path }, name: url.to_owned(), health: Mutex::default() })
     }
 
-    async fn tell(&self, event: &Value, token: Option<&str>) -> Result<(), String> {
+    async fn tell(&self, event: &Value, token: &Token) -> Result<(), String> {
         let paused = lock(&self.health).until.filter(|until| *until > Instant::now());
         if paused.is_some() {
             return Err("it has failed a moment ago, and is asked again in a while".to_owned());
@@ -191,7 +197,7 @@ impl Receiver {
 }
 
 impl Way {
-    async fn carry(&self, event: &Value, token: Option<&str>) -> Result<(), Failure> {
+    async fn carry(&self, event: &Value, token: &Token) -> Result<(), Failure> {
         let body = event.to_string().into_bytes();
         match self {
             Self::Http { client, path } => post(client, path, body, token).await,
@@ -206,9 +212,9 @@ impl Way {
     }
 }
 
-async fn post(client: &Client, path: &str, event: Vec<u8>, token: Option<&str>) -> Result<(), Failure> {
+async fn post(client: &Client, path: &str, event: Vec<u8>, token: &Token) -> Result<(), Failure> {
     let mut request = Request::builder().method(Method::POST).uri(path).header(header::CONTENT_TYPE, EVENT_TYPE);
-    if let Some(token) = token {
+    if let Some(token) = token.as_ref().map_err(|why| Failure::OfReceiver(why.clone()))? {
         let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
         let mut value = value.map_err(|_| Failure::OfReceiver("the token has characters that no header can have".to_owned()))?;
         value.set_sensitive(true);

@@ -10,6 +10,7 @@ use axum::{Json, Router, extract::State, http::HeaderMap, routing::post};
 use tokio::{net::TcpListener, task::JoinHandle};
 
 use super::*;
+use crate::config::resolved::NatsServerSettings;
 
 /// What receivers have heard: authorisation, content type, event.
 #[derive(Clone, Default)]
@@ -129,5 +130,23 @@ async fn one_that_hangs_or_is_not_there_costs_seconds_once() {
     let began = Instant::now();
     assert!(receivers.paused().is_some() && receivers.tell(&run("s"), "Finished").await.is_err());
     assert!(began.elapsed() < Duration::from_millis(500));
+    server.abort();
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_read_is_no_matter_for_the_broker() {
+    let heard = Heard::default();
+    heard.1.store(204, Ordering::Relaxed);
+    let (address, server) = receiver(&heard, "127.0.0.1:0").await;
+    let servers = NatsServerSettings { urls: vec!["nats://127.0.0.1:1".to_owned()], ..NatsServerSettings::default() };
+    let options = ReportOptions {
+        urls: vec![format!("http://{address}/hook")],
+        token_file: Some(PathBuf::from("/nowhere/token")),
+        nats: Some(NatsSubjectSettings { servers, subject: "runs".to_owned() }),
+    };
+    let why = Receivers::new(&options).unwrap().tell(&run("a"), "Reaped").await.unwrap_err();
+    let of = |name: &str| why.split("; ").any(|part| part.starts_with(name));
+    assert!(why.contains("/nowhere/token") && of("http://") && of("subject "), "{why}");
+    assert!(heard.ids().is_empty(), "no call without the token: {:?}", heard.ids());
     server.abort();
 }
