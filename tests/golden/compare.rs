@@ -103,7 +103,8 @@ fn scores(ours: &Value, real: &Value, unequal: &mut impl FnMut(&str, &Value, &Va
     unequal("total", &ours["total"], &total.into());
 }
 
-/// Nominated node and victims. Where nothing tells nodes apart upstream takes one at random: any of those is right, with its own victims.
+/// Nominated node and victims. Where nothing tells nodes apart upstream takes one at random: any of those is right, with its own victims, and both must know the
+/// same ones.
 fn preemption(ours: &Value, real: &Value, unequal: &mut impl FnMut(&str, &Value, &Value)) {
     let (ours, real) = (&ours["preemption"], &real["preemption"]);
     let node = real["nominated"].as_str().unwrap_or_default();
@@ -121,6 +122,12 @@ fn preemption(ours: &Value, real: &Value, unequal: &mut impl FnMut(&str, &Value,
         Value::from(names)
     };
     unequal("victims", &sorted(victims), &sorted(&real["victims"]));
+    let mut equal: Vec<&str> = ours["equally_good"].as_object().into_iter().flatten().map(|(node, _)| node.as_str()).collect();
+    equal.extend(ours["nominated"].as_str());
+    equal.retain(|one| *one != node);
+    let real: Vec<&str> = real["equally_good"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    equal.sort_unstable();
+    unequal("equally good nodes", &equal.into(), &real.into());
 }
 
 /// The text of the pod's condition: the reasons, then what preemption says, of whichever of equal nodes.

@@ -65,6 +65,9 @@ impl Coverage {
         }
         if preemption["nominated"].as_str().is_some_and(|node| !node.is_empty()) {
             self.count("preemption nominates".to_owned());
+            if preemption["equally_good"].is_array() {
+                self.count("preemption leaves a choice".to_owned());
+            }
             let victims = preemption["victims"].as_array().map_or(0, Vec::len).min(3);
             self.count(format!("preemption has {victims}{} victims", if victims == 3 { " or more" } else { "" }));
         }

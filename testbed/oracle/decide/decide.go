@@ -9,11 +9,13 @@ import (
 	"strings"
 
 	v1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	kruntime "k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/sets"
 	fwk "k8s.io/kube-scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework"
 	"k8s.io/kubernetes/pkg/scheduler/framework/plugins/defaultpreemption"
+	fwkpreemption "k8s.io/kubernetes/pkg/scheduler/framework/preemption"
 	frameworkruntime "k8s.io/kubernetes/pkg/scheduler/framework/runtime"
 )
 
@@ -49,6 +51,8 @@ type preemption struct {
 	Message   string   `json:"message,omitempty"`
 	Nominated string   `json:"nominated,omitempty"`
 	Victims   []string `json:"victims,omitempty"`
+	// Nodes that no rule tells from the nominated one: which of them it is upstream leaves to the order of a map.
+	EquallyGood []string `json:"equally_good,omitempty"`
 }
 
 // refused sorts the reasons: some plugins give theirs in the order of a map.
@@ -214,6 +218,9 @@ func (s *stage) postFilter(ctx context.Context, state fwk.CycleState, pod *v1.Po
 	if result != nil && result.NominatingInfo != nil {
 		made.Nominated = result.NominatedNodeName
 	}
+	if made.Nominated != "" {
+		made.EquallyGood = s.preempts.equallyGood(ctx, state, pod, diagnosis.NodeToStatus, made.Nominated)
+	}
 	return made
 }
 
@@ -229,6 +236,44 @@ func (p *preemptions) capture(registry frameworkruntime.Registry) {
 		p.plugin, _ = built.(*defaultpreemption.DefaultPreemption)
 		return built, err
 	}
+}
+
+// Choices between two nodes that nothing tells apart, until one may be sure that the first is always taken: a map of two begins with the second at least once
+// in eight times.
+const choicesMax = 300
+
+// equallyGood makes the candidates once more, and has each choose against the one that was taken.
+func (p *preemptions) equallyGood(ctx context.Context, state fwk.CycleState, pod *v1.Pod, m fwk.NodeToStatusReader, taken string) []string {
+	evaluator := p.plugin.Evaluator
+	potential, err := m.NodesForStatusCode(evaluator.Handler.MutableSnapshotSharedLister().NodeInfos(), fwk.Unschedulable)
+	if err != nil || len(potential) < 2 {
+		return nil
+	}
+	budgets, err := evaluator.PdbLister.List(labels.Everything())
+	if err != nil {
+		return nil
+	}
+	candidates, _, err := evaluator.DryRunPreemption(ctx, state, pod, potential, budgets, 0, int32(len(potential)))
+	if err != nil {
+		return nil
+	}
+	var best fwkpreemption.Candidate
+	for _, candidate := range candidates {
+		if candidate.Name() == taken {
+			best = candidate
+		}
+	}
+	var equal []string
+	for _, candidate := range candidates {
+		for try := 0; best != nil && candidate.Name() != taken && try < choicesMax; try++ {
+			if evaluator.SelectCandidate(ctx, []fwkpreemption.Candidate{best, candidate}).Name() != taken {
+				equal = append(equal, candidate.Name())
+				break
+			}
+		}
+	}
+	sort.Strings(equal)
+	return equal
 }
 
 // wait until the victims are deleted; the API server here answers at once.

@@ -77,7 +77,7 @@ fn shape(draw: &mut Draw) -> Vec<Value> {
     let mut utilization = draw.pick(&[0, 0, 10]);
     let mut points = Vec::new();
     while utilization <= 100 && points.len() < 4 {
-        points.push(json!({"utilization": utilization, "score": draw.between(0, 10)}));
+        points.push(json!({"utilization": utilization, "score": draw.pick(&[0, 0, 1, 3, 7, 10])}));
         utilization += draw.between(1, 100);
     }
     points

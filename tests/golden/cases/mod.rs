@@ -46,7 +46,7 @@ const fn family(name: &'static str, dresses: &'static [Dress], reach: &'static [
 }
 
 /// Every family, and what its answers must have had.
-pub const FAMILIES: [Family; 15] = [
+pub const FAMILIES: [Family; 18] = [
     family("resources", &[resources::dress], reach::RESOURCES),
     family("taints", &[taints::dress], reach::TAINTS),
     family("affinity", &[affinity::dress], reach::AFFINITY),
@@ -79,6 +79,9 @@ pub const FAMILIES: [Family; 15] = [
         spices: &[ports::dress, spread::dress, pod_affinity::dress, taints::dress],
         ..family("preemption", &[preemption::dress], reach::PREEMPTION)
     },
+    family("volume-room", &[volumes::dress_room], reach::VOLUME_ROOM),
+    family("alike-victims", &[preemption::dress_alike], reach::ALIKE_VICTIMS),
+    family("moved-pods", &[preemption::dress_moved], reach::MOVED_PODS),
 ];
 
 impl Family {

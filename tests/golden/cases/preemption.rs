@@ -1,9 +1,9 @@
 //! Full nodes and a pod that is more important. In: a cluster. Out: the same with priorities, budgets and nominations, and no room.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
-    cluster::{APPS, World},
+    cluster::{APPS, HOSTNAME, World, ZONE},
     draw::Draw,
 };
 
@@ -35,6 +35,76 @@ pub fn dress(draw: &mut Draw, world: &mut World) {
     }
     if draw.chance(10) {
         world.config = Some(few_candidates(draw));
+    }
+}
+
+/// Nodes that hardly differ, so that the last rules tell one from another; nobody who has to go is spared.
+pub fn dress_alike(draw: &mut Draw, world: &mut World) {
+    let pattern = draw.list(1, 3, |draw| draw.pick(&[0, 5, 5]));
+    world.pods.clear();
+    for at in 0..world.nodes.len() {
+        let name = world.nodes[at]["metadata"]["name"].clone();
+        world.nodes[at]["status"]["allocatable"] = json!({"cpu": pattern.len().to_string(), "memory": "8Gi", "pods": "110"});
+        for (number, priority) in (0..).zip(&pattern) {
+            let mut pod = victim(draw, &name, number);
+            pod["metadata"]["namespace"] = "web".into();
+            pod["metadata"]["labels"] = json!({"app": draw.pick(&APPS[..2])});
+            pod["spec"]["priority"] = if draw.chance(92) { *priority } else { draw.pick(&[0, 5]) }.into();
+            pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "1".into();
+            world.pods.push(pod);
+        }
+    }
+    world.asked["metadata"]["namespace"] = "web".into();
+    world.asked["spec"]["priority"] = 10.into();
+    world.asked["spec"]["containers"] = json!([{"name": "c", "resources": {"requests": {"cpu": pattern.len().to_string()}}}]);
+    if draw.chance(60) {
+        let mut budget = budget(draw, 0, &world.pods);
+        budget["metadata"]["namespace"] = "web".into();
+        budget["spec"]["selector"] = json!({"matchLabels": {"app": "a"}});
+        let name = |draw: &mut Draw| world.pods[draw.index(world.pods.len())]["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        let gone = draw.maybe(50, |draw| draw.list(1, 4, name));
+        let gone = gone.map(|names| names.into_iter().map(|name| (name, json!("2026-01-02T00:00:00Z"))).collect::<Map<_, _>>());
+        budget["status"] = json!({"disruptionsAllowed": draw.between(0, 1), "disruptedPods": gone});
+        world.others.push(budget);
+    }
+}
+
+/// What would be if pods moved: victims that count in a constraint or a term, nominated pods that come with their own.
+pub fn dress_moved(draw: &mut Draw, world: &mut World) {
+    dress(draw, world);
+    let near = |draw: &mut Draw| json!({"topologyKey": draw.pick(&[ZONE, ZONE, HOSTNAME]), "labelSelector": {"matchLabels": {"app": "a"}}});
+    world.asked["metadata"]["labels"] = json!({"app": if draw.chance(85) { "a" } else { "b" }});
+    // Few others of the kind, or the last of them never goes.
+    let many = draw.chance(50);
+    match draw.between(0, 2) {
+        0 => {
+            let mut constraint = near(draw);
+            constraint["maxSkew"] = draw.pick(&[1, 1, 2]).into();
+            constraint["whenUnsatisfiable"] = "DoNotSchedule".into();
+            constraint["minDomains"] = json!(draw.maybe(50, |draw| draw.between(1, 4)));
+            world.asked["spec"]["topologySpreadConstraints"] = json!([constraint]);
+        }
+        1 => {
+            world.asked["spec"]["affinity"]["podAffinity"] =
+                json!({"requiredDuringSchedulingIgnoredDuringExecution": draw.list(1, 2, near)})
+        }
+        _ => {}
+    }
+    for pod in &mut world.pods {
+        pod["metadata"]["labels"] = json!({"app": if draw.chance(if many { 60 } else { 12 }) { "a" } else { "b" }});
+    }
+    for number in 0..draw.between(0, 3) {
+        nominate(draw, world, 10 + number);
+        let Some(pod) = world.pods.last_mut() else { continue };
+        pod["metadata"]["namespace"] = draw.pick(&["web", "web", "db"]).into();
+        pod["metadata"]["labels"] = json!({"app": draw.pick(&["a", "a", "b"])});
+        pod["spec"]["priority"] = 2000.into();
+        pod["spec"]["containers"][0]["resources"]["requests"]["cpu"] = draw.pick(&["0", "500m"]).into();
+        if draw.chance(40) {
+            let mut term = near(draw);
+            term["namespaces"] = json!(["web", "db"]);
+            pod["spec"]["affinity"]["podAntiAffinity"] = json!({"requiredDuringSchedulingIgnoredDuringExecution": [term]});
+        }
     }
 }
 

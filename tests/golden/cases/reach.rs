@@ -107,3 +107,17 @@ pub const PREEMPTION: &[&str] = &[
     SKEWED,
     UNWANTED,
 ];
+pub const VOLUME_ROOM: &[&str] = &[
+    "VolumeBinding refuses (UnschedulableAndUnresolvable): node(s) did not have enough free storage",
+    "VolumeBinding refuses (UnschedulableAndUnresolvable): node(s) didn't find available persistent volumes to bind",
+    "VolumeBinding scores",
+];
+pub const ALIKE_VICTIMS: &[&str] = &[
+    "preemption nominates",
+    "preemption leaves a choice",
+    "preemption has 1 victims",
+    "preemption has 2 victims",
+    "preemption has 3 or more victims",
+];
+pub const MOVED_PODS: &[&str] =
+    &["preemption nominates", "preemption says: didn't match pod topology spread constraints", "InterPodAffinity refuses", SKEWED, TOO_FAR];

@@ -42,11 +42,77 @@ pub fn dress(draw: &mut Draw, world: &mut World) {
     }
     mount(draw, &mut world.asked, 3);
     ephemeral(draw, world);
-    if draw.chance(12) {
+    if draw.chance(20) {
         disputed_disk(draw, world);
     }
     if draw.chance(12) {
         replaced_plugin(draw, world);
+    }
+}
+
+/// Claims that wait for their pod, with volumes and room of about their size: which volume a claim gets, and how full that leaves what it comes from.
+pub fn dress_room(draw: &mut Draw, world: &mut World) {
+    world.asked["metadata"]["namespace"] = "web".into();
+    let mut add_object = |version: &str, kind: &str, name: &str, fields: Value| {
+        let mut object = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
+        fields.as_object().into_iter().flatten().for_each(|(key, value)| object[key] = value.clone());
+        world.others.push(object);
+    };
+    for (class, provisioner) in [("wait", DRIVER), ("wait2", DRIVER), ("local", LOCAL), ("local2", LOCAL)] {
+        add_object(
+            "storage.k8s.io/v1",
+            "StorageClass",
+            class,
+            json!({"provisioner": provisioner, "volumeBindingMode": "WaitForFirstConsumer"}),
+        );
+    }
+    add_object("storage.k8s.io/v1", "CSIDriver", DRIVER, json!({"spec": {"storageCapacity": true}}));
+    for (class, zone) in ["wait", "wait2"].into_iter().flat_map(|class| ZONES.map(|zone| (class, zone))) {
+        let (capacity, most) = (draw.between(0, 12), draw.maybe(40, |draw| draw.between(1, 12)));
+        let name = format!("{class}-{zone}");
+        add_object(
+            "storage.k8s.io/v1",
+            "CSIStorageCapacity",
+            &name,
+            json!({
+                "metadata": {"name": name, "namespace": "web"}, "storageClassName": class, "nodeTopology": {"matchLabels": {ZONE: zone}},
+                "capacity": format!("{capacity}Gi"), "maximumVolumeSize": most.map(|most| format!("{most}Gi")),
+            }),
+        );
+    }
+    for number in 0..draw.between(1, 5) {
+        let name = format!("v{number}");
+        let goes = draw.maybe(20, |_| "2026-01-01T00:00:00Z");
+        let near = draw.maybe(60, |draw| {
+            json!({"required": {"nodeSelectorTerms": [
+            {"matchExpressions": [{"key": ZONE, "operator": "In", "values": draw.some(60, &ZONES)}]}]}})
+        });
+        add_object(
+            "v1",
+            "PersistentVolume",
+            &name,
+            json!({
+                "metadata": {"name": name, "deletionTimestamp": goes}, "status": {"phase": "Available"},
+                "spec": {"capacity": {"storage": format!("{}Mi", 1024 * draw.between(1, 9) + number)}, "accessModes": ["ReadWriteOnce"],
+                    "storageClassName": draw.pick(&["local", "local", "local2"]), "nodeAffinity": near, "nfs": {"server": "s", "path": "/"}},
+            }),
+        );
+    }
+    let classes = if draw.chance(50) { ["local", "local", "local2"] } else { ["wait", "wait", "wait2"] };
+    for number in 0..draw.between(1, 3) {
+        let name = format!("claim{number}");
+        let class = if draw.chance(90) { draw.pick(&classes) } else { "wait" };
+        add_object(
+            "v1",
+            "PersistentVolumeClaim",
+            &name,
+            json!({
+                "metadata": {"name": name, "namespace": "web", "uid": format!("uid{number}")}, "status": {"phase": "Pending"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": class,
+                    "resources": {"requests": {"storage": format!("{}Gi", draw.between(1, 6))}}},
+            }),
+        );
+        add(&mut world.asked, &name, json!({"persistentVolumeClaim": {"claimName": name}}));
     }
 }
 
@@ -287,7 +353,11 @@ fn replaced(draw: &mut Draw, kind: i64) -> (&'static str, &'static str, Value) {
 
 /// One kind of disk in all pods, so that what lets two of them share one shows.
 fn disputed_disk(draw: &mut Draw, world: &mut World) {
-    let kind = draw.between(0, 3);
+    let kind = draw.pick(&[0, 1, 2, 2, 3]);
+    // Alone, or what it has of claims decides first.
+    if draw.chance(70) {
+        world.asked["spec"]["volumes"] = json!([]);
+    }
     add(&mut world.asked, "disputed", disk(draw, kind));
     for pod in &mut world.pods {
         if draw.chance(60) {
