@@ -9,7 +9,12 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use tokio::process::Command;
 
-use crate::harness::{assets::isobar, command::succeeded, ports::free_port, process::Process};
+use crate::harness::{
+    assets::{isobar, skip},
+    command::succeeded,
+    ports::free_port,
+    process::Process,
+};
 
 /// How long anything may take on two busy cores.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -30,8 +35,8 @@ impl Suite {
         let port = free_port()?.to_string();
         let adapters = Path::new(env!("CARGO_MANIFEST_DIR")).join("manifests/adapters/ecflow");
         for (task, variables) in [
-            ("good", "ISOBAR_TASK=hand ISOBAR_PARAMS=\"p=ecflow\" ISOBAR_CYCLE=%CYCLE%"),
-            ("bad", "ISOBAR_TASK=hand ISOBAR_PARAMS=\"q=1\""),
+            ("good", "ISOBAR_TASK=job ISOBAR_PARAMS=\"p=ecflow\" ISOBAR_CYCLE=%CYCLE%"),
+            ("bad", "ISOBAR_TASK=job ISOBAR_PARAMS=\"q=1\""),
             ("long", "ISOBAR_TASK=never"),
         ] {
             let own = "ECF_NAME=%ECF_NAME% ECF_PASS=%ECF_PASS% ECF_TRYNO=%ECF_TRYNO% ECF_HOST=127.0.0.1 ECF_PORT=%ECF_PORT%";
@@ -85,10 +90,10 @@ impl Suite {
     }
 }
 
-/// Needs the tasks `hand` (with a parameter `p`) and `never`, which no node takes.
+/// Needs the tasks `job` (with a parameter `p`, many at once) and `never`, which no node takes.
 pub async fn suite(folder: &Path, kubeconfig: &Path) -> Result<()> {
     let (Some(server), Some(client)) = (program("ecflow_server"), program("ecflow_client")) else {
-        eprintln!("SKIPPED the ecFlow adapter: ecflow_server and ecflow_client are not there");
+        skip("the ecFlow adapter", "not found: ecflow_server and ecflow_client; install Debian's ecflow-server and ecflow-client");
         return Ok(());
     };
     let folder = folder.join("ecflow");

@@ -9,6 +9,7 @@ mod archive_s3;
 mod broker;
 mod compute_cluster;
 mod control_plane;
+mod cylc;
 mod demo_serve;
 mod describe_parity;
 mod ecflow;

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 
 use crate::{
-    ecflow,
+    cylc, ecflow,
     harness::{
         apiserver::ApiserverOptions,
         assets::{Program, available, isobar, isobar_available},
@@ -210,10 +210,7 @@ async fn tasks_run_by_every_trigger_and_leave_their_logs() -> Result<()> {
     capacity(&stage).await?;
     command_line(&stage).await?;
     over_https(&stage).await?;
-    let never =
-        json!({"template": {"spec": {"containers": [{"name": "main", "image": "i"}], "nodeSelector": {"kubernetes.io/hostname": "n9"}}}});
-    stage.apply(&[task("never", json!([]), never)]).await?;
-    ecflow::suite(stage.folder.path(), stage.plane.admin_kubeconfig()).await?;
+    adapters(&stage).await?;
     reports(&stage).await?;
 
     let pods = stage.kubectl(&["get", "pods", "-l", "isobar.dev/task-run", "-o", "name"]).await?;
@@ -232,6 +229,22 @@ async fn tasks_run_by_every_trigger_and_leave_their_logs() -> Result<()> {
         |call: &String| PERMISSIONS.iter().chain(TASKS).any(|known| *call == format!("{} {}/{}", known.verb, known.group, known.resource));
     let beyond: Vec<String> = log.permissions_used(USER).into_iter().filter(|call| !call.ends_with(" /") && !listed(call)).collect();
     ensure!(beyond.is_empty(), "used and not listed: {beyond:?}");
+    Ok(())
+}
+
+/// Schedulers that weather services have, and what they killed.
+async fn adapters(stage: &Stage) -> Result<()> {
+    let never =
+        json!({"template": {"spec": {"containers": [{"name": "main", "image": "i"}], "nodeSelector": {"kubernetes.io/hostname": "n9"}}}});
+    let job = json!({"params": [{"name": "p", "default": "a"}], "concurrency": {"policy": "Allow"}});
+    stage.apply(&[task("never", json!([]), never), task("job", json!([]), job)]).await?;
+    let (folder, kubeconfig) = (stage.folder.path(), stage.plane.admin_kubeconfig());
+    ecflow::suite(folder, kubeconfig).await?;
+    if cylc::suite(folder, kubeconfig).await? {
+        let is_long = |run: &Value| run["spec"]["trigger"]["key"] == "s/20261128T0600Z/long/1";
+        let killed = stage.run("Cylc's long job", |run| is_long(run) && run["status"]["phase"] == "Reaped").await?;
+        ensure!(killed["status"]["outcome"] == "Cancelled", "{killed:#}");
+    }
     Ok(())
 }
 

@@ -20,6 +20,7 @@ import json
 import os
 import re
 import shlex
+import sys
 from subprocess import DEVNULL, PIPE, Popen, run
 
 PREFIX = "# ISOBAR "
@@ -84,16 +85,34 @@ class IsobarHandler:
     REC_ID_FROM_SUBMIT_OUT = re.compile(r"^(?P<id>[a-z][-a-z0-9]*)$", re.M)
     KILL_CMD_TMPL = f"{ISOBAR} task cancel %(job_id)s"
 
+    # With this on its standard error the command below knows nothing: jobs stay as they are.
+    POLL_CANT_CONNECT_ERR = "the cluster does not answer"
+
     @classmethod
     def get_poll_many_cmd(cls, job_id_list):
-        """One look for all."""
-        return [ISOBAR, "task", "runs", "-o", "json"]
+        """This file as a program. Cylc reads what a command says only after its end, so it must not say more than a pipe holds, and a list of runs would."""
+        return [sys.executable, os.path.abspath(__file__), *job_id_list]
 
     @classmethod
     def filter_poll_many_output(cls, out):
-        """Runs whose pod is not gone yet: the job script ends before that."""
-        runs = json.loads(out)["items"]
-        return [run["metadata"]["name"] for run in runs if run.get("status", {}).get("phase") != "Reaped"]
+        """One name on each line."""
+        return out.split()
+
+
+def poll(wanted):
+    """Names those of the wanted runs whose pod is not gone yet: the job script ends before that. Out: exit code."""
+    asked = run([ISOBAR, "task", "runs", "-o", "json"], stdin=DEVNULL, stdout=PIPE, stderr=PIPE, text=True)
+    if asked.returncode != 0:
+        print(f"{IsobarHandler.POLL_CANT_CONNECT_ERR}: {asked.stderr.strip()}", file=sys.stderr)
+        return 1
+    for one in json.loads(asked.stdout)["items"]:
+        name = one["metadata"]["name"]
+        if name in wanted and one.get("status", {}).get("phase") != "Reaped":
+            print(name)
+    return 0
 
 
 JOB_RUNNER_HANDLER = IsobarHandler()
+
+if __name__ == "__main__":
+    sys.exit(poll(set(sys.argv[1:])))

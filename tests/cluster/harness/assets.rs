@@ -4,6 +4,7 @@
 //! not know and by the cache that `testbed/build` fills.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     io::Write as _,
     path::{Path, PathBuf},
@@ -31,6 +32,7 @@ pub enum Program {
     S3,
     Registry,
     Nats,
+    Cylc,
 }
 
 impl Program {
@@ -45,12 +47,17 @@ impl Program {
             Self::S3 => "s3",
             Self::Registry => "registry",
             Self::Nats => "nats",
+            Self::Cylc => "cylc",
         }
     }
 
     /// Which script builds it.
     fn script(self) -> &'static Script {
-        if matches!(self, Self::S3 | Self::Registry | Self::Nats) { &STORES } else { &CONTROL_PLANE }
+        match self {
+            Self::S3 | Self::Registry | Self::Nats => &STORES,
+            Self::Cylc => &PYTHON,
+            _ => &CONTROL_PLANE,
+        }
     }
 
     fn variable(self) -> String {
@@ -92,6 +99,7 @@ struct Script {
 
 static CONTROL_PLANE: Script = Script { path: "testbed/build", folder: OnceLock::new() };
 static STORES: Script = Script { path: "testbed/stores/build", folder: OnceLock::new() };
+static PYTHON: Script = Script { path: "testbed/python/build", folder: OnceLock::new() };
 
 impl Script {
     /// The cache folder for the present modules.
@@ -107,15 +115,11 @@ impl Script {
 
 /// Whether `test` can run. Where it cannot, says so past the test runner's capture, and panics where a skip is a failure.
 pub fn available(test: &str, needs: &[Program]) -> bool {
-    let missing: Vec<_> = needs.iter().filter(|program| program.find().is_none()).map(|program| program.name()).collect();
-    missing.is_empty()
-        || skip(
-            test,
-            &format!(
-                "not found: {}; run testbed/build and testbed/stores/build, or set KUBEBUILDER_ASSETS or TEST_ASSET_*",
-                missing.join(", ")
-            ),
-        )
+    let missing: Vec<_> = needs.iter().filter(|program| program.find().is_none()).collect();
+    let names: Vec<_> = missing.iter().map(|program| program.name()).collect();
+    let scripts: BTreeSet<_> = missing.iter().map(|program| program.script().path).collect();
+    let scripts = scripts.into_iter().collect::<Vec<_>>().join(" and ");
+    missing.is_empty() || skip(test, &format!("not found: {}; run {scripts}, or set KUBEBUILDER_ASSETS or TEST_ASSET_*", names.join(", ")))
 }
 
 /// Records that `test` does not run; always `false`. Panics under `CI_REQUIRE_CLUSTER=1`.
