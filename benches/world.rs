@@ -304,7 +304,7 @@ pub fn federation(clusters: u16, nodes: usize, running: usize) -> Engine {
         }
         let home = pod(2_000_000_000 + number, number % 100);
         let recorded = RecordedPlacement { cluster: format!("cluster-{}", id.0).into(), node: on, intent: false };
-        let run = PodFacts { labels: vec![(RUN_HOME_UID.into(), home.uid.0.clone())], ..there };
+        let run = PodFacts { labels: vec![(RUN_HOME_UID.into(), home.uid.0.clone().into())], ..there };
         let virtual_node = virtual_node(&recorded.cluster);
         let home = PodFacts { node_name: Some(virtual_node.into()), recorded: Some(Box::new(recorded)), run_attempt: 1, ..home };
         tell(Input::Pod(Box::new(run)));

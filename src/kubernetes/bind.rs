@@ -365,7 +365,7 @@ fn outcome_by(body: &[u8], binding: &Binding<'_>, why: String) -> Result<(), Bin
         serde_json::from_slice(body).map_err(|bad| BindFailure::Unclear(format!("{why}; and the pod cannot be understood: {bad}")))?;
     let annotations = pod.metadata.annotations.unwrap_or_default();
     let same_record = || binding.annotations.iter().all(|(key, value)| annotations.get(*key) == Some(value));
-    if pod.metadata.uid != binding.uid.0 {
+    if *pod.metadata.uid != *binding.uid.0 {
         Err(BindFailure::PodGone)
     } else if pod.spec.node_name.is_empty() {
         Err(BindFailure::Unclear(why))

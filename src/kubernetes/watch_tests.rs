@@ -52,7 +52,7 @@ async fn run(script: Vec<Reply>, inputs_wanted: usize) -> (Vec<String>, Vec<Stri
             Some(Input::Pod(pod)) => format!("+{}", pod.uid),
             Some(Input::PodGone(_, uid)) => format!("-{uid}"),
             Some(Input::PodsListed(_, uids)) => {
-                let mut uids: Vec<_> = uids.into_iter().map(|uid| uid.0.into_string()).collect();
+                let mut uids: Vec<_> = uids.into_iter().map(|uid| uid.to_string()).collect();
                 uids.sort();
                 format!("={}", uids.join(","))
             }

@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use indexmap::IndexMap;
+use rustc_hash::FxBuildHasher;
+
+use super::short_text::ShortText;
+
 /// Which cluster a node or pod lives in. Home is 0; compute clusters follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClusterId(pub u16);
@@ -46,7 +51,11 @@ impl ProfileIx {
 
 /// `metadata.uid`: names one incarnation of a pod for all time.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PodUid(pub Box<str>);
+pub struct PodUid(pub ShortText);
+
+/// Something for each of many pods. Entries lie one behind the other beside a table of their places, so that a table that has to grow moves eight bytes a
+/// pod: with everything in the table, the pod that makes it grow would wait for some ten megabytes to be moved.
+pub type ByPodUid<V> = IndexMap<PodUid, V, FxBuildHasher>;
 
 impl From<&str> for PodUid {
     fn from(uid: &str) -> Self {

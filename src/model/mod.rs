@@ -25,6 +25,7 @@ pub mod quantity;
 pub mod requests;
 pub mod resources;
 pub mod selector;
+pub mod short_text;
 pub mod storage;
 pub mod taints;
 pub mod terms;

@@ -8,8 +8,6 @@
 
 use std::collections::BTreeMap;
 
-use rustc_hash::FxHashMap;
-
 mod residents;
 mod runs;
 mod shapes;
@@ -21,7 +19,7 @@ use runs::Runs;
 use super::{clusters::Told, nodes::Nodes};
 use crate::model::{
     class::{ClassTable, PodClass},
-    ids::{ClassIx, ClusterId, NodeIx, PodUid},
+    ids::{ByPodUid, ClassIx, ClusterId, NodeIx, PodUid},
     intern::Sym,
     node::NodeRecord,
     resources::ResourceVec,
@@ -34,11 +32,11 @@ pub struct Cache {
     pub nodes: Nodes,
     /// The classes of pods on nodes and of pods in the queue.
     pub classes: ClassTable,
-    pods: FxHashMap<PodUid, Placed>,
+    pods: ByPodUid<Placed>,
     assumed: usize,
     runs: Runs,
     /// Of pods whose class was asked for and that are not gone, also of those that wait.
-    known: FxHashMap<PodUid, Known>,
+    known: ByPodUid<Known>,
     /// By node index.
     residents: Vec<Vec<Resident>>,
 }
@@ -156,7 +154,7 @@ impl Cache {
 
     /// Takes a pod off its node and gives its class hold to the caller.
     pub fn take(&mut self, uid: &PodUid) -> Option<Placed> {
-        let placed = self.pods.remove(uid)?;
+        let placed = self.pods.swap_remove(uid)?;
         self.assumed -= usize::from(placed.assumed);
         self.unsettle(uid, placed.node);
         if let Some(cluster) = self.abroad(&placed) {

@@ -235,7 +235,7 @@ impl Explanation {
 }
 
 fn shown(ix: NodeIx, nodes: &Nodes) -> String {
-    nodes.full_name(ix)
+    nodes.full_name(ix).into_owned()
 }
 
 fn sorted(names: impl Iterator<Item = String>) -> Vec<String> {

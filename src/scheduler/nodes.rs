@@ -1,6 +1,6 @@
 //! Every node of every cluster, densely indexed, with a log of which ones changed. Node facts and pod placements in; records and change numbers out.
 
-use std::collections::VecDeque;
+use std::{borrow::Cow, collections::VecDeque};
 
 use fixedbitset::FixedBitSet;
 use rustc_hash::FxHashMap;
@@ -135,12 +135,12 @@ impl Nodes {
     }
 
     /// The node's name; behind that of its cluster unless that is home.
-    pub fn full_name(&self, ix: NodeIx) -> String {
+    pub fn full_name(&self, ix: NodeIx) -> Cow<'_, str> {
         let cluster = self.get(ix).cluster;
         match self.clusters.name(cluster) {
-            Some(_) if cluster == ClusterId::HOME => self.name(ix).to_owned(),
-            Some(cluster) => format!("{cluster}/{}", self.name(ix)),
-            None => NodeKey { cluster, name: self.name(ix).into() }.to_string(),
+            Some(_) if cluster == ClusterId::HOME => self.name(ix).into(),
+            Some(cluster) => format!("{cluster}/{}", self.name(ix)).into(),
+            None => NodeKey { cluster, name: self.name(ix).into() }.to_string().into(),
         }
     }
 

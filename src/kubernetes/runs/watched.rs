@@ -106,10 +106,10 @@ impl Watched for HomePod {
         Seen::Fact(Input::Home(Box::new(self)))
     }
     fn gone(_: ClusterId, key: Box<str>) -> Seen {
-        Seen::Fact(Input::HomeGone(PodUid(key)))
+        Seen::Fact(Input::HomeGone(PodUid(key.into())))
     }
     fn listed(_: ClusterId, keys: Vec<Box<str>>) -> Seen {
-        Seen::Fact(Input::HomesListed(keys.into_iter().map(PodUid).collect()))
+        Seen::Fact(Input::HomesListed(keys.into_iter().map(|uid| PodUid(uid.into())).collect()))
     }
 }
 

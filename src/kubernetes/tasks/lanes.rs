@@ -11,8 +11,8 @@ use crate::{
 
 /// Orders at the API server at once.
 pub(super) const CALLS_MAX: usize = 64;
-/// Pods whose logs are saved at once.
-const LOGS_MAX: usize = 16;
+/// Pods whose logs are saved at once; most of them wait for the end of what is followed, few read ([`LogDesk`](super::logs::LogDesk)).
+const LOGS_MAX: usize = 256;
 /// Reports at once.
 const REPORTS_MAX: usize = 16;
 

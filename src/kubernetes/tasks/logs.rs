@@ -14,7 +14,8 @@ use http::StatusCode;
 use rustc_hash::FxHashMap;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::{pods_path, run_path};
 use crate::{
@@ -39,6 +40,8 @@ const BYTES_MAX: u64 = 64 << 20;
 /// How long the end of a log that is followed is waited for, and how often it is looked for.
 const FOLLOWER_LOOKS: u32 = 60;
 const FOLLOWER_LOOK: Duration = Duration::from_millis(50);
+/// Logs read at once. Waiting for the end of what is followed, or for another's copy, is none.
+const READ_MAX: usize = 16;
 /// The same of the federation's copy.
 const COPY_LOOKS: u32 = 20;
 const COPY_LOOK: Duration = Duration::from_millis(500);
@@ -69,6 +72,7 @@ pub trait RunLogs: Send + Sync {
 pub(super) struct LogDesk {
     store: Option<Arc<dyn RunLogs>>,
     followed: Arc<Mutex<FxHashMap<LogOf, Followed>>>,
+    reading: Arc<Semaphore>,
 }
 
 /// A copy made while the container runs.
@@ -78,6 +82,8 @@ struct Followed {
     id: Box<str>,
     under_way: bool,
     kept: Option<KeptLog>,
+    /// Ends the copying where the kubelet does not.
+    stop: CancellationToken,
 }
 
 /// A container whose log is to be kept.
@@ -89,7 +95,7 @@ struct Speaker {
 
 impl LogDesk {
     pub(super) fn new(store: Option<Arc<dyn RunLogs>>) -> Self {
-        Self { store, followed: Arc::default() }
+        Self { store, followed: Arc::default(), reading: Arc::new(Semaphore::new(READ_MAX)) }
     }
 
     /// Copies to be made while these containers of a pod run, each to be awaited on a task of its own.
@@ -110,13 +116,18 @@ impl LogDesk {
             if known || followed.values().filter(|followed| followed.under_way).count() >= FOLLOWED_MAX {
                 continue;
             }
-            followed.insert(log.clone(), Followed { id: id.clone(), under_way: true, kept: None });
+            let stop = CancellationToken::new();
+            followed.insert(log.clone(), Followed { id: id.clone(), under_way: true, kept: None, stop: stop.clone() });
             let (desk, store, port) = (self.clone(), store.clone(), port.clone());
             begun.push(async move {
-                let kept = match port.open(log_path(&log, true)).await {
-                    Ok(body) => store.keep(log.clone(), stream(body, None), bytes_or_default(bytes_max)).await,
-                    Err(trouble) => Err(trouble.to_string()),
+                let copying = async {
+                    match port.open(log_path(&log, true)).await {
+                        Ok(body) => store.keep(log.clone(), stream(body, None), bytes_or_default(bytes_max)).await,
+                        Err(trouble) => Err(trouble.to_string()),
+                    }
                 };
+                let stopped = || Err("its container has ended, and what is told of it has not".to_owned());
+                let kept = stop.run_until_cancelled(copying).await.unwrap_or_else(stopped);
                 if let Err(why) = &kept {
                     tracing::info!(pod = %log.home, container = &*log.container, "its log is copied at its end, as it cannot be followed: {why}");
                 }
@@ -194,6 +205,8 @@ impl LogDesk {
         if !is_there || (!speaker.restarted && kept.is_some_and(|kept| kept.complete)) {
             return Ok(kept);
         }
+        // Nobody closes it.
+        let _turn = self.reading.acquire().await.ok();
         let body = match port.open(log_path(log, false)).await {
             // Told by the server: this container has no such log (any more).
             Err(Trouble::Refused(StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND, why)) => {
@@ -220,6 +233,10 @@ impl LogDesk {
                 Some((false, kept)) => return kept,
                 None => return None,
             }
+        }
+        // Some kubelets go on for ever: it is read anew, and the connection given back.
+        if let Some(known) = self.lock().get(log) {
+            known.stop.cancel();
         }
         None
     }

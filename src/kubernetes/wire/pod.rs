@@ -288,7 +288,7 @@ impl PodWire<'_> {
         Ok(PodFacts {
             cluster: ClusterId::HOME,
             key: PodKey::new(meta.namespace.as_str(), meta.name.as_str()),
-            uid: PodUid(meta.uid.boxed()),
+            uid: PodUid(meta.uid.boxed().into()),
             created: meta.created(),
             deleting: meta.deleting,
             finished: matches!(status.phase.as_str(), "Succeeded" | "Failed"),

@@ -52,7 +52,7 @@ impl Cache {
 
     /// A pod is gone for good: what is kept of it beside its place goes too.
     pub fn forget_labels(&mut self, uid: &PodUid) {
-        self.known.remove(uid);
+        self.known.swap_remove(uid);
     }
 
     /// Pods that have a label which began to be read, sorted: their classes may not be what they should be. Asked once for each label.

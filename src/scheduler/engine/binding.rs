@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Engine, Flight, Stage, attempt::Failure};
 use crate::{
     model::{
-        ids::{NodeIx, PodUid},
+        ids::{NodeIx, PodKey, PodUid},
         time::{DurationMs, Timestamp},
     },
     scheduler::{
@@ -118,10 +118,12 @@ impl Engine {
                 }
             }
         }
-        let note = format!("Successfully assigned {} to {}", pod.key, self.cache.nodes.full_name(flight.node)).into();
-        let event = EventOrder { pod: self.pod_ref(pod), reason: "Scheduled", kind: "Normal", action: "Binding", related: None, note };
+        let note = assigned(&pod.key, &self.cache.nodes.full_name(flight.node));
+        let class = pod.class;
+        let pod = self.into_pod_ref(flight.pod);
+        let event = EventOrder { pod, reason: "Scheduled", kind: "Normal", action: "Binding", related: None, note };
         out.push(Command::Event(Box::new(event)));
-        self.release_class(flight.pod.class);
+        self.release_class(class);
     }
 
     pub(super) fn on_bind_failed(&mut self, now: Timestamp, uid: &PodUid, failure: BindFailure, out: &mut Vec<Command>) {
@@ -185,4 +187,10 @@ impl Engine {
             self.release_class(placed.class);
         }
     }
+}
+
+/// What people read of a pod that has its node. As long at once as it will be: there is one for each pod.
+fn assigned(pod: &PodKey, node: &str) -> Arc<str> {
+    let parts = ["Successfully assigned ", &*pod.namespace, "/", &*pod.name, " to ", node];
+    parts.concat().into()
 }

@@ -84,7 +84,7 @@ impl Engine {
         match facts.labels.iter().find(|(key, _)| **key == *RUN_HOME_UID) {
             Some((_, home)) => {
                 let node = self.cache.nodes.symbols.intern(node);
-                self.cache.observe_run(&facts.uid, &PodUid(home.clone()), facts.cluster, node, class);
+                self.cache.observe_run(&facts.uid, &PodUid::from(&**home), facts.cluster, node, class);
             }
             None => self.on_counted_pod(now, facts, node, class),
         }

@@ -394,7 +394,15 @@ impl Engine {
     }
 
     fn pod_ref(&self, pod: &QueuedPod) -> PodRef {
-        let scheduler_name = self.profiles.get(pod.profile).map_or_else(|| Arc::from(""), |profile| profile.name.clone());
-        PodRef { key: pod.key.clone(), uid: pod.uid.clone(), scheduler_name }
+        PodRef { key: pod.key.clone(), uid: pod.uid.clone(), scheduler_name: self.scheduler_name(pod) }
+    }
+
+    fn into_pod_ref(&self, pod: QueuedPod) -> PodRef {
+        let scheduler_name = self.scheduler_name(&pod);
+        PodRef { key: pod.key, uid: pod.uid, scheduler_name }
+    }
+
+    fn scheduler_name(&self, pod: &QueuedPod) -> Arc<str> {
+        self.profiles.get(pod.profile).map_or_else(|| Arc::from(""), |profile| profile.name.clone())
     }
 }

@@ -163,7 +163,7 @@ fn reservation(claim: &DeviceClaimFacts, pod: PodInHand<'_>) -> (String, String)
         .iter()
         .map(|user| json!({"apiGroup": user.api_group, "resource": user.resource, "name": user.name, "uid": user.uid}))
         .collect();
-    users.push(json!({"resource": "pods", "name": pod.key.name, "uid": pod.uid.0}));
+    users.push(json!({"resource": "pods", "name": pod.key.name, "uid": &*pod.uid.0}));
     let path = format!("/apis/resource.k8s.io/v1/namespaces/{}/resourceclaims/{}/status", claim.namespace, claim.name);
     let metadata = json!({"uid": claim.uid, "resourceVersion": claim.resource_version});
     (path, json!({"metadata": metadata, "status": {"reservedFor": users}}).to_string())

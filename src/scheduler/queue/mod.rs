@@ -9,11 +9,10 @@ mod entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use entry::{Backoff, PLUGINS_PER_PROFILE_MAX, QueuedPod, Rejectors};
-use rustc_hash::FxHashMap;
 
 use super::framework::SortKey;
 use crate::model::{
-    ids::{ClassIx, PodUid, ProfileIx},
+    ids::{ByPodUid, ClassIx, PodUid, ProfileIx},
     time::{DurationMs, Timestamp},
 };
 
@@ -60,7 +59,7 @@ pub enum Went {
 pub struct Queue {
     entries: Vec<Option<Entry>>,
     free: Vec<Slot>,
-    by_uid: FxHashMap<PodUid, Slot>,
+    by_uid: ByPodUid<Slot>,
     active: BTreeMap<(SortKey, Arrival), Slot>,
     backoff: BTreeMap<(Timestamp, Arrival), Slot>,
     backoff_errors: BTreeMap<(Timestamp, Arrival), Slot>,
@@ -279,7 +278,7 @@ impl Queue {
             }
             Place::Gated => drop(self.gated.remove(&(arrival, slot))),
         }
-        self.by_uid.remove(&pod.uid);
+        self.by_uid.swap_remove(&pod.uid);
         self.free.push(slot);
         Some(pod)
     }

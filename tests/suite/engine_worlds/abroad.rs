@@ -166,7 +166,7 @@ impl World {
     pub(super) fn reap(&mut self) {
         for (id, cluster) in &mut self.clusters {
             let stale = |run: &PodFacts| {
-                let home = run.labels.first().and_then(|(_, uid)| self.pods.get(&PodUid(uid.clone())));
+                let home = run.labels.first().and_then(|(_, uid)| self.pods.get(&PodUid::from(&**uid)));
                 let wanted = home.is_some_and(|home| {
                     let at = home.recorded.as_ref().filter(|recorded| recorded.cluster == cluster.facts.name);
                     let elsewhere = home.node_name.as_ref().is_some_and(|node| !is_virtual_node(node, &cluster.facts.name));
@@ -342,7 +342,7 @@ impl Cluster {
         let run = PodFacts {
             cluster: self.facts.id,
             uid: PodUid::from(&*format!("run-of-{}-{}", home.uid, home.run_attempt)),
-            labels: vec![(RUN_HOME_UID.into(), home.uid.0.clone())],
+            labels: vec![(RUN_HOME_UID.into(), home.uid.0.clone().into())],
             node_name: home.recorded.as_ref().map(|recorded| recorded.node.clone()),
             recorded: None,
             ..home.clone()
