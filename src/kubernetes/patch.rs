@@ -30,8 +30,8 @@ use crate::{metrics::CallType, model::ids::PodUid, scheduler::input::ConditionOr
 
 /// Patches at once: people's reading never takes a worthwhile share of the API server from binding.
 const IN_FLIGHT_MAX: usize = 8;
-/// Pods whose condition may wait. Some 400 bytes each.
-const WAITING_MAX: usize = 8192;
+/// Pods whose condition may wait, some 400 bytes each: whoever is dropped says nothing until the next try, five minutes later.
+const WAITING_MAX: usize = 65_536;
 /// Pods whose last written condition is remembered; 16 bytes each. Forgetting only costs a patch and a fresh `lastTransitionTime`.
 const WRITTEN_MAX: usize = 100_000;
 /// How long one patch may take; short, as a binding may wait for it.
