@@ -103,8 +103,8 @@ fn scores(ours: &Value, real: &Value, unequal: &mut impl FnMut(&str, &Value, &Va
     unequal("total", &ours["total"], &total.into());
 }
 
-/// Nominated node and victims. Where nothing tells nodes apart upstream takes one at random: any of those is right, with its own victims, and both must know the
-/// same ones.
+/// Nominated node and victims. Where nothing tells nodes apart upstream takes one at random: any of those is right, with its own victims, and both must know
+/// the same ones.
 fn preemption(ours: &Value, real: &Value, unequal: &mut impl FnMut(&str, &Value, &Value)) {
     let (ours, real) = (&ours["preemption"], &real["preemption"]);
     let node = real["nominated"].as_str().unwrap_or_default();

@@ -166,15 +166,12 @@ fn survivors<'a>(program: &Path, tried: &[(usize, &'a Mutant)], kept: &[(Vec<Str
     let (next, first, survivors) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
     let work = || {
         while let Some((number, mutant)) = tried.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match noticed(program, Some(*number), kept, first.load(Ordering::Relaxed)) {
-                Some((family, by)) => {
-                    first.store(family, Ordering::Relaxed);
-                    println!("noticed by {by}: {mutant}");
-                }
-                None => {
-                    println!("NOT noticed: {mutant}");
-                    survivors.lock().expect("no panic inside").push((*number, *mutant));
-                }
+            if let Some((family, by)) = noticed(program, Some(*number), kept, first.load(Ordering::Relaxed)) {
+                first.store(family, Ordering::Relaxed);
+                println!("noticed by {by}: {mutant}");
+            } else {
+                println!("NOT noticed: {mutant}");
+                survivors.lock().expect("no panic inside").push((*number, *mutant));
             }
         }
     };
@@ -182,7 +179,8 @@ fn survivors<'a>(program: &Path, tried: &[(usize, &'a Mutant)], kept: &[(Vec<Str
     survivors.into_inner().expect("no panic inside")
 }
 
-/// `ISOBAR_MUTANTS` of them, spread over the list, or those in files whose path contains `ISOBAR_MUTANTS_IN`; all without it. Minutes for the build, seconds for each.
+/// `ISOBAR_MUTANTS` of them, spread over the list, or those in files whose path contains `ISOBAR_MUTANTS_IN`; all without it. Half a minute for the build,
+/// seconds for each.
 #[test]
 #[ignore = "builds the program once more"]
 fn every_mutant_is_noticed() {

@@ -120,7 +120,7 @@ impl Engine {
         }
         let note = assigned(&pod.key, &self.cache.nodes.full_name(flight.node));
         let class = pod.class;
-        let pod = self.into_pod_ref(flight.pod);
+        let pod = self.last_pod_ref(flight.pod);
         let event = EventOrder { pod, reason: "Scheduled", kind: "Normal", action: "Binding", related: None, note };
         out.push(Command::Event(Box::new(event)));
         self.release_class(class);

@@ -397,7 +397,7 @@ impl Engine {
         PodRef { key: pod.key.clone(), uid: pod.uid.clone(), scheduler_name: self.scheduler_name(pod) }
     }
 
-    fn into_pod_ref(&self, pod: QueuedPod) -> PodRef {
+    fn last_pod_ref(&self, pod: QueuedPod) -> PodRef {
         let scheduler_name = self.scheduler_name(&pod);
         PodRef { key: pod.key, uid: pod.uid, scheduler_name }
     }

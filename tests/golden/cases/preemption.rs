@@ -86,7 +86,7 @@ pub fn dress_moved(draw: &mut Draw, world: &mut World) {
         }
         1 => {
             world.asked["spec"]["affinity"]["podAffinity"] =
-                json!({"requiredDuringSchedulingIgnoredDuringExecution": draw.list(1, 2, near)})
+                json!({"requiredDuringSchedulingIgnoredDuringExecution": draw.list(1, 2, near)});
         }
         _ => {}
     }
