@@ -11,20 +11,23 @@ mod orphans;
 mod records;
 mod retention;
 mod runs;
+mod tally;
 mod tasks;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use self::records::{ArrivalRecord, Group, OrphanRecord, RunRecord, TaskRecord};
+use self::{
+    records::{ArrivalRecord, Group, OrphanRecord, RunRecord, TaskRecord},
+    tally::Tally,
+};
 use super::{
     admission::{self, Bucket},
     concurrency::Peers,
     effect::{Answer, Command, Effect, Input, Listing, OrderId, Subject},
-    facts::{Key, Pod, Run, Task},
+    facts::{Key, Pod, Task},
     rules::Rules,
-    run::Phase,
 };
 use crate::model::time::{DurationMs, Timestamp};
 
@@ -44,6 +47,7 @@ pub struct Machine {
     orphans: BTreeMap<Key, OrphanRecord>,
     arrivals: BTreeMap<super::effect::ArrivalId, ArrivalRecord>,
     groups: BTreeMap<Group, Peers>,
+    tally: Tally,
     /// Whoever waits for a run to record something.
     watchers: BTreeMap<Key, BTreeSet<Subject>>,
     lost_nodes: BTreeSet<Box<str>>,
@@ -115,14 +119,7 @@ impl Machine {
 
     /// Whether an account may submit one more run in a namespace; the text is for the sender.
     pub fn may_submit(&self, namespace: &str, account: &str) -> Result<(), String> {
-        let live = self.runs.values().filter(|record| !record.run.is_reaped());
-        let of_account = |run: &Run| run.frozen.as_ref().is_some_and(|frozen| frozen.account == account);
-        let (mut queued, mut in_namespace) = (0, 0);
-        for record in live {
-            in_namespace += u32::from(*record.run.key.namespace == *namespace);
-            queued += u32::from(of_account(&record.run) && record.run.phase() <= Some(Phase::Queued));
-        }
-        admission::may_submit(&self.rules, account, queued, in_namespace)
+        admission::may_submit(&self.rules, account, self.tally.queued_of(account), self.tally.live_in(namespace))
     }
 
     fn stop_leading(&mut self, out: &mut Vec<Command>) {
@@ -233,6 +230,14 @@ impl Machine {
 
     fn wake(&mut self, at: Timestamp, subject: Subject) {
         self.wakes.insert((at, subject));
+    }
+
+    /// Whether what is counted as runs change is what there is.
+    #[cfg(test)]
+    pub fn counts_right(&self) -> bool {
+        let mut tally = Tally::default();
+        let same = |record: &RunRecord| record.share == Some(tally.count(&record.run, None));
+        self.runs.values().all(same) && tally == self.tally
     }
 
     /// Whether nothing is under way.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::tally::Share;
 use crate::{
     model::time::{DurationMs, Timestamp},
     tasks::{
@@ -55,6 +56,8 @@ pub(super) struct RunRecord {
     pub expired: bool,
     /// What the others that count together with it were told last.
     pub standing: Option<Standing>,
+    /// As what it counts.
+    pub share: Option<Share>,
     /// UIDs of pods that are gone: what is said of them later is past.
     pub past_pods: BTreeSet<Box<str>>,
 }
@@ -71,6 +74,7 @@ impl RunRecord {
             blocked: None,
             expired: false,
             standing: None,
+            share: None,
             past_pods: BTreeSet::new(),
         }
     }

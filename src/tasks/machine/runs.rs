@@ -53,7 +53,8 @@ impl Machine {
         self.dirty.insert(Subject::Run(key.clone()));
         self.dirty.extend(self.watchers.remove(key).unwrap_or_default());
         self.plan_wanted = true;
-        let Some(record) = self.runs.get(key) else { return };
+        let Some(record) = self.runs.get_mut(key) else { return };
+        record.share = Some(self.tally.count(&record.run, record.share.as_ref()));
         if record.run.is_reaped() {
             self.dirty.insert(Subject::Task(Key { namespace: key.namespace.clone(), name: record.run.task.clone() }));
         }
@@ -87,6 +88,7 @@ impl Machine {
         let Some(record) = self.runs.remove(key).filter(|record| *record.run.uid == *uid) else {
             return;
         };
+        self.tally.forget(&record.run, record.share.as_ref());
         self.ready.remove(key);
         self.dirty.extend(self.watchers.remove(key).unwrap_or_default());
         self.dirty.insert(Subject::Task(Key { namespace: key.namespace.clone(), name: record.run.task.clone() }));
@@ -329,6 +331,7 @@ impl Machine {
 
     /// Runs of a task, for retention.
     pub(super) fn runs_of(&self, task: &Key) -> impl Iterator<Item = &RunRecord> {
-        self.runs.values().filter(|record| record.run.task == task.name && record.run.key.namespace == task.namespace)
+        let names = self.tally.runs_of(task);
+        names.filter_map(|name| self.runs.get(&Key { namespace: task.namespace.clone(), name: name.into() }))
     }
 }

@@ -8,6 +8,7 @@ use crate::tasks::{
     rules::Quota,
     trigger::arrival::Arrival,
 };
+use crate::tasks::{facts::Run, run::Phase};
 
 const NOW: Timestamp = Timestamp(1_795_867_230_000);
 

@@ -424,6 +424,7 @@ impl World {
                 self.give(id, Input::Tick);
             }
         }
+        assert!(self.leaders.iter().all(|leader| leader.machine.counts_right()), "a run counts as what it is not");
     }
 
     /// Faults stop; the clock is suspended, and everything comes to rest.

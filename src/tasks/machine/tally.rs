@@ -1,0 +1,108 @@
+//! How many runs there are of what somebody asks about, counted as they change. In: runs. Out: counts by namespace and account, and the runs of a task.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::tasks::{
+    facts::{Key, Run},
+    run::Phase,
+};
+
+/// As what a run counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Share {
+    live: bool,
+    /// The account in whose queue it stands.
+    queued: Option<Box<str>>,
+}
+
+impl Share {
+    fn of(run: &Run) -> Self {
+        let queued = run.frozen.as_ref().filter(|_| run.phase() <= Some(Phase::Queued)).map(|frozen| frozen.account.as_str().into());
+        Self { live: !run.is_reaped(), queued }
+    }
+}
+
+/// See the module.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    live: BTreeMap<Box<str>, u32>,
+    queued: BTreeMap<Box<str>, u32>,
+    of_task: BTreeMap<Key, BTreeSet<Box<str>>>,
+}
+
+impl Tally {
+    /// A run is there, or is not what it was when it counted as `before`. Out: as what it counts now.
+    pub(super) fn count(&mut self, run: &Run, before: Option<&Share>) -> Share {
+        let now = Share::of(run);
+        if before != Some(&now) {
+            if let Some(before) = before {
+                self.take(&run.key.namespace, before);
+            } else {
+                self.of_task.entry(task_of(run)).or_default().insert(run.key.name.clone());
+            }
+            self.give(&run.key.namespace, &now);
+        }
+        now
+    }
+
+    /// A run is gone.
+    pub(super) fn forget(&mut self, run: &Run, before: Option<&Share>) {
+        let Some(before) = before else { return };
+        self.take(&run.key.namespace, before);
+        let task = task_of(run);
+        if let Some(runs) = self.of_task.get_mut(&task) {
+            runs.remove(&run.key.name);
+            if runs.is_empty() {
+                self.of_task.remove(&task);
+            }
+        }
+    }
+
+    /// Runs of a namespace that are not reaped.
+    pub(super) fn live_in(&self, namespace: &str) -> u32 {
+        self.live.get(namespace).copied().unwrap_or_default()
+    }
+
+    /// Runs of an account that have not begun.
+    pub(super) fn queued_of(&self, account: &str) -> u32 {
+        self.queued.get(account).copied().unwrap_or_default()
+    }
+
+    /// Names of the runs of a task.
+    pub(super) fn runs_of(&self, task: &Key) -> impl Iterator<Item = &str> {
+        self.of_task.get(task).into_iter().flatten().map(|name| &**name)
+    }
+
+    fn give(&mut self, namespace: &str, share: &Share) {
+        if share.live {
+            *self.live.entry(namespace.into()).or_default() += 1;
+        }
+        if let Some(account) = &share.queued {
+            *self.queued.entry(account.clone()).or_default() += 1;
+        }
+    }
+
+    fn take(&mut self, namespace: &str, share: &Share) {
+        if share.live {
+            less(&mut self.live, namespace);
+        }
+        if let Some(account) = &share.queued {
+            less(&mut self.queued, account);
+        }
+    }
+}
+
+fn less(counts: &mut BTreeMap<Box<str>, u32>, of: &str) {
+    let Some(count) = counts.get_mut(of) else {
+        debug_assert!(false, "{of} was not counted");
+        return;
+    };
+    *count = count.saturating_sub(1);
+    if *count == 0 {
+        counts.remove(of);
+    }
+}
+
+fn task_of(run: &Run) -> Key {
+    Key { namespace: run.key.namespace.clone(), name: run.task.clone() }
+}
