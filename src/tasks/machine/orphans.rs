@@ -11,6 +11,8 @@ use crate::{
 
 /// Grace of a pod that nobody owns.
 const GRACE_SECONDS: u64 = 30;
+/// How often its logs are tried again, which takes a minute and a half.
+const LOG_TRIES_MAX: u32 = 10;
 
 impl Machine {
     pub(super) fn orphan(&mut self, now: Timestamp, pod: Pod) {
@@ -62,12 +64,12 @@ impl Machine {
     pub(super) fn orphan_done(&mut self, now: Timestamp, key: &Key, effect: &Effect, outcome: Outcome) {
         let Some(record) = self.orphans.get_mut(key) else { return };
         if let Effect::SaveLogs { .. } = effect {
-            // What cannot be saved now has nowhere to be told.
-            record.logs_tried = true;
+            // What cannot be saved after all has nowhere to be told, and a pod cannot be kept for ever.
+            record.logs_tried = !matches!(outcome, Outcome::Retry(_)) || record.failures >= LOG_TRIES_MAX;
         }
         match (effect, outcome) {
             (_, Outcome::Absent) => drop(self.orphans.remove(key)),
-            (Effect::DeletePod { .. }, Outcome::Done) => record.deleted = true,
+            (Effect::DeletePod { .. }, Outcome::Done) => (record.deleted, record.failures) = (true, 0),
             (Effect::ReleasePod { .. }, Outcome::Done) => record.pod.held = false,
             (_, Outcome::Retry(_) | Outcome::Refused(_)) => {
                 record.not_before = Some(now + super::records::retry_after(record.failures));
