@@ -57,6 +57,12 @@ pub struct PodUid(pub ShortText);
 /// pod: with everything in the table, the pod that makes it grow would wait for some ten megabytes to be moved.
 pub type ByPodUid<V> = IndexMap<PodUid, V, FxBuildHasher>;
 
+impl From<Box<str>> for PodUid {
+    fn from(uid: Box<str>) -> Self {
+        Self(uid.into())
+    }
+}
+
 impl From<&str> for PodUid {
     fn from(uid: &str) -> Self {
         Self(uid.into())

@@ -106,10 +106,10 @@ impl Watched for HomePod {
         Seen::Fact(Input::Home(Box::new(self)))
     }
     fn gone(_: ClusterId, key: Box<str>) -> Seen {
-        Seen::Fact(Input::HomeGone(PodUid(key.into())))
+        Seen::Fact(Input::HomeGone(key.into()))
     }
     fn listed(_: ClusterId, keys: Vec<Box<str>>) -> Seen {
-        Seen::Fact(Input::HomesListed(keys.into_iter().map(|uid| PodUid(uid.into())).collect()))
+        Seen::Fact(Input::HomesListed(keys.into_iter().map(PodUid::from).collect()))
     }
 }
 

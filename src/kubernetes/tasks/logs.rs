@@ -40,11 +40,11 @@ const BYTES_MAX: u64 = 64 << 20;
 /// How long the end of a log that is followed is waited for, and how often it is looked for.
 const FOLLOWER_LOOKS: u32 = 60;
 const FOLLOWER_LOOK: Duration = Duration::from_millis(50);
-/// Logs read at once. Waiting for the end of what is followed, or for another's copy, is none.
-const READ_MAX: usize = 16;
 /// The same of the federation's copy.
 const COPY_LOOKS: u32 = 20;
 const COPY_LOOK: Duration = Duration::from_millis(500);
+/// Logs read at once. Waiting for the end of what is followed, or for another's copy, is none.
+const READ_MAX: usize = 16;
 
 /// What is said of a log that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -113,10 +113,10 @@ impl Watched for PodFacts {
         Input::Pod(Box::new(self))
     }
     fn gone(cluster: ClusterId, key: Box<str>) -> Input {
-        Input::PodGone(cluster, PodUid(key.into()))
+        Input::PodGone(cluster, key.into())
     }
     fn listed(cluster: ClusterId, keys: Vec<Box<str>>) -> Input {
-        Input::PodsListed(cluster, keys.into_iter().map(|uid| PodUid(uid.into())).collect())
+        Input::PodsListed(cluster, keys.into_iter().map(PodUid::from).collect())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::model::{
     affinity::{NodeAffinity, NodeSelector, NodeSelectorTerm, PreferredTerm},
     features::{self, NodeFeatures},
     gang,
-    ids::{ClusterId, PodKey, PodUid},
+    ids::{ClusterId, PodKey},
     placement::{self, RecordedPlacement, TravelFacts},
     pod::{PodFacts, PodSpecFacts, Wants},
     ports::{HostPort, Protocol},
@@ -288,7 +288,7 @@ impl PodWire<'_> {
         Ok(PodFacts {
             cluster: ClusterId::HOME,
             key: PodKey::new(meta.namespace.as_str(), meta.name.as_str()),
-            uid: PodUid(meta.uid.boxed().into()),
+            uid: meta.uid.boxed().into(),
             created: meta.created(),
             deleting: meta.deleting,
             finished: matches!(status.phase.as_str(), "Succeeded" | "Failed"),

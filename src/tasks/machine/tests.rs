@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 use super::*;
 use crate::tasks::{
     effect::{ArrivalId, News, Outcome},
+    facts::Run,
     rules::Quota,
+    run::Phase,
     trigger::arrival::Arrival,
 };
-use crate::tasks::{facts::Run, run::Phase};
 
 const NOW: Timestamp = Timestamp(1_795_867_230_000);
 
