@@ -87,7 +87,10 @@ fn definition(kind: &str, plural: &str, short: &str, columns: &Value, schema: &V
     structural::definition(&names, "Namespaced", columns, schema)
 }
 
+/// A status has one writer, who writes all of it: an API server need not keep, with each object, who wrote which field.
 fn schema(about: &str, spec: &Value, status: &Value, rules: &Value) -> Value {
+    let mut status = status.clone();
+    set(&mut status, "", "x-kubernetes-map-type", &json!("atomic"));
     json!({
         "type": "object",
         "description": about,
@@ -154,6 +157,7 @@ fn refine_run(spec: &mut Value) {
     set(spec, "/properties/taskRef", "required", &json!(["name"]));
     set(spec, "/properties/taskRef/properties/name", "minLength", &json!(1));
     set(spec, "/properties/cancel", "default", &json!(false));
+    set(spec, "/properties/frozen", "x-kubernetes-map-type", &json!("atomic"));
     set(spec, "/properties/params/additionalProperties", "maxLength", &json!(VALUE_CHARS_MAX));
     set(spec, "/properties/trigger/properties/key", "maxLength", &json!(1024));
     let all_of = "/properties/frozen/properties/waitsFor/properties/allOf";

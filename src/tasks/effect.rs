@@ -139,6 +139,8 @@ pub enum Effect {
         pod: Box<str>,
         /// Its UID.
         uid: Box<str>,
+        /// Bytes of a container's log; 0 is as many as usual.
+        bytes_max: u64,
     },
     /// Delete a pod of this UID. `Done`, `Absent`, `Refused` (403), `Retry`.
     DeletePod {

@@ -108,7 +108,7 @@ pub struct Run {
     /// What it took from its task, without the template.
     pub frozen: Option<Arc<Frozen>>,
     /// What admission reads of the template.
-    pub demand: Demand,
+    pub demand: Arc<Demand>,
     /// What cannot be read of it.
     pub unreadable: Option<String>,
     /// What became of it.
@@ -145,7 +145,7 @@ impl Run {
             scheduled: spec.scheduled_time.map(|time| time.0),
             given: if spec.frozen.is_some() { BTreeMap::new() } else { spec.params },
             cancel: spec.cancel,
-            demand: template.map(|template| Demand::of(&template.0["spec"])).unwrap_or_default(),
+            demand: Arc::new(template.map(|template| Demand::of(&template.0["spec"])).unwrap_or_default()),
             frozen: spec.frozen.map(Arc::new),
             unreadable,
             status: TaskRunStatus::deserialize(&object["status"]).unwrap_or_default(),

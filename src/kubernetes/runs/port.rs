@@ -170,6 +170,11 @@ impl Port {
         read(self.write(Method::PATCH, path, content_type, patch, true).await?)
     }
 
+    /// Puts an object, or a part of one, in place of what is there; the answer is the object as it is then.
+    pub async fn replace(&self, path: String, object: &Value) -> Result<Value, Trouble> {
+        read(self.write(Method::PUT, path, JSON, object, true).await?)
+    }
+
     /// Deletes an object.
     pub async fn delete(&self, path: String, deletion: Deletion<'_>) -> Result<(), Trouble> {
         let Deletion { uid, resource_version, grace_seconds } = deletion;

@@ -145,20 +145,23 @@ impl LogDesk {
     }
 
     /// Keeps all logs of a pod that has ended.
-    pub(super) async fn save(&self, port: &Port, of: &Subject, pod: &Key, uid: &str) -> Result<Outcome, Trouble> {
+    pub(super) async fn save(&self, port: &Port, of: &Subject, pod: &Key, uid: &str, bytes_max: u64) -> Result<Outcome, Trouble> {
         let Some(store) = &self.store else {
             return Ok(saved(SavedLogs { message: "no archive of logs is configured".to_owned(), ..SavedLogs::default() }));
         };
-        let run = if let Subject::Run(key) = of { port.get(run_path(key)).await?.unwrap_or_default() } else { Value::Null };
-        let bytes_max = bytes_or_default(run.pointer("/spec/frozen/logs/bytesMax").and_then(Value::as_u64).unwrap_or_default());
+        let bytes_max = bytes_or_default(bytes_max);
         let found = port.get(format!("{}/{}", pods_path(&pod.namespace), pod.name)).await?;
         let found = found.filter(|found| text(found, "/metadata/uid") == uid);
         if let Some(found) = found.as_ref().filter(|found| !annotation(found, CLUSTER).is_empty()) {
             await_copies(&**store, pod, uid, &speakers(&found["status"])).await?;
         }
-        let speakers = match &found {
-            Some(found) => speakers(&found["status"]),
-            None => containers(&run["spec"]["frozen"]["template"]["spec"]),
+        let speakers = match (&found, of) {
+            (Some(found), _) => speakers(&found["status"]),
+            (None, Subject::Run(run)) => {
+                let run = port.get(run_path(run)).await?.unwrap_or_default();
+                containers(&run["spec"]["frozen"]["template"]["spec"])
+            }
+            (None, _) => Vec::new(),
         };
         let (mut kept, mut missing) = (Vec::new(), Vec::new());
         for speaker in speakers {

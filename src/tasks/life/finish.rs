@@ -162,5 +162,6 @@ pub(super) fn logs(of: Subject, around: &Around) -> (Option<SavedLogs>, Option<S
     }
     // The pod that is there, if its creation became known only after the attempt had been written off.
     let uid = of.pod().map_or(attempt.pod_uid.as_str(), |pod| &*pod.uid);
-    (None, Some(Step::Order(Effect::SaveLogs { pod: attempt.pod_name.as_str().into(), uid: uid.into() })))
+    let bytes_max = of.run.frozen.as_ref().map_or(0, |frozen| frozen.logs.bytes_max);
+    (None, Some(Step::Order(Effect::SaveLogs { pod: attempt.pod_name.as_str().into(), uid: uid.into(), bytes_max })))
 }

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | none, Waiting | other runs, data, its turn | Queued, or Reaped as Skipped or Cancelled |
 //! | Queued | the time of its next attempt, quota, pace | Launching: attempt n is written first |
-//! | Launching | the pod, created or adopted | Pending; Queued after 403, 429 or when the API server fails; Finishing after 400, 422 |
+//! | Launching | the pod, created or adopted, and for a second that it runs | Pending, or what it has come to; Queued after 403, 429 or when the API server fails; Finishing after 400, 422 |
 //! | Pending | a node, and that it runs | Running; Finishing at a limit, when it ends or is lost |
 //! | Running | its end | Finishing: how it ended is written, and whether it is tried again |
 //! | Finishing | followers, announcement, logs | Recycling |
@@ -99,6 +99,8 @@ pub enum Follower {
 pub struct Notes {
     /// An answer to a creation of a pod was unclear.
     pub unclear: Option<Timestamp>,
+    /// The pod was created, and that is not written down yet.
+    pub created: Option<Timestamp>,
     /// Orders in a row that failed.
     pub failures: u32,
     /// Not ordered again before.
@@ -290,7 +292,7 @@ fn is_open(run: &Run) -> bool {
 fn launching(of: Subject, around: &Around) -> Step {
     let run = of.run;
     if let Some(pod) = of.pod() {
-        return writing::adopt(run, pod, around.now);
+        return pods::begun(of, around, pod);
     }
     if let Some((ended, reason, text)) = of.stopped(around) {
         return finish::ended(of, around, ended, &reason, &text);

@@ -18,6 +18,21 @@ const START_LIMIT: DurationMs = DurationMs(900_000);
 /// Default of the queue clock's alarm.
 const QUEUE_ALARM: DurationMs = DurationMs(300_000);
 
+/// A pod that has just been created mostly has a node and runs within a second, and one write tells all of that.
+const FRESH: DurationMs = DurationMs(1_000);
+
+/// The pod is there, and that is not written down yet. Name and finalizer make sure of it for the second in which nothing is written.
+pub(super) fn begun(of: Subject, around: &Around, pod: &Pod) -> Step {
+    if pod.is_over() || of.stopped(around).is_some() {
+        return step(of, around);
+    }
+    let waits = pod.phase == PodPhase::Pending && pod.deletion.is_none();
+    match of.notes.created.map(|created| created + FRESH) {
+        Some(until) if waits && until > around.now => Step::Until(until),
+        _ => writing::adopt(of.run, pod, around.now),
+    }
+}
+
 pub(super) fn step(of: Subject, around: &Around) -> Step {
     let Some(pod) = of.pod() else { return vanished(of, around) };
     let run = of.run;

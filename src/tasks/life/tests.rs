@@ -196,6 +196,36 @@ fn a_start_is_told_once_of_an_attempt_even_when_its_end_is_seen_first() {
 }
 
 #[test]
+fn what_a_new_pod_comes_to_within_a_second_is_one_write() {
+    for (change, until) in [
+        ((|pod| pod.node = "n".into()) as fn(&mut Pod), None),
+        (|pod| (pod.node, pod.phase, pod.started) = ("n".into(), PodPhase::Running, Some(NOW)), Some(Phase::Running)),
+        (|pod| (pod.phase, pod.finished) = (PodPhase::Succeeded, Some(NOW)), Some(Phase::Finishing)),
+        // Others delete it: its end is waited for, and it is written down that it was there.
+        (|pod| (pod.node, pod.deletion) = ("n".into(), Some(NOW)), Some(Phase::Pending)),
+    ] {
+        let mut life = Life::new(json!({}));
+        assert_eq!(life.write().phase, Some(Phase::Launching));
+        life.pod(|_| {});
+        life.notes.created = Some(life.now);
+        assert_eq!(life.step(), Step::Until(life.now + DurationMs(1_000)));
+        life.pod(change);
+        let at_once = if let Step::Write(status) = life.step() { status.phase } else { None };
+        assert_eq!(at_once, until);
+        if until.is_none() {
+            life.later(1);
+            assert_eq!((life.write().phase, life.run.status.node.as_str()), (Some(Phase::Pending), "n"));
+        }
+    }
+    let mut life = Life::new(json!({}));
+    life.write();
+    life.pod(|_| {});
+    life.notes.created = Some(life.now);
+    life.run.cancel = true;
+    assert_eq!(life.write().phase, Some(Phase::Finishing));
+}
+
+#[test]
 fn retries_are_counted_by_class() {
     let spec = json!({"retry": {"application": 1, "infrastructure": 1, "fatalExitCodes": [2]}});
     let mut life = Life::new(spec.clone()).running();

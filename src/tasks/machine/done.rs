@@ -124,8 +124,8 @@ impl Machine {
             }
             return;
         }
+        self.admitted.remove(key);
         let Some(record) = self.runs.get_mut(key) else { return };
-        record.admitted = false;
         match (effect, outcome) {
             (_, Outcome::Run(value)) => self.run_read(now, key, effect, &value, out),
             (Effect::ReadRun, Outcome::Absent) => {
@@ -211,6 +211,7 @@ impl Machine {
         let Some(record) = self.runs.get_mut(key) else { return };
         record.notes.failures = 0;
         if pod.owner == record.run.uid {
+            record.notes.created = record.notes.created.or_else(|| matches!(effect, Effect::CreatePod { .. }).then_some(now));
             record.see_pod(pod);
         } else if let Effect::ReadPod(name) = effect {
             record.pod_absent(name, now);

@@ -51,7 +51,7 @@ impl Machine {
         } else if !record.pod.held {
             return;
         } else if ran && !record.logs_tried {
-            Effect::SaveLogs { pod, uid }
+            Effect::SaveLogs { pod, uid, bytes_max: 0 }
         } else {
             Effect::ReleasePod { pod, uid }
         };

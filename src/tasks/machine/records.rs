@@ -6,6 +6,7 @@ use super::tally::Share;
 use crate::{
     model::time::{DurationMs, Timestamp},
     tasks::{
+        admission::Why,
         concurrency::Standing,
         effect::{Effect, OrderId},
         facts::{Key, Pod, Run, Task, is_older},
@@ -51,8 +52,7 @@ pub(super) struct RunRecord {
     pub order: Option<(OrderId, Effect)>,
     /// What we know is not what the API server has.
     pub stale: bool,
-    pub admitted: bool,
-    pub blocked: Option<(String, String)>,
+    pub blocked: Option<Why>,
     pub expired: bool,
     /// What the others that count together with it were told last.
     pub standing: Option<Standing>,
@@ -70,7 +70,6 @@ impl RunRecord {
             notes: Notes::default(),
             order: None,
             stale: false,
-            admitted: false,
             blocked: None,
             expired: false,
             standing: None,
@@ -84,7 +83,6 @@ impl RunRecord {
         self.notes = Notes::default();
         self.order = None;
         self.stale = false;
-        self.admitted = false;
         self.blocked = None;
         self.expired = false;
     }
@@ -97,6 +95,12 @@ impl RunRecord {
         let is_news = run.resource_version != self.run.resource_version;
         self.run = run;
         is_news
+    }
+
+    /// Whether the pod of its attempt has a node, written down or not.
+    pub fn has_node(&self) -> bool {
+        let pod = || self.run.status.current().and_then(|attempt| self.pods.get(attempt.pod_name.as_str()));
+        !self.run.status.node.is_empty() || pod().is_some_and(|pod| !pod.node.is_empty())
     }
 
     pub fn failed(&mut self, now: Timestamp, why: String) {

@@ -8,7 +8,7 @@ use super::{
 use crate::{
     model::time::{DurationMs, Timestamp},
     tasks::{
-        admission::{self, Candidate, Used},
+        admission::{self, Candidate},
         concurrency,
         effect::{Command, Effect, News, Subject},
         facts::{Key, Pod, Run, is_older},
@@ -48,13 +48,20 @@ impl Machine {
         self.changed(&key);
     }
 
+    /// What a run counts as follows from its status and its pod.
+    fn recount(&mut self, key: &Key) {
+        if let Some(record) = self.runs.get_mut(key) {
+            record.share = Some(self.tally.count(&record.run, record.has_node(), record.share.as_ref()));
+        }
+    }
+
     /// A run is not what it was: whoever looks at it has to look again.
     pub(super) fn changed(&mut self, key: &Key) {
         self.dirty.insert(Subject::Run(key.clone()));
         self.dirty.extend(self.watchers.remove(key).unwrap_or_default());
         self.plan_wanted = true;
+        self.recount(key);
         let Some(record) = self.runs.get_mut(key) else { return };
-        record.share = Some(self.tally.count(&record.run, record.share.as_ref()));
         if record.run.is_reaped() {
             self.dirty.insert(Subject::Task(Key { namespace: key.namespace.clone(), name: record.run.task.clone() }));
         }
@@ -85,11 +92,13 @@ impl Machine {
     }
 
     pub(super) fn run_gone(&mut self, now: Timestamp, key: &Key, uid: &str) {
-        let Some(record) = self.runs.remove(key).filter(|record| *record.run.uid == *uid) else {
+        if self.runs.get(key).is_none_or(|record| *record.run.uid != *uid) {
             return;
-        };
+        }
+        let Some(record) = self.runs.remove(key) else { return };
         self.tally.forget(&record.run, record.share.as_ref());
         self.ready.remove(key);
+        self.admitted.remove(key);
         self.dirty.extend(self.watchers.remove(key).unwrap_or_default());
         self.dirty.insert(Subject::Task(Key { namespace: key.namespace.clone(), name: record.run.task.clone() }));
         self.plan_wanted = true;
@@ -129,6 +138,7 @@ impl Machine {
     }
 
     pub(super) fn step_run(&mut self, now: Timestamp, key: &Key, out: &mut Vec<Command>) {
+        self.recount(key);
         let subject = Subject::Run(key.clone());
         let Some(record) = self.runs.get(key).filter(|record| record.order.is_none()) else { return };
         if record.stale {
@@ -146,18 +156,18 @@ impl Machine {
             leading_since: self.leading.unwrap_or(now),
             turn: turn.clone(),
             replaced_by: replaced_by.as_deref(),
-            admitted: record.admitted,
-            blocked: record.blocked.as_ref(),
+            admitted: self.admitted.contains(key),
+            blocked: record.blocked.as_deref(),
             follower,
             node_lost: record.pods.values().any(|pod| self.lost_nodes.contains(&pod.node)),
             expired: record.expired,
         };
         let step = life::step(life::Subject { run: &record.run, pods: &record.pods, notes: &record.notes }, &around);
         let could = matches!(record.run.phase(), None | Some(Phase::Waiting)) && turn == Turn::Go && life::is_complete(&record.run, now);
-        if record.run.frozen.is_some() && !record.run.cancel && (could || record.run.phase() == Some(Phase::Queued)) {
-            self.plan_wanted |= self.ready.insert(key.clone());
-        } else {
-            self.ready.remove(key);
+        let could = !record.run.cancel && (could || record.run.phase() == Some(Phase::Queued)) && !around.admitted;
+        match Candidate::of(&record.run, record.blocked.clone()).filter(|_| could) {
+            Some(candidate) => self.plan_wanted |= self.ready.insert(key.clone(), candidate).is_none(),
+            None => drop(self.ready.remove(key)),
         }
         match step {
             Step::Write(status) => {
@@ -171,7 +181,7 @@ impl Machine {
         }
         if let Some(at) = self.runs.get(key).and_then(|record| record.run.status.next_attempt_at).filter(|at| at.0 > now) {
             self.wake(at.0, Subject::Run(key.clone()));
-        } else if self.ready.contains(key)
+        } else if self.ready.contains_key(key)
             && self.runs.get(key).is_some_and(|record| record.blocked.as_ref().is_some_and(|why| why.0 == "Backoff"))
         {
             self.plan_wanted = true;
@@ -180,6 +190,7 @@ impl Machine {
 
     pub(super) fn order_for(&mut self, key: &Key, effect: Effect, out: &mut Vec<Command>) {
         let order = self.order(Subject::Run(key.clone()), effect, out);
+        self.ready.remove(key);
         if let Some(record) = self.runs.get_mut(key) {
             record.order = Some(order);
         }
@@ -276,42 +287,24 @@ impl Machine {
     /// Who starts now. Those that do are admitted until their next write; the others know why not.
     pub(super) fn plan(&mut self, now: Timestamp) {
         self.plan_wanted = false;
-        let mut used = Used::default();
-        for record in self.runs.values() {
-            let phase = record.run.phase();
-            let Some(frozen) = record.run.frozen.as_ref().filter(|_| record.admitted || phase >= Some(Phase::Launching)) else { continue };
-            if phase != Some(Phase::Reaped) {
-                let unscheduled =
-                    record.admitted || matches!(phase, Some(Phase::Launching | Phase::Pending)) && record.run.status.node.is_empty();
-                used.add(&frozen.account, &record.run.demand.requests, unscheduled.then_some(frozen.profile.as_str()));
+        let mut used = self.tally.used().clone();
+        // Those that start and whose status does not say so yet.
+        for run in self.admitted.iter().filter_map(|key| self.runs.get(key)).map(|record| &record.run) {
+            if let Some(frozen) = run.frozen.as_ref().filter(|_| run.phase() < Some(Phase::Launching)) {
+                used.add(&frozen.account, &run.demand.requests, Some(&frozen.profile));
             }
         }
-        let candidate = |key: &Key| {
-            let record = self.runs.get(key).filter(|record| !record.admitted && record.order.is_none())?;
-            let (run, frozen) = (&record.run, record.run.frozen.as_ref()?);
-            Some(Candidate {
-                key: &run.key,
-                account: &frozen.account,
-                profile: &frozen.profile,
-                priority_class: &run.demand.priority_class,
-                order: run.order().0,
-                not_before: run.status.next_attempt_at.map(|time| time.0),
-                requests: &run.demand.requests,
-            })
-        };
-        let candidates: Vec<Candidate> = self.ready.iter().filter_map(candidate).collect();
-        let plan = admission::plan(now, candidates, used, &mut self.bucket, &self.rules);
+        let plan = admission::plan(now, &self.ready, used, &mut self.bucket, &self.rules);
         for key in plan.admitted {
             self.ready.remove(&key);
-            if let Some(record) = self.runs.get_mut(&key) {
-                record.admitted = true;
-                self.dirty.insert(Subject::Run(key));
-            }
+            self.dirty.insert(Subject::Run(key.clone()));
+            self.admitted.insert(key);
         }
         for (key, why) in plan.blocked {
-            if let Some(record) = self.runs.get_mut(&key)
-                && record.blocked.as_ref() != Some(&why)
-            {
+            if let Some(candidate) = self.ready.get_mut(&key) {
+                candidate.told = Some(why.clone());
+            }
+            if let Some(record) = self.runs.get_mut(&key) {
                 record.blocked = Some(why);
                 self.dirty.insert(Subject::Run(key));
             }

@@ -1,9 +1,14 @@
-//! How many runs there are of what somebody asks about, counted as they change. In: runs. Out: counts by namespace and account, and the runs of a task.
+//! How many runs there are of what somebody asks about, counted as they change. In: runs. Out: counts by namespace and account, what those with a pod use, and
+//! the runs of a task.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::tasks::{
-    facts::{Key, Run},
+    admission::Used,
+    facts::{Demand, Key, Run},
     run::Phase,
 };
 
@@ -13,12 +18,32 @@ pub(super) struct Share {
     live: bool,
     /// The account in whose queue it stands.
     queued: Option<Box<str>>,
+    holds: Option<Held>,
+}
+
+/// What a run with a pod uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    account: Box<str>,
+    demand: Arc<Demand>,
+    /// The profile, while the pod has no node.
+    unscheduled_of: Option<Box<str>>,
+}
+
+impl Held {
+    fn of(run: &Run, has_node: bool) -> Option<Self> {
+        let phase = run.phase().filter(|phase| (Phase::Launching..Phase::Reaped).contains(phase))?;
+        let frozen = run.frozen.as_ref()?;
+        let unscheduled = matches!(phase, Phase::Launching | Phase::Pending) && !has_node;
+        let unscheduled_of = unscheduled.then(|| frozen.profile.as_str().into());
+        Some(Self { account: frozen.account.as_str().into(), demand: run.demand.clone(), unscheduled_of })
+    }
 }
 
 impl Share {
-    fn of(run: &Run) -> Self {
+    fn of(run: &Run, has_node: bool) -> Self {
         let queued = run.frozen.as_ref().filter(|_| run.phase() <= Some(Phase::Queued)).map(|frozen| frozen.account.as_str().into());
-        Self { live: !run.is_reaped(), queued }
+        Self { live: !run.is_reaped(), queued, holds: Held::of(run, has_node) }
     }
 }
 
@@ -27,13 +52,14 @@ impl Share {
 pub(super) struct Tally {
     live: BTreeMap<Box<str>, u32>,
     queued: BTreeMap<Box<str>, u32>,
+    used: Used,
     of_task: BTreeMap<Key, BTreeSet<Box<str>>>,
 }
 
 impl Tally {
     /// A run is there, or is not what it was when it counted as `before`. Out: as what it counts now.
-    pub(super) fn count(&mut self, run: &Run, before: Option<&Share>) -> Share {
-        let now = Share::of(run);
+    pub(super) fn count(&mut self, run: &Run, has_node: bool, before: Option<&Share>) -> Share {
+        let now = Share::of(run, has_node);
         if before != Some(&now) {
             if let Some(before) = before {
                 self.take(&run.key.namespace, before);
@@ -68,6 +94,11 @@ impl Tally {
         self.queued.get(account).copied().unwrap_or_default()
     }
 
+    /// What those with a pod use.
+    pub(super) fn used(&self) -> &Used {
+        &self.used
+    }
+
     /// Names of the runs of a task.
     pub(super) fn runs_of(&self, task: &Key) -> impl Iterator<Item = &str> {
         self.of_task.get(task).into_iter().flatten().map(|name| &**name)
@@ -80,6 +111,9 @@ impl Tally {
         if let Some(account) = &share.queued {
             *self.queued.entry(account.clone()).or_default() += 1;
         }
+        if let Some(held) = &share.holds {
+            self.used.add(&held.account, &held.demand.requests, held.unscheduled_of.as_deref());
+        }
     }
 
     fn take(&mut self, namespace: &str, share: &Share) {
@@ -88,6 +122,9 @@ impl Tally {
         }
         if let Some(account) = &share.queued {
             less(&mut self.queued, account);
+        }
+        if let Some(held) = &share.holds {
+            self.used.remove(&held.account, &held.demand.requests, held.unscheduled_of.as_deref());
         }
     }
 }

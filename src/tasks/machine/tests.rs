@@ -151,6 +151,20 @@ fn an_arrival_whose_run_is_not_taken_is_to_be_sent_again() {
 }
 
 #[test]
+fn what_is_said_late_of_an_earlier_run_of_the_name_takes_nothing_from_the_later_one() {
+    let mut stage = Stage::new(rules(), &[task(|_| {}), run("r", json!({"taskRef": {"name": "t"}}))]);
+    let mut later = run("r", json!({"taskRef": {"name": "t"}}));
+    (later["metadata"]["uid"], later["metadata"]["resourceVersion"]) = ("u-later".into(), "7".into());
+    stage.give(Input::Run(Box::new(Run::read(&later).unwrap())));
+    let key = Key::new("ns", "r");
+    stage.give(Input::RunGone(key.clone(), "u-r".into()));
+    assert_eq!(stage.machine.runs.get(&key).map(|record| &*record.run.uid), Some("u-later"));
+    assert!(stage.machine.counts_right());
+    stage.give(Input::RunGone(key.clone(), "u-later".into()));
+    assert!(!stage.machine.runs.contains_key(&key) && stage.machine.counts_right());
+}
+
+#[test]
 fn bounds_hold_back_and_say_so() {
     let quota = Quota { queued_max: Some(1), ..Quota::default() };
     let full = Rules { accounts: BTreeMap::from([("a".to_owned(), quota)]), ..rules() };

@@ -156,7 +156,7 @@ impl World {
                 Some(pod) => Outcome::Pod(Box::new(Pod::read(pod).unwrap())),
                 None => Outcome::Absent,
             },
-            Effect::SaveLogs { pod, uid } => {
+            Effect::SaveLogs { pod, uid, .. } => {
                 let complete = self.pod(pod, uid).is_some_and(is_over);
                 self.saved.insert(uid.to_string());
                 Outcome::Logs(Box::new(SavedLogs { uri: format!("file:///{pod}"), complete, ..SavedLogs::default() }))

@@ -59,9 +59,9 @@ impl Call {
         match (method.as_str(), &*parts) {
             ("POST", ["taskruns"]) => call("CreateRun", &text(&json(), "/metadata/name")),
             ("PATCH", ["taskruns", run]) => call("FillIn", run),
-            ("PATCH", ["taskruns", run, "status"]) => call(&format!("WriteRun {}", text(&json(), "/1/value/phase")), run),
+            ("PUT", ["taskruns", run, "status"]) => call(&format!("WriteRun {}", text(&json(), "/status/phase")), run),
             ("DELETE", ["taskruns", run]) => call("DeleteRun", run),
-            ("PATCH", ["tasks", task, "status"]) => call("WriteTask", task),
+            ("PUT", ["tasks", task, "status"]) => call("WriteTask", task),
             ("POST", ["pods"]) => call("CreatePod", &text(&json(), "/metadata/name")),
             ("GET", ["pods", pod]) => call("ReadPod", pod),
             ("GET", ["pods", pod, "log"]) => {

@@ -379,8 +379,8 @@ fn calls_that_fail_in_any_way_lose_nothing_and_start_nothing_twice() {
             let faults = stage.home().faults().clone();
             for (verb, resource) in [
                 ("create", "taskruns"),
-                ("patch", "taskruns/status"),
-                ("patch", "tasks/status"),
+                ("update", "taskruns/status"),
+                ("update", "tasks/status"),
                 ("create", "pods"),
                 ("patch", "pods"),
                 ("delete", "pods"),
