@@ -19,7 +19,7 @@ use runs::Runs;
 use super::{clusters::Told, nodes::Nodes};
 use crate::model::{
     class::{ClassTable, PodClass},
-    ids::{ByPodUid, ClassIx, ClusterId, NodeIx, PodUid},
+    ids::{ByPodUid, ClassIx, ClusterId, NodeIx, PodUid, by_pod_uid},
     intern::Sym,
     node::NodeRecord,
     resources::ResourceVec,
@@ -78,6 +78,11 @@ pub enum Observed {
 }
 
 impl Cache {
+    /// An empty cache with room for the pods of a large cluster.
+    pub fn with_room() -> Self {
+        Self { pods: by_pod_uid(), known: by_pod_uid(), ..Self::default() }
+    }
+
     /// Where a pod is, if it is on a node.
     pub fn placed(&self, uid: &PodUid) -> Option<Placed> {
         self.pods.get(uid).copied()

@@ -208,7 +208,8 @@ fn shown(milli: u128) -> String {
 fn crowd(one: &Candidate, used: &Used, rules: &Rules) -> Option<(String, String)> {
     let profile = one.frozen.profile.as_str();
     let waiting = used.unscheduled.get(profile).copied().unwrap_or(0);
-    (waiting >= rules.unscheduled_max).then(|| ("Crowded".to_owned(), format!("{waiting} pods of profile {profile} wait for a node already")))
+    (waiting >= rules.unscheduled_max)
+        .then(|| ("Crowded".to_owned(), format!("{waiting} pods of profile {profile} wait for a node already")))
 }
 
 /// Whether an account may submit one more run: it has so many that have not begun. The text is for the sender.

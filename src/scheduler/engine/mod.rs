@@ -167,7 +167,7 @@ impl Engine {
         settings: EngineSettings,
         observer: Box<dyn Observer>,
     ) -> Result<Self, ProfileError> {
-        let mut cache = Cache::default();
+        let mut cache = Cache::with_room();
         let profiles = Profiles::build(&specs, &out_of_tree, settings.seed, &mut cache.nodes.symbols)?;
         Ok(Self {
             cache,

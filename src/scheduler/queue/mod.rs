@@ -12,7 +12,7 @@ pub use entry::{Backoff, PLUGINS_PER_PROFILE_MAX, QueuedPod, Rejectors};
 
 use super::framework::SortKey;
 use crate::model::{
-    ids::{ByPodUid, ClassIx, PodUid, ProfileIx},
+    ids::{ByPodUid, ClassIx, PodUid, ProfileIx, by_pod_uid},
     time::{DurationMs, Timestamp},
 };
 
@@ -73,7 +73,7 @@ pub struct Queue {
 impl Queue {
     /// An empty queue.
     pub fn new(bounds: Backoff) -> Self {
-        Self { bounds, ..Self::default() }
+        Self { bounds, by_uid: by_pod_uid(), ..Self::default() }
     }
 
     /// Whether the pod waits here.

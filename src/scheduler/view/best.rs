@@ -11,6 +11,9 @@ use crate::model::ids::NodeIx;
 /// Marks a node that is in no bucket.
 const NOWHERE: u32 = u32::MAX;
 const WORD_BITS: usize = usize::BITS as usize;
+/// Emptied buckets that are kept, and the most places that one of them has: a pod moves a node from total to total, mostly to one that no other node has.
+const SPARE_MAX: usize = 16;
+const SPARE_PLACES_MAX: usize = 16;
 
 /// The nodes of a set with the highest total, without an index: one pass over the set.
 pub fn highest(totals: &[i64], set: &FixedBitSet) -> Vec<NodeIx> {
@@ -40,12 +43,13 @@ pub struct BestIndex {
     buckets: BTreeMap<i64, Vec<NodeIx>>,
     /// Place of each node in its bucket.
     places: Vec<u32>,
+    spare: Vec<Vec<NodeIx>>,
 }
 
 impl BestIndex {
     /// An index of these nodes.
     pub fn new(slots: usize, totals: impl Iterator<Item = (NodeIx, i64)>) -> Self {
-        let mut index = Self { buckets: BTreeMap::new(), places: vec![NOWHERE; slots] };
+        let mut index = Self { buckets: BTreeMap::new(), places: vec![NOWHERE; slots], spare: Vec::new() };
         totals.for_each(|(node, total)| index.insert(node, total));
         index
     }
@@ -55,7 +59,8 @@ impl BestIndex {
         if self.places.len() <= node.at() {
             self.places.resize(node.at() + 1, NOWHERE);
         }
-        let bucket = self.buckets.entry(total).or_default();
+        let spare = &mut self.spare;
+        let bucket = self.buckets.entry(total).or_insert_with(|| spare.pop().unwrap_or_default());
         self.places[node.at()] = u32::try_from(bucket.len()).unwrap_or(NOWHERE);
         bucket.push(node);
     }
@@ -72,7 +77,9 @@ impl BestIndex {
             self.places[moved.at()] = place;
         }
         if bucket.is_empty() {
-            self.buckets.remove(&total);
+            let emptied = self.buckets.remove(&total);
+            let is_kept = |bucket: &Vec<NodeIx>| self.spare.len() < SPARE_MAX && bucket.capacity() <= SPARE_PLACES_MAX;
+            self.spare.extend(emptied.filter(is_kept));
         }
         self.places[node.at()] = NOWHERE;
     }
@@ -84,6 +91,6 @@ impl BestIndex {
 
     /// Bytes held, for the bound on all views.
     pub fn bytes(&self) -> usize {
-        self.places.len() * 8 + self.buckets.len() * 48
+        self.places.len() * 8 + self.buckets.len() * 48 + self.spare.len() * (24 + 4 * SPARE_PLACES_MAX)
     }
 }

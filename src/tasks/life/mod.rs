@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | none, Waiting | other runs, data, its turn | Queued, or Reaped as Skipped or Cancelled |
 //! | Queued | the time of its next attempt, quota, pace | Launching: attempt n is written first |
-//! | Launching | the pod, created or adopted, and for a second that it runs | Pending, or what it has come to; Queued after 403, 429 or when the API server fails; Finishing after 400, 422 |
+//! | Launching | the pod, created or adopted | Pending, Running or Finishing; Queued after 403, 429, when the API server fails; Finishing after 400, 422 |
 //! | Pending | a node, and that it runs | Running; Finishing at a limit, when it ends or is lost |
 //! | Running | its end | Finishing: how it ended is written, and whether it is tried again |
 //! | Finishing | followers, announcement, logs | Recycling |
