@@ -16,6 +16,7 @@ impl Machine {
     pub(super) fn done(&mut self, now: Timestamp, id: OrderId, outcome: Outcome, out: &mut Vec<Command>) {
         // Orders of an earlier term: what they did, the watches tell.
         let Some(subject) = self.orders.remove(&id) else { return };
+        self.busy.remove(&subject);
         self.dirty.insert(subject.clone());
         self.plan_wanted = true;
         match &subject {

@@ -52,6 +52,8 @@ pub struct Machine {
     watchers: BTreeMap<Key, BTreeSet<Subject>>,
     lost_nodes: BTreeSet<Box<str>>,
     orders: BTreeMap<OrderId, Subject>,
+    /// Of what these are. What has the name of something that is gone waits for the answer to the last order about that.
+    busy: BTreeSet<Subject>,
     wakes: BTreeSet<(Timestamp, Subject)>,
     dirty: BTreeSet<Subject>,
     /// Runs that could start and of which nothing is under way.
@@ -127,6 +129,7 @@ impl Machine {
     fn stop_leading(&mut self, out: &mut Vec<Command>) {
         self.leading = None;
         self.orders.clear();
+        self.busy.clear();
         self.wakes.clear();
         self.ready.clear();
         self.admitted.clear();
@@ -227,6 +230,7 @@ impl Machine {
         let id = OrderId(self.next_order);
         self.next_order += 1;
         self.orders.insert(id, subject.clone());
+        self.busy.insert(subject.clone());
         out.push(Command::Order(id, subject, effect.clone()));
         (id, effect)
     }

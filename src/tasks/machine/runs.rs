@@ -102,9 +102,6 @@ impl Machine {
         self.dirty.extend(self.watchers.remove(key).unwrap_or_default());
         self.dirty.insert(Subject::Task(Key { namespace: key.namespace.clone(), name: record.run.task.clone() }));
         self.plan_wanted = true;
-        if let Some((order, _)) = &record.order {
-            self.orders.remove(order);
-        }
         if let (Some(group), Some(standing)) = (Group::of(&record.run), &record.standing) {
             if let Some(peers) = self.groups.get_mut(&group) {
                 peers.leave(standing);
@@ -140,7 +137,7 @@ impl Machine {
     pub(super) fn step_run(&mut self, now: Timestamp, key: &Key, out: &mut Vec<Command>) {
         self.recount(key);
         let subject = Subject::Run(key.clone());
-        let Some(record) = self.runs.get(key).filter(|record| record.order.is_none()) else { return };
+        let Some(record) = self.runs.get(key).filter(|_| !self.busy.contains(&subject)) else { return };
         if record.stale {
             if let Some(at) = record.notes.not_before.filter(|at| *at > now) {
                 return self.wake(at, subject);

@@ -211,6 +211,26 @@ fn a_pod_without_a_run_goes_when_nobody_can_claim_it() {
 }
 
 #[test]
+fn a_pod_that_is_claimed_and_left_again_has_one_order_at_a_time() {
+    let mut stage = Stage::new(rules(), &[]);
+    let pod = Pod { key: Key::new("ns", "x-1"), uid: "p".into(), run: "x".into(), owner: "u-x".into(), held: true, ..Pod::default() };
+    stage.give(Input::Pod(Box::new(pod.clone())));
+    stage.now = stage.now + DurationMs(600_000);
+    stage.give(Input::Tick);
+    // Its run is shown by a watch that lags, and is gone: the first order was not answered yet.
+    stage.give(Input::Run(Box::new(Run::read(&run("x", json!({"taskRef": {"name": "t"}}))).unwrap())));
+    stage.give(Input::Pod(Box::new(pod.clone())));
+    stage.give(Input::RunGone(Key::new("ns", "x"), "u-x".into()));
+    stage.now = stage.now + DurationMs(600_000);
+    stage.give(Input::Tick);
+    let of_pod = |stage: &Stage| stage.orders.iter().filter(|(_, subject, _)| *subject == Subject::Orphan(pod.key.clone())).count();
+    assert_eq!(of_pod(&stage), 1, "{:?}", stage.orders);
+    let (id, _) = stage.take("DeletePod");
+    stage.give(Input::Done(id, Outcome::Retry("no answer".to_owned())));
+    assert_eq!(of_pod(&stage), 1, "and is asked for again: {:?}", stage.orders);
+}
+
+#[test]
 fn thousands_of_runs_are_started_in_order_without_looking_at_all_for_each() {
     let rules = Rules { pods_per_second: 1_000, pods_burst: 500, unscheduled_max: 100_000, ..rules() };
     let frozen = json!({"taskUid": "t1", "concurrency": {"policy": "Allow"}, "limits": {"run": {"limit": "5m"}}});
