@@ -240,6 +240,8 @@ fn micros_each(before_nanos: u64, decisions: usize) -> f64 {
 
 /// Time that this thread ran, which others on the machine do not lengthen; nothing where the system does not say.
 fn cpu_nanos() -> u64 {
+    // It is brought up to date by the tick, which may be a thousand decisions, and whenever a thread rests.
+    std::thread::sleep(Duration::from_micros(1));
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     text.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0)
 }

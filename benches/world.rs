@@ -244,7 +244,7 @@ pub fn member(number: usize, together: Together) -> PodFacts {
     let term = |key: &str| AffinityTermFacts { label_selector: selector(), topology_key: key.into(), ..AffinityTermFacts::default() };
     let mut pod = pod(number, 0);
     // A label of its own, as a StatefulSet gives one.
-    pod.labels = vec![("app".into(), "web".into()), ("statefulset.kubernetes.io/pod-name".into(), pod.key.name.clone())];
+    pod.labels = vec![("app".into(), "web".into()), ("statefulset.kubernetes.io/pod-name".into(), pod.key.name.clone().into())];
     match together {
         Together::Nothing => {}
         Together::HardSpread => pod.spec.spread = vec![spread(ZONE, WhenUnsatisfiable::DoNotSchedule)],

@@ -88,9 +88,9 @@ impl fmt::Display for PodUid {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodKey {
     /// `metadata.namespace`.
-    pub namespace: Box<str>,
+    pub namespace: ShortText,
     /// `metadata.name`.
-    pub name: Box<str>,
+    pub name: ShortText,
 }
 
 impl PodKey {

@@ -103,6 +103,18 @@ impl hash::Hash for ShortText {
     }
 }
 
+impl Default for ShortText {
+    fn default() -> Self {
+        Self::from("")
+    }
+}
+
+impl serde::Serialize for ShortText {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self)
+    }
+}
+
 impl fmt::Debug for ShortText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)

@@ -184,15 +184,16 @@ fn survivors<'a>(program: &Path, tried: &[(usize, &'a Mutant)], kept: &[(Vec<Str
 #[ignore = "builds the program once more"]
 fn every_mutant_is_noticed() {
     let mutants = listed();
+    let wanted = setting("ISOBAR_MUTANTS").map_or(mutants.len(), |count| usize::try_from(count).expect("a small number")).max(1);
+    let part = std::env::var("ISOBAR_MUTANTS_IN").unwrap_or_default();
+    let step = mutants.len().div_ceil(wanted);
+    let tried: Vec<_> = mutants.iter().enumerate().filter(|(_, mutant)| mutant.file.contains(&part)).step_by(step).collect();
+    assert!(!tried.is_empty(), "no mutant is in a file whose path contains {part}");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mutants");
     copy(&mutants, &folder);
     let program = build(&folder);
     let kept: Vec<_> = FAMILIES.iter().filter(|family| family.built()).map(|family| vectors::read(family.name)).collect();
     assert_eq!(noticed(&program, None, &kept, 0), None, "with no mutant on, a vector differs");
-    let wanted = setting("ISOBAR_MUTANTS").map_or(mutants.len(), |count| usize::try_from(count).expect("a small number")).max(1);
-    let part = std::env::var("ISOBAR_MUTANTS_IN").unwrap_or_default();
-    let step = mutants.len().div_ceil(wanted);
-    let tried: Vec<_> = mutants.iter().enumerate().filter(|(_, mutant)| mutant.file.contains(&part)).step_by(step).collect();
     let survivors = survivors(&program, &tried, &kept);
     println!("{} of {} mutants tried, {} not noticed", tried.len(), mutants.len(), survivors.len());
     assert!(survivors.is_empty(), "no vector notices:\n{}", survivors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"));

@@ -5,6 +5,7 @@ use crate::model::{
     ids::{ClassIx, NodeIx, PodUid},
     labels::Labels,
     pod::PodFacts,
+    short_text::ShortText,
     time::Timestamp,
 };
 
@@ -34,7 +35,7 @@ pub(super) struct Known {
     /// All its labels.
     pub labels: Labels,
     /// `metadata.name`; empty for pods of compute clusters.
-    pub name: Box<str>,
+    pub name: ShortText,
     started: Option<Timestamp>,
     is_leaving: bool,
 }

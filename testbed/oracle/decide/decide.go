@@ -104,6 +104,9 @@ func (s *stage) attempt(ctx context.Context, w *world, a *answer) error {
 	if len(feasible) == 0 {
 		a.Message = (&framework.FitError{Pod: w.asked, NumAllNodes: len(w.nodes), Diagnosis: diagnosis}).Error()
 		a.Preemption = s.postFilter(ctx, state, w.asked, &diagnosis)
+		if a.Preemption != nil && a.Preemption.Nominated != "" {
+			a.Preemption.EquallyGood = s.preempts.equallyGood(ctx, state, w.asked, diagnosis.NodeToStatus, a.Preemption.Nominated)
+		}
 		return nil
 	}
 	return s.score(ctx, state, w.asked, feasible, a)
@@ -217,9 +220,6 @@ func (s *stage) postFilter(ctx context.Context, state fwk.CycleState, pod *v1.Po
 	made := &preemption{Code: status.Code().String(), Message: status.Message(), Victims: s.deletions.sorted()}
 	if result != nil && result.NominatingInfo != nil {
 		made.Nominated = result.NominatedNodeName
-	}
-	if made.Nominated != "" {
-		made.EquallyGood = s.preempts.equallyGood(ctx, state, pod, diagnosis.NodeToStatus, made.Nominated)
 	}
 	return made
 }
