@@ -239,6 +239,7 @@ fn micros_each(before_nanos: u64, decisions: usize) -> f64 {
 }
 
 /// Time that this thread ran, which others on the machine do not lengthen; nothing where the system does not say.
+#[allow(clippy::disallowed_methods)] // there is no runtime
 fn cpu_nanos() -> u64 {
     // It is brought up to date by the tick, which may be a thousand decisions, and whenever a thread rests.
     std::thread::sleep(Duration::from_micros(1));

@@ -194,7 +194,7 @@ impl World {
 
     /// Labels, one of them the pod's own; and wishes about other pods, which keep nobody from a node. Now and then somebody reads the own label.
     fn add_terms(&mut self, pod: &mut PodFacts) {
-        pod.labels = vec![("app".into(), format!("app-{}", self.created % 2).into()), ("pod".into(), pod.key.name.clone())];
+        pod.labels = vec![("app".into(), format!("app-{}", self.created % 2).into()), ("pod".into(), pod.key.name.clone().into())];
         let selector = Some(selecting(if self.rng.random_bool(0.1) { "pod" } else { "app" }));
         if self.rng.random_bool(0.3) {
             let term = AffinityTermFacts { label_selector: selector.clone(), topology_key: "host".into(), ..AffinityTermFacts::default() };
