@@ -50,7 +50,7 @@ impl ProfileIx {
 }
 
 /// `metadata.uid`: names one incarnation of a pod for all time.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodUid(pub ShortText);
 
 /// Something for each of many pods. Entries lie one behind the other beside a table of their places, so that a table that has to grow moves eight bytes a
@@ -85,7 +85,7 @@ impl fmt::Display for PodUid {
 }
 
 /// Namespace and name of a pod.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PodKey {
     /// `metadata.namespace`.
     pub namespace: ShortText,

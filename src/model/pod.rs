@@ -105,15 +105,3 @@ pub struct Wants {
     /// `spec.schedulingGroup`: member of a pod group.
     pub pod_group: bool,
 }
-
-impl Default for PodKey {
-    fn default() -> Self {
-        Self::new("", "")
-    }
-}
-
-impl Default for PodUid {
-    fn default() -> Self {
-        Self::from("")
-    }
-}

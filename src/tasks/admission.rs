@@ -50,14 +50,10 @@ pub struct Used {
 impl Used {
     /// A run has a pod, or is about to have one.
     pub fn add(&mut self, account: &str, requests: &BTreeMap<String, u64>, unscheduled_of: Option<&str>) {
-        if !self.accounts.contains_key(account) {
-            self.accounts.insert(account.into(), Default::default());
-        }
-        if let Some((runs, sums)) = self.accounts.get_mut(account) {
-            *runs += 1;
-            for (resource, milli) in requests {
-                *sums.entry(resource.clone()).or_default() += u128::from(*milli);
-            }
+        let (runs, sums) = self.accounts.entry(account.into()).or_default();
+        *runs += 1;
+        for (resource, milli) in requests.iter().filter(|(_, milli)| **milli > 0) {
+            *sums.entry(resource.clone()).or_default() += u128::from(*milli);
         }
         if let Some(profile) = unscheduled_of {
             *self.unscheduled.entry(profile.into()).or_default() += 1;
@@ -73,18 +69,26 @@ impl Used {
                     *sum = sum.saturating_sub(u128::from(*milli));
                 }
             }
+            sums.retain(|_, sum| *sum > 0);
             if *runs == 0 {
                 self.accounts.remove(account);
             }
         }
-        if let Some(profile) = unscheduled_of
-            && let Some(pods) = self.unscheduled.get_mut(profile)
-        {
-            *pods = pods.saturating_sub(1);
-            if *pods == 0 {
-                self.unscheduled.remove(profile);
-            }
+        if let Some(profile) = unscheduled_of {
+            less(&mut self.unscheduled, profile);
         }
+    }
+}
+
+/// One less of something; what there is none of is forgotten.
+pub(super) fn less(counts: &mut BTreeMap<Box<str>, u32>, of: &str) {
+    let Some(count) = counts.get_mut(of) else {
+        debug_assert!(false, "{of} was not counted");
+        return;
+    };
+    *count = count.saturating_sub(1);
+    if *count == 0 {
+        counts.remove(of);
     }
 }
 
@@ -279,6 +283,19 @@ mod tests {
             all.get_mut(&key).unwrap().told = Some(why);
         }
         assert_eq!(plan(NOW, &all, Used::default(), &mut Bucket::default(), &rules).blocked, []);
+    }
+
+    #[test]
+    fn what_is_given_back_leaves_nothing() {
+        let asks = |resource: &str, milli| BTreeMap::from([(resource.to_owned(), milli)]);
+        let (mut used, mut other) = (Used::default(), Used::default());
+        used.add("a", &asks("cpu", 500), Some("p"));
+        used.add("a", &asks("memory", 0), None);
+        used.remove("a", &asks("cpu", 500), Some("p"));
+        other.add("a", &asks("memory", 0), None);
+        assert_eq!(used, other);
+        used.remove("a", &asks("memory", 0), None);
+        assert_eq!(used, Used::default());
     }
 
     #[test]

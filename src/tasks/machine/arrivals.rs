@@ -16,7 +16,7 @@ const FAILURES_MAX: u32 = 4;
 impl Machine {
     pub(super) fn step_arrival(&mut self, now: Timestamp, id: ArrivalId, out: &mut Vec<Command>) {
         let subject = Subject::Arrival(id);
-        let Some(record) = self.arrivals.get(&id).filter(|_| !self.busy.contains(&subject)) else { return };
+        let Some(record) = self.arrivals.get(&id) else { return };
         if record.failures >= FAILURES_MAX {
             return self.answer(id, Answer::Again("the API server does not take its runs: send it again".to_owned()), out);
         }

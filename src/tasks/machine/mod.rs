@@ -211,6 +211,13 @@ impl Machine {
         }
         for _ in 0..STEPS_MAX {
             if let Some(subject) = self.dirty.pop_first() {
+                if let Subject::Run(key) = &subject {
+                    self.recount(key);
+                }
+                // It is looked at again when its order is done.
+                if self.busy.contains(&subject) {
+                    continue;
+                }
                 match &subject {
                     Subject::Task(key) => self.step_task(now, key, out),
                     Subject::Run(key) => self.step_run(now, key, out),

@@ -26,7 +26,7 @@ impl Machine {
 
     pub(super) fn step_orphan(&mut self, now: Timestamp, key: &Key, out: &mut Vec<Command>) {
         let subject = Subject::Orphan(key.clone());
-        let Some(record) = self.orphans.get(key).filter(|_| !self.busy.contains(&subject)) else { return };
+        let Some(record) = self.orphans.get(key) else { return };
         if let Some(owner) = self.owner_of(&record.pod) {
             let Some(record) = self.orphans.remove(key) else { return };
             if let Some(run) = self.runs.get_mut(&owner) {

@@ -49,7 +49,7 @@ impl Machine {
     }
 
     /// What a run counts as follows from its status and its pod.
-    fn recount(&mut self, key: &Key) {
+    pub(super) fn recount(&mut self, key: &Key) {
         if let Some(record) = self.runs.get_mut(key) {
             record.share = Some(self.tally.count(&record.run, record.has_node(), record.share.as_ref()));
         }
@@ -135,9 +135,8 @@ impl Machine {
     }
 
     pub(super) fn step_run(&mut self, now: Timestamp, key: &Key, out: &mut Vec<Command>) {
-        self.recount(key);
         let subject = Subject::Run(key.clone());
-        let Some(record) = self.runs.get(key).filter(|_| !self.busy.contains(&subject)) else { return };
+        let Some(record) = self.runs.get(key) else { return };
         if record.stale {
             if let Some(at) = record.notes.not_before.filter(|at| *at > now) {
                 return self.wake(at, subject);
@@ -162,7 +161,7 @@ impl Machine {
         let step = life::step(life::Subject { run: &record.run, pods: &record.pods, notes: &record.notes }, &around);
         let could = matches!(record.run.phase(), None | Some(Phase::Waiting)) && turn == Turn::Go && life::is_complete(&record.run, now);
         let could = !record.run.cancel && (could || record.run.phase() == Some(Phase::Queued)) && !around.admitted;
-        match Candidate::of(&record.run, record.blocked.clone()).filter(|_| could) {
+        match if could { Candidate::of(&record.run, record.blocked.clone()) } else { None } {
             Some(candidate) => self.plan_wanted |= self.ready.insert(key.clone(), candidate).is_none(),
             None => drop(self.ready.remove(key)),
         }
@@ -178,9 +177,7 @@ impl Machine {
         }
         if let Some(at) = self.runs.get(key).and_then(|record| record.run.status.next_attempt_at).filter(|at| at.0 > now) {
             self.wake(at.0, Subject::Run(key.clone()));
-        } else if self.ready.contains_key(key)
-            && self.runs.get(key).is_some_and(|record| record.blocked.as_ref().is_some_and(|why| why.0 == "Backoff"))
-        {
+        } else if self.ready.get(key).and_then(|candidate| candidate.told.as_ref()).is_some_and(|why| why.0 == "Backoff") {
             self.plan_wanted = true;
         }
     }

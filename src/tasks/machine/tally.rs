@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::tasks::{
-    admission::Used,
+    admission::{Used, less},
     facts::{Demand, Key, Run},
     run::Phase,
 };
@@ -126,17 +126,6 @@ impl Tally {
         if let Some(held) = &share.holds {
             self.used.remove(&held.account, &held.demand.requests, held.unscheduled_of.as_deref());
         }
-    }
-}
-
-fn less(counts: &mut BTreeMap<Box<str>, u32>, of: &str) {
-    let Some(count) = counts.get_mut(of) else {
-        debug_assert!(false, "{of} was not counted");
-        return;
-    };
-    *count = count.saturating_sub(1);
-    if *count == 0 {
-        counts.remove(of);
     }
 }
 

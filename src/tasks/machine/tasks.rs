@@ -34,7 +34,7 @@ struct Ticks {
 impl Machine {
     pub(super) fn step_task(&mut self, now: Timestamp, key: &Key, out: &mut Vec<Command>) {
         let subject = Subject::Task(key.clone());
-        let Some(record) = self.tasks.get(key).filter(|record| !record.task.deleting && !self.busy.contains(&subject)) else { return };
+        let Some(record) = self.tasks.get(key).filter(|record| !record.task.deleting) else { return };
         if let Some(at) = record.not_before.filter(|at| *at > now) {
             return self.wake(at, subject);
         }
